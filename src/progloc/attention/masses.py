@@ -1,0 +1,47 @@
+"""How log masses leave a model: one small tensor a layer, read in one place.
+
+Every attention function of progloc returns, where a standard one returns its weights, a tensor (B, H, T, C ≥ 2) of
+numbers per token and head. transformers carries it out as `outputs.attentions`, differentiable, so no state is kept
+anywhere and gradient checkpointing may call a layer twice.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CHANNELS", "EXTRA_CHANNELS", "log_masses"]
+
+from typing import Any
+
+from torch import Tensor
+
+from progloc.errors import ProglocError
+
+CHANNELS = ("log_mass", "log_sink")
+"""Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (SPEC §1, §3)."""
+EXTRA_CHANNELS = ("log_mass_no_sink", "entropy")
+"""On request, by the model's keyword `locality_channels`, in the order requested: log m° (the logarithm of the
+in-block share of what is not on the sink, 0 at the sink's own row) and the attention entropy H, both in nats."""
+
+
+def log_masses(outputs: Any) -> tuple[Tensor, ...]:
+    """Return the log masses of every layer from the outputs of ``model(…, output_attentions=True)``.
+
+    Args:
+        outputs: what a localised model returned (SPEC §2 says what the numbers are).
+
+    Returns:
+        One tensor (B, H, T, C) a layer, input to output, in nats and differentiable: ``[..., 0]`` the log in-block
+        mass, ``[..., 1]`` the log sink mass, further channels as requested.
+
+    Raises:
+        ProglocError: the model was not localised, or was called without ``output_attentions=True``.
+    """
+    layers = getattr(outputs, "attentions", None)
+    if not layers:
+        raise ProglocError("these outputs hold no log masses; call a localised model with output_attentions=True")
+    widest = len(CHANNELS) + len(EXTRA_CHANNELS)
+    if any(layer.ndim != 4 or not len(CHANNELS) <= layer.shape[-1] <= widest for layer in layers):
+        raise ProglocError(
+            f"outputs.attentions has shape {tuple(layers[0].shape)}, not (B, H, T, C); "
+            "run progloc.localize(model, …) first"
+        )
+    return tuple(layers)

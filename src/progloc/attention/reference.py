@@ -1,0 +1,79 @@
+"""The definition, materialised: every other attention path is tested against this one.
+
+Symbols are SPEC §1's: s are scores, A their softmax, B(i) the block of token i, m_i its in-block mass.
+"""
+
+from __future__ import annotations
+
+__all__ = ["reference_attention"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from progloc.attention.masses import CHANNELS
+
+NEVER = float("-inf")
+
+
+def reference_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    allowed: Tensor,
+    block_ids: Tensor | None = None,
+    *,
+    scaling: float,
+    temperature: float = 1.0,
+    dropout: float = 0.0,
+    channels: Sequence[str] = (),
+) -> tuple[Tensor, Tensor | None]:
+    """Return attention's output and, where blocks are given, its log masses, from scores in at least float32.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H, K, D), K ≥ T; the queries are the last T positions.
+        value: (B, H, K, D).
+        allowed: (B, 1, T, K) boolean; True where a query may look. The sink is a row's first True.
+        block_ids: (B, K) integers.
+        scaling: what q·k is multiplied by.
+        temperature: what scores are divided by (1 except in training's first stage).
+        dropout: on the weights, after the masses are taken.
+        channels: further channels, from `EXTRA_CHANNELS`.
+
+    Returns:
+        The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, or None without block ids.
+    """
+    T, K = query.shape[2], key.shape[2]
+    itself = torch.eye(T, K, dtype=torch.bool, device=query.device).roll(K - T, dims=1)  # (T, K)
+    real = (allowed & itself).any(-1, keepdim=True)  # (B, 1, T, 1)
+    allowed = (allowed & real) | itself  # a padding row sees itself alone, so that nothing below is ever log 0
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        scores = (query.to(wide) @ key.to(wide).transpose(-1, -2)) * scaling  # s, (B, H, T, K)
+        if temperature != 1.0:
+            scores = scores / temperature
+        scores = scores.masked_fill(~allowed, NEVER)
+        weights = scores.softmax(-1)  # A
+        dropped = torch.nn.functional.dropout(weights, dropout, training=dropout > 0)
+        output = dropped.to(value.dtype) @ value
+        if block_ids is None:
+            return output, None
+
+        def lse(keys: Tensor) -> Tensor:  # log-sum-exp over some of the keys, (B, H, T)
+            return scores.masked_fill(~keys, NEVER).logsumexp(-1)
+
+        def log_share(keys: Tensor, whole: Tensor) -> Tensor:  # rounding can leave a logarithm a hair above 0
+            return (lse(keys) - whole).clamp(max=0.0)
+
+        lse_all = scores.logsumexp(-1)
+        in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
+        sink = torch.zeros_like(allowed).scatter(-1, allowed.int().argmax(-1, keepdim=True), True)
+        found = {"log_mass": log_share(in_block, lse_all), "log_sink": log_share(sink, lse_all)}  # SPEC §2
+        if "log_mass_no_sink" in channels:  # formed from its own keys, never by subtracting masses (SPEC §4)
+            others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
+            found["log_mass_no_sink"] = log_share(in_block & others, lse(others))
+        if "entropy" in channels:  # H = LSE - Σ A s
+            found["entropy"] = lse_all - (weights * scores.masked_fill(~allowed, 0.0)).sum(-1)
+        return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)

@@ -1,0 +1,104 @@
+"""What a partitioner is: a map from a tokenised text to block ids (SPEC §8).
+
+To add one, subclass `Partitioner` in a file of its own beside this one and decorate it::
+
+    @register_partitioner("lines")
+    class Lines(Partitioner):
+        causal = True
+
+        def __call__(self, text: TokenisedText) -> IntArray:
+            return np.array([text.text.count("\\n", 0, start) for start, _ in text.offsets])
+"""
+
+from __future__ import annotations
+
+__all__ = ["IntArray", "Partitioner", "TokenisedText", "partitioner", "positions_in", "register_partitioner"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from progloc.errors import ProglocError
+from progloc.registry import Registry
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenisedText:
+    """One sequence: its text, its T tokens, and the half-open character span (start, end) of each token in the text."""
+
+    text: str
+    input_ids: IntArray
+    """(T,)"""
+    offsets: IntArray
+    """(T, 2)"""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class Partitioner(ABC):
+    """Assigns every token of a sequence to a block.
+
+    Blocks are numbered from 0; ids need not be contiguous nor ordered. One call sees one document or sequence, so ids
+    never mean anything across documents.
+    """
+
+    name: str = ""
+    """The name it was asked for by, argument included (`fixed:5`)."""
+    causal: bool = False
+    """Whether a token's block depends only on the tokens up to it. Only causal partitioners may serve generation."""
+
+    def __init__(self, argument: str = "") -> None:
+        if argument:
+            raise ProglocError(f"the partitioner '{type(self).__name__}' takes no argument; given '{argument}'")
+
+    @abstractmethod
+    def __call__(self, text: TokenisedText) -> IntArray:
+        """Return the block ids of a sequence, (T,) integers ≥ 0."""
+
+    def from_positions(self, positions: Tensor) -> Tensor | None:
+        """Return block ids (B, T) from token positions (B, T) alone; None where the text is needed."""
+        return None
+
+
+_registry: Registry[type[Partitioner]] = Registry("partitioner", "progloc.partitioners")
+
+
+P = TypeVar("P", bound=type[Partitioner])
+
+
+def register_partitioner(name: str) -> Callable[[P], P]:
+    """Decorator: file a Partitioner class under a name; `name:argument` then builds it with that argument."""
+
+    def add(cls: P) -> P:
+        _registry.register(name)(cls)
+        return cls
+
+    return add
+
+
+def partitioner(name: str | Partitioner) -> Partitioner:
+    """Return the partitioner that a name (`fixed:5`) stands for; a Partitioner is returned as it is.
+
+    Raises:
+        ProglocError: an unknown name (the known ones are listed) or an argument it cannot use.
+    """
+    if isinstance(name, Partitioner):
+        return name
+    key, _, argument = name.strip().partition(":")
+    built = _registry[key](argument)
+    built.name = name.strip()
+    return built
+
+
+def positions_in(attention_mask: Tensor) -> Tensor:
+    """Return the position of each real token, counted from the first real one: (B, T) from a (B, T) mask of 0 and 1."""
+    return (attention_mask.to(torch.long).cumsum(-1) - 1).clamp(min=0)

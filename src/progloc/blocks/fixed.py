@@ -1,0 +1,31 @@
+"""Blocks of n tokens, the paper's own."""
+
+from __future__ import annotations
+
+__all__ = ["Fixed"]
+
+import numpy as np
+from torch import Tensor
+
+from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
+from progloc.errors import ProglocError
+
+
+@register_partitioner("fixed")
+class Fixed(Partitioner):
+    """`fixed:N`: token i is in block i // N, counted from the start of its sequence."""
+
+    causal = True
+
+    def __init__(self, argument: str = "") -> None:
+        if not argument.isdecimal() or int(argument) < 1:
+            raise ProglocError(f"blocks 'fixed:{argument}'; expected fixed:N with N a whole number ≥ 1, as in fixed:5")
+        self.size = int(argument)
+
+    def __call__(self, text: TokenisedText) -> IntArray:
+        """Return i // N for every token, (T,)."""
+        return np.arange(len(text), dtype=np.int64) // self.size
+
+    def from_positions(self, positions: Tensor) -> Tensor:
+        """Return positions // N, (B, T)."""
+        return positions // self.size

@@ -1,0 +1,282 @@
+"""The command line: parse, call, print. What it calls is the same library a script would."""
+
+from __future__ import annotations
+
+__all__ = ["app", "main"]
+
+import dataclasses
+import errno
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+# before transformers: its bars and notices would run through ours, and a command must not wait for a hub it never needs
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import typer
+from rich.console import Console
+
+from progloc.errors import ProglocError
+
+app = typer.Typer(
+    name="progloc",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a language model's attention local, late layers most, and see what it costs.",
+)
+out_console = Console()
+notes = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines instead.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="A text file, a folder, a datasets name, or python-docs.")]
+Model = Annotated[str | None, typer.Option("--model", help="A hub name, a folder, or scratch:tiny.")]
+Schedule = Annotated[
+    str | None, typer.Option("--schedule", help="λ(ℓ), e.g. quintic, localist, polynomial:2.5, 0,0.5,1.")
+]
+Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
+Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _schedule_value(text: str) -> str | tuple[float, ...]:
+    """Return a schedule's name, or the numbers of a comma-separated list."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return numbers
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@app.command()
+def reproduce(
+    suite: Annotated[str, typer.Option(help="paper-v1, or quick: the same on a small model, in minutes.")] = "quick",
+    model: Model = None,
+    corpus: Corpus = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the suite's.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's experiment: seven architectures, Tables 1-4, and its claims put to the test."""
+    from progloc.suite.plan import plan, read_preset
+    from progloc.suite.report import write_report
+    from progloc.suite.runner import run_suite
+
+    folder = out or Path("results") / suite
+    planned = plan(suite, read_preset(suite), _given(model=model, corpus=corpus), seeds)
+    run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
+    _show_report(write_report(folder), folder, as_json)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="A folder that `progloc reproduce` made.")],
+    as_json: Json = False,
+) -> None:
+    """Write the tables, figures and page of a suite's results again, from what is finished."""
+    from progloc.suite.report import write_report
+
+    _show_report(write_report(results), results, as_json)
+
+
+def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
+    from progloc.suite.claims import answers
+    from progloc.suite.tables import suite_tables, to_rich
+
+    claims = answers(suite)
+    files = [str(folder / name) for name in ("report.html", "tables.md", "results.csv", "figures")]
+    if as_json:
+        rows = [dict(run.row) for run in suite.runs]
+        _print_json({"results": rows, "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
+        return
+    for table in suite_tables(suite):
+        out_console.print(to_rich(table))
+    for claim in claims:
+        out_console.print(f"[bold]{claim.id}[/bold] {claim.question} [bold]{claim.verdict}[/bold]. {claim.figure}")
+    out_console.print("\n" + "\n".join(files))
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option("--config", help="Settings in YAML; options here win over it.")] = None,
+    model: Model = None,
+    corpus: Corpus = None,
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    alpha: Annotated[float | None, typer.Option(help="The penalty coefficient α.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a micro-batch.")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="Micro-batches a step.")] = None,
+    sequence_length: Length = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the order of the training sequences.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
+    from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
+    from progloc.training.callbacks import ProgressBar
+    from progloc.training.inputs import gather
+    from progloc.training.run import train_run
+
+    run = from_mapping(RunConfig, read_config(config)) if config else RunConfig()
+    locality = _given(schedule=_schedule_value(schedule) if schedule else None, blocks=blocks, alpha=alpha)
+    training = _given(
+        epochs=epochs,
+        max_steps=max_steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=seed,
+    )
+    run = dataclasses.replace(
+        run,
+        **_given(model=model, corpus=corpus, sequence_length=sequence_length),
+        locality=from_mapping(LocalityConfig, {**dataclasses.asdict(run.locality), **locality}, "locality"),
+        training=from_mapping(TrainingConfig, {**dataclasses.asdict(run.training), **training}, "training"),
+    )
+    named = run.locality.schedule if isinstance(run.locality.schedule, str) else "explicit"
+    label = f"{named.replace(':', '')}-seed{run.training.seed}"
+    folder = out or Path("results") / f"{Path(run.model).name.replace(':', '-')}-{label}"
+    inputs = gather(run, say=lambda line: notes.print(f"[dim]{line}[/dim]"))
+    with ProgressBar(notes, label) as bar:
+        result = train_run(run, folder, inputs, name=named, heard=bar)
+    if as_json:
+        _print_json(result)
+        return
+    from progloc.display import before_after
+
+    out_console.print(before_after(result))
+    out_console.print(f"\n{folder / 'model'}  [dim]· progloc evaluate {folder / 'model'}[/dim]")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Hugging Face folder or hub name, or a run's folder.")
+    ],
+    corpus: Corpus = "python-docs",
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    sequence_length: Length = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on a text: perplexity, fidelity, entropy, penalty and sink mass, by layer and head."""
+    from progloc.display import report_table
+    from progloc.evaluation import evaluate_folder
+
+    measured = evaluate_folder(
+        model,
+        corpus or "python-docs",
+        schedule=_schedule_value(schedule) if schedule else None,
+        blocks=blocks,
+        sequence_length=sequence_length,
+        console=notes,
+    )
+    if as_json:
+        print(measured.to_json())
+    else:
+        out_console.print(report_table(measured))
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(metavar="SCHEDULE", help="A name, or numbers separated by commas.")],
+    layers: Annotated[
+        int | None, typer.Option(help="The number of layers L; default 12, or the list's length.")
+    ] = None,
+    denominator: Annotated[str, typer.Option(help="L-1 as in the paper's tables, or L as in its formula.")] = "L-1",
+    as_json: Json = False,
+) -> None:
+    """Show λ(ℓ) of a schedule, layer by layer."""
+    from progloc.display import schedule_table
+    from progloc.schedules import parse_schedule
+
+    value = _schedule_value(name)
+    if denominator not in ("L-1", "L"):
+        raise ProglocError(f"--denominator {denominator}; expected L-1 or L")
+    count = layers if layers is not None else (12 if isinstance(value, str) else len(value))
+    found = parse_schedule(value, denominator)
+    lambdas = found(count)
+    if as_json:
+        _print_json({"schedule": found.name, "layers": count, "lambdas": lambdas})
+    else:
+        out_console.print(schedule_table(found.name, lambdas))
+
+
+@app.command()
+def blocks(
+    partitioner: Annotated[str, typer.Argument(metavar="PARTITIONER", help="Such as fixed:5.")],
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="The text; - or nothing reads standard input.")] = "-",
+    model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "scratch:tiny",
+    as_json: Json = False,
+) -> None:
+    """Show how a partitioner divides a text."""
+    from progloc.display import coloured_blocks
+    from progloc.evaluation import partition_text
+
+    found = partition_text(partitioner, file, model)
+    if as_json:
+        _print_json(found)
+    else:
+        out_console.print(coloured_blocks(found))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can run, and how fast."""
+    from progloc.doctor import examine, to_table
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        out_console.print(to_table(found))
+
+
+def _stop(message: str, status: int = 2) -> None:
+    print(f"progloc: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line on standard error and status 2."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        status = app(standalone_mode=False)
+        raise SystemExit(status if isinstance(status, int) else 0)
+    except ProglocError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on where this one stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # the parser's own errors
+        if usage is not None:
+            _stop(f"{usage()} (progloc --help)")
+        full = "No space left on device"
+        if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or full in str(error):
+            _stop("the disk is full; free some space and run the same command again: it goes on where it stopped")
+        if isinstance(error, PermissionError):
+            _stop(f"{error.filename}: {error.strerror}; expected a place you may read and write")
+        raise

@@ -1,0 +1,189 @@
+"""Every setting, as frozen dataclasses that read and write YAML and JSON.
+
+One class a concern: `LocalityConfig` (what the penalty is, SPEC §4-§5), `TrainingConfig` (how it is trained, SPEC §6)
+and `RunConfig` (a model, a text and the two above). Unknown keys and values out of range are errors that name the key.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SCHEMA_VERSION", "LocalityConfig", "RunConfig", "TrainingConfig", "from_mapping", "read_config"]
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from progloc.blocks import partitioner
+from progloc.errors import ProglocError, suggest
+from progloc.schedules import listed_values, parse_schedule
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+def _check(condition: bool, name: str, given: object, expected: str) -> None:
+    if not condition:
+        raise ProglocError(f"{name} is {given!r}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class LocalityConfig:
+    """What is penalised, where, and how much (SPEC §4, §5, §8)."""
+
+    schedule: str | tuple[float, ...] = "quintic"
+    """λ(ℓ): a schedule's name (see `progloc schedule`), or one number in [0, 1] a layer."""
+    blocks: str = "fixed:5"
+    """The partitioner's name (see `progloc blocks`)."""
+    alpha: float = 0.05
+    """α, the penalty coefficient, ≥ 0."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """Σ over layers of λ(ℓ)·p (the paper's reading), or that divided by the number of layers."""
+    denominator: Literal["L-1", "L"] = "L-1"
+    """What ℓ is divided by in a polynomial schedule: L-1 as in the paper's tables, or L as in its formula."""
+    clip: float | None = None
+    """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.alpha < math.inf, "alpha", self.alpha, "a number ≥ 0")
+        _check(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
+        _check(self.denominator in ("L-1", "L"), "denominator", self.denominator, "'L-1' or 'L'")
+        _check(self.clip is None or 0 < self.clip < 1, "clip", self.clip, "a number between 0 and 1, or nothing")
+        _check(isinstance(self.blocks, str), "blocks", self.blocks, "a partitioner's name")
+        partitioner(self.blocks)
+        if not isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", listed_values(self.schedule))
+        parse_schedule(self.schedule, self.denominator)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained: two stages, what is kept, the optimiser's settings (SPEC §6; the paper's defaults)."""
+
+    epochs: int = 20
+    max_steps: int | None = None
+    """Stop after this many optimiser steps, however many epochs that is."""
+    exploration: float = 0.25
+    """The share of the steps that is stage 1 (the paper: 5 of 20 epochs)."""
+    exploration_alpha: float = 0.1
+    """What α is multiplied by in stage 1."""
+    exploration_temperature: float = 1.5
+    """What attention scores are divided by in stage 1; the paper gives no value, and 1.0 turns it off."""
+    learning_rate: float = 5e-5
+    batch_size: int = 8
+    accumulation: int = 4
+    """Micro-batches a step: the effective batch is batch_size × accumulation."""
+    max_grad_norm: float = 1.0
+    patience: int | None = 5
+    """Stop after this many evaluations of stage 2 without a better one; None never stops early."""
+    select: Literal["objective", "perplexity"] = "objective"
+    """What the kept checkpoint is best at, on validation, within stage 2: CE + α·Σλp, or perplexity (the paper)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "epochs", self.epochs, "a whole number ≥ 1")
+        _check(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "a whole number ≥ 1")
+        _check(0 <= self.exploration < 1, "exploration", self.exploration, "a share in [0, 1)")
+        _check(0 <= self.exploration_alpha < math.inf, "exploration_alpha", self.exploration_alpha, "a number ≥ 0")
+        temperature = self.exploration_temperature
+        _check(0 < temperature < math.inf, "exploration_temperature", temperature, "a number > 0")
+        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a number > 0")
+        _check(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number ≥ 1")
+        _check(self.accumulation >= 1, "accumulation", self.accumulation, "a whole number ≥ 1")
+        _check(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a number > 0")
+        _check(self.patience is None or self.patience >= 1, "patience", self.patience, "a whole number ≥ 1, or nothing")
+        _check(self.select in ("objective", "perplexity"), "select", self.select, "'objective' or 'perplexity'")
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, whole: the model, the text, the locality and the training."""
+
+    model: str = "scratch:tiny"
+    """A hub name, a folder, or `scratch:tiny`."""
+    corpus: str = "python-docs"
+    """A text file, a folder of them, a `datasets` name, or `python-docs`."""
+    sequence_length: int = 128
+    validation_fraction: float = 0.2
+    split_seed: int = 0
+    """Draws the split. Kept apart from `training.seed`, so that every seed is judged on the same tokens."""
+    max_sequences: int | None = None
+    """Fine-tune and validate on no more than this many sequences in all, drawn by `split_seed`."""
+    locality: LocalityConfig = field(default_factory=LocalityConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.sequence_length >= 2, "sequence_length", self.sequence_length, "a whole number ≥ 2")
+        _check(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "a share in (0, 1)")
+        enough = self.max_sequences is None or self.max_sequences >= 2
+        _check(enough, "max_sequences", self.max_sequences, "a whole number ≥ 2, or nothing")
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """Convert what YAML or JSON holds to the type a field is annotated with, or raise naming the key."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else from_mapping(hint, value, key)
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in options:
+            return None
+        for option in (o for o in options if o is not type(None)):
+            try:
+                return _convert(value, option, key)
+            except ProglocError:
+                continue
+        raise ProglocError(f"{key} is {value!r}; expected {hint}")
+    if origin is Literal:
+        _check(value in options, key, value, " or ".join(map(repr, options)))
+        return value
+    if origin is tuple:
+        _check(isinstance(value, list | tuple), key, value, "a list of numbers")
+        return tuple(_convert(item, options[0], key) for item in value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    _check(isinstance(value, hint) and not (hint is int and isinstance(value, bool)), key, value, f"{hint.__name__}")
+    return value
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
+    """Build the dataclass ``cls`` from what YAML or JSON holds; ``where`` is the path to it, for messages.
+
+    Raises:
+        ProglocError: an unknown key, a value of the wrong type or out of range; the message names the key.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ProglocError(f"{where or 'the configuration'} is {mapping!r}; expected settings as 'key: value'")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    values = {}
+    for key, value in mapping.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise ProglocError(f"unknown setting '{path}'; {suggest(str(key), known)}")
+        values[key] = _convert(value, hints[key], path)
+    return cls(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file of settings and return it as a mapping; raises ProglocError where it is none."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ProglocError(f"no configuration file at {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProglocError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ProglocError(f"{path} holds {type(loaded).__name__}; expected settings as 'key: value'")
+    return loaded

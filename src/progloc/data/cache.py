@@ -1,0 +1,80 @@
+"""Folders that can be made again: built once, never seen half-built, rebuilt when damaged."""
+
+from __future__ import annotations
+
+__all__ = ["cached_folder", "key_of"]
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from progloc.errors import ProglocError
+from progloc.files import read_json, write_json
+
+MANIFEST = "progloc-cache.json"
+
+
+def key_of(*parts: Any) -> str:
+    """Return a name for what was made from ``parts`` (anything JSON holds): 32 hexadecimal digits of their SHA-256."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, holding what ``build(part)`` writes; built only where it is missing or damaged.
+
+    It is built under another name beside its place and renamed, so an interruption leaves nothing half. Processes that
+    want the same folder wait for the one that builds it. Damage is told by the files' SHA-256, kept in a manifest.
+
+    Raises:
+        ProglocError: the folder cannot be written (no permission, no space).
+    """
+    if _whole(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not _whole(folder):
+                _rebuild(folder, build)
+    except OSError as error:
+        raise ProglocError(
+            f"cannot write the cache folder {folder} ({error.strerror or error}); "
+            "free some space there or set PROGLOC_CACHE to another folder"
+        ) from error
+    return folder
+
+
+def _rebuild(folder: Path, build: Callable[[Path], None]) -> None:
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        build(part)
+        files = sorted(path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file())
+        write_json(part / MANIFEST, _digests(part, files))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        written = read_json(folder / MANIFEST)
+        return bool(written == _digests(folder, written))
+    except (OSError, ProglocError):
+        return False
+
+
+def _digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
+    digests = {}
+    for name in files:
+        with (folder / name).open("rb") as handle:
+            digests[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return digests

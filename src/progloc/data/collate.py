@@ -1,0 +1,53 @@
+"""From sequences to a batch."""
+
+from __future__ import annotations
+
+__all__ = ["collate"]
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+IGNORED = -100
+"""The label that cross-entropy leaves out."""
+NO_BLOCK = -1
+"""The block id of padding: block ids of tokens are ≥ 0."""
+
+
+def collate(
+    features: Sequence[dict[str, Any]], *, pad_token_id: int = 0, padding_side: Literal["right", "left"] = "right"
+) -> dict[str, Tensor]:
+    """Return a batch of B sequences, padded to the longest: a Trainer's ``data_collator``.
+
+    Every feature has ``input_ids``; ``attention_mask`` (default: all ones), ``labels`` (default: the input ids, −100
+    where masked) and ``block_ids`` are taken where given, other columns are left out.
+
+    Returns:
+        int64 tensors (B, T): ``input_ids`` (``pad_token_id`` on padding), ``attention_mask`` (0 on padding), ``labels``
+        (−100 on padding) and, where the features have them, ``block_ids`` (−1 on padding).
+    """
+
+    def pad(rows: list[Tensor], value: int) -> Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=padding_side)
+
+    def column(name: str, defaults: list[Tensor]) -> list[Tensor]:
+        return [
+            torch.as_tensor(feature.get(name, default), dtype=torch.long)
+            for feature, default in zip(features, defaults, strict=True)
+        ]
+
+    ids = [torch.as_tensor(feature["input_ids"], dtype=torch.long) for feature in features]
+    masks = column("attention_mask", [torch.ones_like(row) for row in ids])
+    labels = column("labels", [row.masked_fill(mask == 0, IGNORED) for row, mask in zip(ids, masks, strict=True)])
+    batch = {
+        "input_ids": pad(ids, pad_token_id),
+        "attention_mask": pad(masks, 0),
+        "labels": pad(labels, IGNORED),
+    }
+    if "block_ids" in features[0]:
+        blocks = [torch.as_tensor(feature["block_ids"], dtype=torch.long) for feature in features]
+        batch["block_ids"] = pad(blocks, NO_BLOCK)
+    return batch

@@ -1,0 +1,155 @@
+"""Tokenised sequences of equal length, their block ids, and the split into training and validation (SPEC §6, §8)."""
+
+from __future__ import annotations
+
+__all__ = ["Split", "split", "tokenise", "tokenizer_key", "with_block_ids"]
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedTokenizerBase
+
+from progloc.blocks import IntArray, Partitioner, TokenisedText
+from progloc.data.cache import cached_folder, key_of
+from progloc.data.corpora import Corpus
+from progloc.errors import ProglocError
+from progloc.files import cache_dir
+
+FORMAT = 1
+"""Part of the cache's key: raise it whenever `_sequences` would write something else."""
+
+
+def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> Dataset:
+    """Return the corpus as consecutive sequences of exactly T = ``sequence_length`` tokens, from the cache if it can.
+
+    No special tokens are added, and the last partial sequence is dropped. Columns: ``input_ids``, T integers; ``text``,
+    the slice of the corpus that the tokens cover; ``offsets``, T pairs (start, end) of characters in that slice.
+    Tokens that are bytes of one character share its span; a character cut by a boundary is in both sequences' texts.
+    The corpus is tokenised in one piece, in memory.
+
+    Raises:
+        ProglocError: T < 2, a tokenizer without offsets, offsets that go backwards, a corpus shorter than one sequence.
+    """
+    if sequence_length < 2:
+        raise ProglocError(f"the sequence length is {sequence_length}; expected a whole number ≥ 2")
+    if not tokenizer.is_fast:
+        raise ProglocError(
+            f"the tokenizer {type(tokenizer).__name__} gives no character offsets; expected a fast one "
+            "(a tokenizer.json in the model's folder), which transformers.AutoTokenizer loads by default"
+        )
+    key = key_of(FORMAT, corpus.sha256, tokenizer_key(tokenizer), sequence_length)
+
+    def build(folder: Path) -> None:
+        _sequences(corpus, tokenizer, sequence_length).save_to_disk(str(folder))
+
+    return load_from_disk(str(cached_folder(cache_dir() / "sequences" / key, build)))
+
+
+def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of a fast tokenizer's serialisation.
+
+    Truncation and padding are left out: they are set anew by every call, so they say how it was last used.
+    """
+    serialised = json.loads(tokenizer.backend_tokenizer.to_str())
+    return key_of({name: value for name, value in serialised.items() if name not in ("truncation", "padding")})
+
+
+def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
+    encoded = tokenizer(
+        corpus.text,
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # the text is longer than the model's context, as it should be
+    )
+    ids = np.asarray(encoded["input_ids"], dtype=np.int32)  # (N,)
+    spans = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)  # (N, 2)
+    count = len(ids) // length
+    if count == 0:
+        raise ProglocError(
+            f"the corpus '{corpus.name}' has {len(ids)} tokens, too few for one sequence of {length}; "
+            "give a longer corpus or a smaller sequence length"
+        )
+    backwards = np.flatnonzero((np.diff(spans, axis=0) < 0).any(axis=1))
+    if len(backwards):
+        at = int(backwards[0])
+        raise ProglocError(
+            f"the tokenizer {type(tokenizer).__name__} gives offsets that go backwards in the corpus '{corpus.name}', "
+            f"from {spans[at].tolist()} to {spans[at + 1].tolist()}; expected tokens in the order of the text"
+        )
+    used = count * length
+    offsets = spans[:used].reshape(count, length, 2)
+    starts, ends = offsets[:, 0, 0], offsets[:, -1, 1]  # (count,): spans are in order, so these are the extremes
+    return Dataset.from_dict(
+        {
+            "input_ids": ids[:used].reshape(count, length),
+            "text": [corpus.text[start:end] for start, end in zip(starts, ends, strict=True)],
+            "offsets": (offsets - starts[:, None, None]).astype(np.int32),
+        }
+    )
+
+
+def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
+    """Return the columns ``input_ids`` and ``block_ids`` (T integers ≥ 0 a sequence) of a dataset made by `tokenise`.
+
+    Raises:
+        ProglocError: the partitioner gave something else than T integers ≥ 0.
+    """
+    block_ids = [_block_ids(row, partitioner) for row in dataset]
+    return dataset.select_columns("input_ids").add_column("block_ids", block_ids)
+
+
+def _block_ids(row: dict[str, Any], partitioner: Partitioner) -> IntArray:
+    ids, offsets = np.asarray(row["input_ids"], dtype=np.int64), np.asarray(row["offsets"], dtype=np.int64)
+    found = np.asarray(partitioner(TokenisedText(row["text"], ids, offsets)))
+    if found.shape != ids.shape or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
+        least = f", the least {found.min()}" if found.size else ""
+        raise ProglocError(
+            f"the partitioner '{partitioner.name or type(partitioner).__name__}' gave {found.dtype} of shape "
+            f"{found.shape}{least}, for {len(ids)} tokens; expected one integer ≥ 0 a token"
+        )
+    return found.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sequences to train on and to validate on, disjoint, each in the order of the corpus."""
+
+    train: Dataset
+    validation: Dataset
+    sha256: str
+    """Of every sequence's tokens and of which are on either side: runs of equal hash were judged on the same tokens."""
+
+
+def split(dataset: Dataset, validation_fraction: float, seed: int, max_sequences: int | None = None) -> Split:
+    """Split by sequence: ``validation_fraction`` of them (rounded, at least one on either side) drawn by ``seed``.
+
+    ``max_sequences`` first draws that many, and the rest is used for nothing. Block ids have no part in the hash, so
+    that it is the same whatever the partitioner.
+
+    Raises:
+        ProglocError: a fraction outside (0, 1), or fewer than two sequences.
+    """
+    if not 0 < validation_fraction < 1:
+        raise ProglocError(f"the validation fraction is {validation_fraction}; expected a share between 0 and 1")
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[:max_sequences]
+    if len(drawn) < 2:
+        raise ProglocError(
+            f"{len(drawn)} sequence(s) to split; expected 2 or more, one to train on and one to validate on: "
+            "give a longer corpus or a smaller sequence length"
+        )
+    count = min(max(round(validation_fraction * len(drawn)), 1), len(drawn) - 1)
+    validation, train = np.sort(drawn[:count]), np.sort(drawn[count:])
+    tokens = np.asarray(dataset.select_columns("input_ids").with_format("numpy")[:]["input_ids"])  # (N, T)
+    digest = hashlib.sha256()
+    for part in (np.array([*tokens.shape, count]), train, validation, tokens):
+        digest.update(part.astype("<i8").tobytes())
+    return Split(dataset.select(train), dataset.select(validation), digest.hexdigest())

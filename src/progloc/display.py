@@ -1,0 +1,89 @@
+"""What the command line shows of single results: tables and coloured text for a terminal."""
+
+from __future__ import annotations
+
+__all__ = ["before_after", "coloured_blocks", "report_table", "schedule_table"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from progloc.measures import Report
+
+SHOWN = (
+    ("fidelity", "fidelity F", "3"),
+    ("fidelity_no_sink", "F without sink", "3"),
+    ("entropy_bits", "entropy, bits", "2"),
+    ("entropy_bits_no_sink", "H without sink", "2"),
+    ("penalty_nats", "penalty, nats", "3"),
+    ("sink_mass", "sink mass", "3"),
+)
+SHADES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column(headings[0])
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def report_table(report: Report) -> Table:
+    """Return a report's figures by layer, the model's below them and chance below those."""
+    title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens"
+    table = _table(title, "layer", *(heading for _, heading, _ in SHOWN))
+
+    def row(name: str, figures: Mapping[str, float], prefix: str = "", style: str = "") -> None:
+        table.add_row(name, *(f"{figures[prefix + key]:.{digits}f}" for key, _, digits in SHOWN), style=style)
+
+    for number, layer in enumerate(report.layers):
+        row(str(number), layer)
+    table.add_section()
+    row("model", report.model, style="bold")
+    row("chance", report.chance, "chance_", style="dim")
+    return table
+
+
+def before_after(result: Mapping[str, Any]) -> Table:
+    """Return a run's measures on the validation split before and after training."""
+    before, final, training = result["before"], result["final"], result["training"]
+    kept = f"kept: step {training['kept_step']} of {training['steps']}"
+    table = _table(f"{result['name']}, seed {result['seed']}; {kept}", "on validation", "before", "after", "chance")
+    for key, heading, digits in (("perplexity", "perplexity", "2"), *SHOWN):
+        chance = before.get(f"chance_{key}")
+        after = f"{final[key]:.{digits}f}"
+        table.add_row(heading, f"{before[key]:.{digits}f}", after, "" if chance is None else f"{chance:.{digits}f}")
+    last_before, last = before["layers"][-1], final["layers"][-1]
+    for key, heading in (("fidelity", "last layer F"), ("fidelity_no_sink", "last layer F without sink")):
+        table.add_row(heading, f"{last_before[key]:.3f}", f"{last[key]:.3f}", f"{before['chance_' + key]:.3f}")
+    return table
+
+
+def schedule_table(name: str, lambdas: Sequence[float]) -> Table:
+    """Return λ(ℓ) by layer, with bars."""
+    table = Table(title=f"λ(ℓ), {name}", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("layer", justify="right")
+    table.add_column("λ", justify="right")
+    table.add_column("")
+    for layer, value in enumerate(lambdas):
+        table.add_row(str(layer), f"{value:.4f}", "█" * round(value * 40))
+    return table
+
+
+def coloured_blocks(found: Mapping[str, Any]) -> Group:
+    """Return the text with neighbouring blocks in different colours, and a line that counts them."""
+    text, ids = Text(), found["block_ids"]
+    order = {block: number for number, block in enumerate(dict.fromkeys(ids))}
+    end = 0
+    for block, (_, stop) in zip(ids, found["spans"], strict=True):
+        shade = SHADES[order[block] % len(SHADES)]
+        text.append(found["text"][end : max(stop, end)], style=shade)
+        end = max(stop, end)
+    causal = "causal" if found["causal"] else "not causal"
+    count = f"{len(ids)} tokens in {len(order)} blocks · {found['partitioner']} ({causal})"
+    return Group(text, Text(count, style="dim"))

@@ -1,0 +1,69 @@
+"""What this machine can run, and how fast."""
+
+from __future__ import annotations
+
+__all__ = ["examine", "to_table"]
+
+import shutil
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from progloc.attention import log_masses
+from progloc.config import LocalityConfig
+from progloc.environment import describe_environment
+from progloc.files import cache_dir
+from progloc.model import localize
+from progloc.objective import locality_penalty, penalty_by_head
+
+TIMED_STEPS = 5
+
+
+def _tokens_a_second(device: torch.device) -> float:
+    """Return training tokens a second of a GPT-2 of 6 layers × 128 with the penalty, 8 × 128 tokens a step."""
+    config = GPT2Config(n_layer=6, n_embd=128, n_head=4, vocab_size=2048, n_positions=128,
+                        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)  # fmt: skip
+    model = localize(GPT2LMHeadModel(config).to(device), LocalityConfig())
+    ids = torch.randint(0, 2048, (8, 128), device=device)
+    lambdas = torch.tensor(model.locality.lambdas)
+    seconds = []
+    for _ in range(TIMED_STEPS + 1):
+        started = time.perf_counter()
+        outputs = model(input_ids=ids, labels=ids, output_attentions=True, use_cache=False)
+        (outputs.loss + 0.05 * locality_penalty(penalty_by_head(log_masses(outputs)), lambdas)).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return ids.numel() / median(seconds[1:])
+
+
+def examine() -> dict[str, Any]:
+    """Return versions, devices, space, the cache's folder, and how fast a small model trains here."""
+    cuda = torch.cuda.is_available()
+    cache = cache_dir()
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    device = torch.device("cuda" if cuda else "cpu")
+    memory = torch.cuda.get_device_properties(0).total_memory if cuda else None
+    return {
+        **describe_environment(),
+        "gpu_memory_gib": None if memory is None else round(memory / 2**30, 1),
+        "cache": str(cache),
+        "cache_free_gib": round(shutil.disk_usage(there).free / 2**30, 1),
+        "results_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
+        "training_tokens_per_second": round(_tokens_a_second(device)),
+    }
+
+
+def to_table(found: dict[str, Any]) -> Table:
+    """Return `examine`'s findings for a terminal."""
+    table = Table(title="progloc doctor", box=box.SIMPLE, title_justify="left", show_header=False)
+    for name, value in found.items():
+        shown = f"{value:,}" if isinstance(value, int) else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    return table

@@ -1,0 +1,58 @@
+"""What made a result: versions, machine, and the state of the code."""
+
+from __future__ import annotations
+
+__all__ = ["describe_environment", "version"]
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def version(package: str = "progloc") -> str:
+    """Return an installed package's version, or "not installed"."""
+    try:
+        return installed_version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return the commit and whether there were uncommitted changes, where progloc runs from its own checkout."""
+    source = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(source), *arguments], check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        # an installation inside somebody else's repository must not report theirs
+        if Path(git("rev-parse", "--show-toplevel")) / "src" / "progloc" != source:
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, machine, device, git state and the time (UTC), as plain values."""
+    cuda = torch.cuda.is_available()
+    packages = ("progloc", "torch", "transformers", "datasets", "numpy")
+    return {
+        **{package: version(package) for package in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.processor() or platform.machine()})",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "git": _git_state(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,113 @@
+"""Measuring any model on any text, and showing any partition: what `progloc evaluate` and `progloc blocks` do."""
+
+from __future__ import annotations
+
+__all__ = ["evaluate_folder", "partition_text"]
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from progloc.blocks import TokenisedText, partitioner
+from progloc.config import LocalityConfig, from_mapping
+from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
+from progloc.errors import ProglocError
+from progloc.measures import Report, measure
+from progloc.model import load, read_locality
+from progloc.training.inputs import SCRATCH, check_length, load_tokenizer
+from progloc.training.run import MODEL_FOLDER
+
+DEFAULT_LENGTH = 128
+
+
+def model_folder(given: str) -> str:
+    """Return where the model is: a run's folder holds it in `model/`."""
+    folder = Path(given)
+    return str(folder / MODEL_FOLDER) if (folder / MODEL_FOLDER / "config.json").exists() else given
+
+
+def evaluate_folder(
+    model: str,
+    corpus: str,
+    *,
+    schedule: str | tuple[float, ...] | None = None,
+    blocks: str | None = None,
+    sequence_length: int | None = None,
+    batch_size: int = 8,
+    console: Console | None = None,
+) -> Report:
+    """Measure a model on the whole of a corpus, read as consecutive sequences.
+
+    Args:
+        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic
+            with `fixed:5`.
+        corpus: see `progloc.data.load_corpus`.
+        schedule: instead of the model's own.
+        blocks: instead of the model's own.
+        sequence_length: tokens a sequence; by default what the model was trained at, else 128.
+        batch_size: sequences at a time.
+        console: where a progress bar is shown.
+
+    Raises:
+        ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
+    """
+    folder = model_folder(model)
+    if folder.startswith(SCRATCH):
+        raise ProglocError(
+            f"'{model}' is made while training, not a model to evaluate; run progloc train --model {model} first"
+        )
+    stored = read_locality(Path(folder)) or {}
+    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
+    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    length = sequence_length or stored.get("sequence_length") or DEFAULT_LENGTH
+    text = load_corpus(corpus)
+    check_length(folder, length)
+    dataset = with_block_ids(tokenise(text, load_tokenizer(folder, text), length), partitioner(config.blocks))
+    loaded = load(folder, config)
+    with Progress(console=console, transient=True, disable=console is None) as bar:
+        task = bar.add_task("measuring", total=len(dataset))
+        return measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
+
+
+def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
+    """Return how a partitioner divides a text: {"tokens", "block_ids", "spans", "partitioner", "causal", "text"}.
+
+    Args:
+        name: the partitioner.
+        file: a text file, or "-" for standard input.
+        model: whose tokenizer to use; `scratch:…` trains its own on `python-docs` (cached).
+
+    Raises:
+        ProglocError: an unknown partitioner, a file that cannot be read, no text, or no tokenizer.
+    """
+    chosen = partitioner(name)
+    if file == "-":
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ProglocError(f"standard input is not UTF-8 at byte {error.start}") from error
+        corpus = Corpus("standard input", text)
+        if not text.strip():
+            raise ProglocError("standard input holds no text; give a file, or pipe some text in")
+    elif not Path(file).is_file():
+        raise ProglocError(f"no file at {file}; give a text file, or - for standard input")
+    else:
+        corpus = load_corpus(file)
+    tokenizer = load_tokenizer(model, load_corpus("python-docs") if model.startswith(SCRATCH) else corpus)
+    encoded = tokenizer(corpus.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets = np.asarray(encoded["input_ids"]), np.asarray(encoded["offset_mapping"]).reshape(-1, 2)
+    found = chosen(TokenisedText(corpus.text, ids, offsets))
+    return {
+        "partitioner": chosen.name,
+        "causal": chosen.causal,
+        "text": corpus.text,
+        "tokens": tokenizer.convert_ids_to_tokens(ids.tolist()),
+        "block_ids": found.tolist(),
+        "spans": offsets.tolist(),
+    }

@@ -1,0 +1,61 @@
+"""Writing files so that an interruption never leaves half of one."""
+
+from __future__ import annotations
+
+__all__ = ["cache_dir", "read_json", "require_space", "write_json", "write_text"]
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from progloc.errors import ProglocError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON in one step. NaN is refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one raises ProglocError naming it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ProglocError(f"{path} is not valid JSON ({error}); expected a file written by progloc") from error
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be made again (tokens, scratch models): $PROGLOC_CACHE or the user's."""
+    given = os.environ.get("PROGLOC_CACHE")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("progloc"))
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise ProglocError unless the disk that holds ``folder`` has ``needed_bytes`` free."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed_bytes:
+        raise ProglocError(
+            f"{folder} needs about {needed_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free; "
+            "free some space or give another folder with --out"
+        )

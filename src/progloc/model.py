@@ -1,0 +1,197 @@
+"""A Hugging Face model made local: attach, save, load, and what cannot be served."""
+
+from __future__ import annotations
+
+__all__ = ["LOCALITY_FILE", "Locality", "attention_modules", "check_servable", "load", "localize", "read_locality"]
+
+import dataclasses
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from progloc.attention import IMPLEMENTATION
+from progloc.blocks import Partitioner, partitioner, positions_in
+from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
+from progloc.errors import ProglocError
+from progloc.files import read_json, write_json
+from progloc.schedules import parse_schedule
+
+LOCALITY_FILE = "locality.json"
+
+
+@dataclass
+class Locality:
+    """What `localize` attaches to a model as `model.locality`: its configuration, worked out for its layers."""
+
+    config: LocalityConfig
+    lambdas: tuple[float, ...]
+    """λ(0) … λ(L-1)."""
+    partitioner: Partitioner
+    base_model: str | None = None
+    """The model it was made from: a hub name or a folder."""
+    sequence_length: int | None = None
+    """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
+
+    def block_ids(self, attention_mask: Tensor) -> Tensor:
+        """Return block ids (B, T) from a mask (B, T) alone, for partitioners that need only positions.
+
+        Raises:
+            ProglocError: the partitioner needs the text; the caller has to pass `block_ids`.
+        """
+        ids = self.partitioner.from_positions(positions_in(attention_mask))
+        if ids is None:
+            raise ProglocError(
+                f"the blocks '{self.config.blocks}' need the text, so the model must be given block_ids; "
+                "progloc.data.with_block_ids(dataset, partitioner) adds them"
+            )
+        return ids.masked_fill(~attention_mask.bool(), -1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `locality.json` holds."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "locality": dataclasses.asdict(self.config),
+            "base_model": self.base_model,
+            "sequence_length": self.sequence_length,
+        }
+
+
+def attention_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the model's causal self-attention modules, input to output; their number is L."""
+    found = [m for m in model.modules() if getattr(m, "is_causal", None) is True and hasattr(m, "layer_idx")]
+    return sorted(found, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
+
+
+def check_servable(model: Any) -> None:
+    """Raise ProglocError, naming the architecture and the reason, unless progloc can serve ``model`` rightly."""
+
+    def refuse(reason: str) -> None:
+        raise ProglocError(
+            f"{type(model).__name__} cannot be localised: {reason}; expected a decoder-only model with softmax "
+            "attention through transformers' AttentionInterface, such as gpt2, llama, mistral, qwen2, olmo or gpt_neox"
+        )
+
+    config = model.config.get_text_config(decoder=True)
+    if getattr(model.config, "is_encoder_decoder", False):
+        refuse("it is an encoder-decoder")
+    if not model._can_set_attn_implementation():
+        refuse("its attention does not go through AttentionInterface")
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        refuse("its attention scores are soft-capped")
+    if any(name.rsplit(".", 1)[-1] == "sinks" for name, _ in model.named_parameters()):
+        refuse("its attention has learned sinks")
+    layers = len(attention_modules(model))
+    if layers != config.num_hidden_layers:
+        refuse(f"{layers} of its {config.num_hidden_layers} layers are causal softmax attention")
+
+
+def _fill_block_ids(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+    """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions."""
+    wanted = kwargs.get("output_attentions")
+    if wanted is None:
+        wanted = decoder.config.output_attentions  # type: ignore[union-attr]
+    if not wanted or kwargs.get("block_ids") is not None:
+        return None
+    tokens = kwargs.get("input_ids", args[0] if args else None)
+    if tokens is None:
+        tokens = kwargs["inputs_embeds"]
+    mask = kwargs.get("attention_mask")
+    if mask is None:
+        cache = kwargs.get("past_key_values")
+        seen = int(cache.get_seq_length()) if cache is not None else 0
+        mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
+    return args, {**kwargs, "block_ids": decoder.progloc_locality.block_ids(mask)}  # type: ignore[union-attr,operator]
+
+
+def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+    """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
+    type(model).save_pretrained(model, save_directory, *args, **kwargs)
+    if kwargs.get("is_main_process", True):
+        write_json(Path(save_directory) / LOCALITY_FILE, model.locality.to_dict())
+
+
+def localize(
+    model: Any,
+    config: LocalityConfig | None = None,
+    tokenizer: Any = None,
+    *,
+    attn_implementation: str = IMPLEMENTATION,
+    base_model: str | None = None,
+    sequence_length: int | None = None,
+) -> Any:
+    """Make a causal language model local: it then takes `block_ids`, gives log masses, and saves its locality.
+
+    The model is changed in place and returned; its weights and, without a penalty, its outputs are what they were.
+    Calling it again replaces the configuration.
+
+    Args:
+        model: a transformers causal language model (`check_servable` says which).
+        config: schedule, blocks and α; the defaults if None.
+        tokenizer: reserved for partitioners that step token by token through text; `fixed:N` needs none.
+        attn_implementation: "progloc", or "progloc_reference" for the materialised definition.
+        base_model: recorded in `locality.json`; by default the name the model was loaded by.
+        sequence_length: recorded in `locality.json`, as the length it is trained at.
+
+    Raises:
+        ProglocError: an architecture that cannot be served, or a schedule that does not fit its number of layers.
+    """
+    check_servable(model)
+    config = config or LocalityConfig()
+    lambdas = tuple(parse_schedule(config.schedule, config.denominator)(len(attention_modules(model))))
+    name = base_model or getattr(model.config, "_name_or_path", None) or None
+    model.set_attn_implementation(attn_implementation)
+    first_time = not hasattr(model, "locality")
+    model.locality = Locality(config, lambdas, partitioner(config.blocks), name, sequence_length)
+    decoder = model.base_model
+    decoder.progloc_locality = model.locality
+    if first_time:
+        decoder.register_forward_pre_hook(_fill_block_ids, with_kwargs=True)
+        model.save_pretrained = types.MethodType(_save_pretrained, model)
+    return model
+
+
+def read_locality(folder: Path) -> dict[str, Any] | None:
+    """Return what a model folder's `locality.json` holds (see `Locality.to_dict`), or None where there is none."""
+    path = folder / LOCALITY_FILE
+    if not path.exists():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
+        raise ProglocError(
+            f"{path} has schema version {found.get('schema_version')!r}; this progloc reads {SCHEMA_VERSION}"
+        )
+    return found
+
+
+def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> Any:
+    """Load a model with its locality attached.
+
+    Args:
+        folder: a folder written by `save_pretrained`, any Hugging Face folder, or a hub name. Without `locality.json`
+            it is read as quintic with `fixed:5`.
+        config: used instead of the folder's own.
+        kwargs: for `AutoModelForCausalLM.from_pretrained`. Weights are loaded in float32 unless `dtype` says otherwise.
+
+    Raises:
+        ProglocError: no such model, a damaged `locality.json`, or an architecture that cannot be served.
+    """
+    from transformers import AutoModelForCausalLM
+
+    stored = read_locality(Path(folder)) or {}
+    settings = config or from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
+    except (OSError, ValueError) as error:
+        raise ProglocError(
+            f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
+        ) from error
+    return localize(
+        model,
+        settings,
+        base_model=stored["base_model"] if stored else str(folder),
+        sequence_length=stored.get("sequence_length"),
+    )

@@ -1,0 +1,62 @@
+"""Names to things, with extension by decorator or by installed entry point."""
+
+from __future__ import annotations
+
+__all__ = ["Registry"]
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from progloc.errors import ProglocError, suggest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A name-to-object table. `group` is the entry-point group that other packages add to."""
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._known: dict[str, T] = {}
+        self._searched = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files its argument under ``name``; a second use of a name is an error."""
+
+        def add(item: T) -> T:
+            if name in self._known:
+                raise ProglocError(f"the {self.kind} '{name}' is already registered; choose another name")
+            self._known[name] = item
+            return item
+
+        return add
+
+    def _search(self) -> None:
+        if self._searched:
+            return
+        for point in entry_points(group=self.group):
+            try:
+                item = point.load()
+            except Exception as error:  # another package's code: anything may go wrong in it
+                raise ProglocError(
+                    f"the installed {self.kind} '{point.name}' ({point.value}) cannot be loaded ({error}); "
+                    "mend or uninstall its package"
+                ) from error
+            self._known.setdefault(point.name, item)
+        self._searched = True
+
+    def __getitem__(self, name: str) -> T:
+        self._search()
+        if name not in self._known:
+            raise ProglocError(f"unknown {self.kind} '{name}'; {suggest(name, self._known)}")
+        return self._known[name]
+
+    def __contains__(self, name: str) -> bool:
+        self._search()
+        return name in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        self._search()
+        return iter(dict(self._known))

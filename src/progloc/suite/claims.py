@@ -1,0 +1,300 @@
+"""The paper's claims as questions, answered from a suite's numbers (SPEC §11).
+
+A claim is one function `Suite -> Finding` and one `@claim`; its docstring is its decision rule. The rules are
+conservative: a comparison between runs is decided by intervals or trend tests over seeds, so one seed decides none of
+them; where any one of several models would do, the level is divided by their number. Only C9 is arithmetic.
+"""
+
+from __future__ import annotations
+
+__all__ = ["UNTESTED", "answers", "claim"]
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
+from progloc.suite.comparisons import aligned, cells, depth, gap, measured, perplexity_ratio, trained
+from progloc.suite.rendering import interval, number, percent, ratio
+from progloc.suite.results import Suite
+from progloc.suite.statistics import mean_interval, paired_ratio, trend_p
+from progloc.suite.verdicts import (
+    SIGNIFICANT,
+    Answer,
+    Finding,
+    Untested,
+    decide,
+    listed,
+    means,
+    p_text,
+    seeds_text,
+    trend,
+    without,
+)
+
+_MARGIN = 0.05
+"""The change in F° below which a layer counts as unchanged, and above which it counts as localised."""
+_MIDDLE = 0.6
+"""The relative depth up to which a layer is early or middle; the paper's layers 0-6 of 12."""
+_SPIKE = 10.0
+"""A gradient norm more than this many times its run's mean is not stable."""
+_NOT_MATCHED = "equal λ is not equal locality, so this is no comparison at matched F°"
+
+UNTESTED = (
+    Untested(
+        "C8",
+        "Do semantic blocks cost less than fixed ones at equal fidelity?",
+        "Every run here has the same blocks; it takes both kinds, compared at matched F° and not at matched λ.",
+    ),
+    Untested(
+        "C10",
+        "Do localised late layers show what the output rested on?",
+        "It takes faithfulness tests of the attention, against the model before localising; a suite has none.",
+    ),
+)
+
+Rule = Callable[[Suite], Finding]
+_claims: dict[str, tuple[str, Rule]] = {}
+
+
+def claim(identifier: str, question: str) -> Callable[[Rule], Rule]:
+    """Decorator: add a decision rule to what every report answers, in order of registration."""
+
+    def add(rule: Rule) -> Rule:
+        _claims[identifier] = (question, rule)
+        return rule
+
+    return add
+
+
+def answers(suite: Suite) -> list[Answer]:
+    """Return the answer to every registered claim; the suite has at least one finished run."""
+    return [
+        Answer(identifier, question, *dataclasses.astuple(rule(suite)))
+        for identifier, (question, rule) in _claims.items()
+    ]
+
+
+def _locality(suite: Suite, *names: str) -> str:
+    """Write the F° of some runs, over the seeds they share."""
+    return listed(names, aligned(suite, names, measured("fidelity_no_sink")), 3)
+
+
+@claim("C1", "Does perplexity fall as β rises, from linear to quintic?")
+def _c1(suite: Suite) -> Finding:
+    """Supported: Page's trend over seeds falls with p < 0.05, and so does the mean at every step.
+
+    Not supported: the trend rises with p < 0.05, or some step rises with its interval (95%, divided among the steps)
+    above 1. It takes all five schedules.
+    """
+    names = list(NAMED_POLYNOMIALS)
+    rows = aligned(suite, names, measured("perplexity"))
+    if not rows[0]:
+        return without(*names)
+    level = 1 - SIGNIFICANT / (len(rows) - 1)
+    rises = [paired_ratio(later, earlier, level).estimate.above(1) for earlier, later in pairwise(rows)]
+    falls = all(later < earlier for earlier, later in pairwise(means(rows)))
+    whole = paired_ratio(rows[-1], rows[0])
+    return Finding(
+        decide([trend(rows, rising=False), True not in rises, falls or None]),
+        f"perplexity {listed(names, rows, 2)}; falling trend over β: {p_text(trend_p(rows, rising=False))}",
+        f"quintic ÷ linear {ratio(whole.estimate)}, {seeds_text(len(rows[0]))}",
+        f"The mean {'falls' if falls else 'does not fall'} at every step, with F° "
+        f"{_locality(suite, 'linear', 'quintic')}: {_NOT_MATCHED}.",
+    )
+
+
+@claim("C2", "Has quintic the smallest gap of the localised models?")
+def _c2(suite: Suite) -> Finding:
+    """Supported: quintic's perplexity ÷ that of each other localised model has its 95% interval below 1.
+
+    Not supported: one of these intervals (95%, divided among the models) is above 1. The λ=0 run of the same seed
+    cancels from a ratio of two gaps, so these are the ratios of the gaps. It takes quartic, the nearest rival.
+    """
+    quartic = perplexity_ratio(suite, "quintic", "quartic")
+    if not quartic.estimate.n:
+        return without("quintic", "quartic")
+    others = [name for name in suite.localised if name != "quintic"]
+    smaller = [perplexity_ratio(suite, "quintic", name).estimate.above(1) is False for name in others]
+    level = 1 - SIGNIFICANT / len(others)
+    larger = [perplexity_ratio(suite, "quintic", name, level).estimate.above(1) for name in others]
+    gaps = {name: gap(suite, name).estimate.mean for name in suite.localised}
+    known = {name: value for name, value in gaps.items() if not math.isnan(value)}
+    smallest = f"The smallest mean gap is {min(known, key=lambda name: known[name])}'s" if known else "No gap is known"
+    return Finding(
+        decide([*(each or None for each in smaller), True not in larger]),
+        "gap " + ", ".join(f"{name} {number(value, 3)}×" for name, value in gaps.items()),
+        f"quintic ÷ quartic {ratio(quartic.estimate)}, {p_text(quartic.p)}, {seeds_text(quartic.estimate.n)}",
+        f"{smallest}, with F° {_locality(suite, 'quintic', 'quartic')}: {_NOT_MATCHED}.",
+    )
+
+
+@claim("C3", "Does entropy fall and fidelity rise as λ spreads to more layers, and also without the sink?")
+def _c3(suite: Suite) -> Finding:
+    """Order the architectures by mean λ and test four trends over seeds: H and H° falling, F and F° rising.
+
+    Supported: all four with p < 0.05. Not supported: any of them goes the other way with p < 0.05.
+    """
+    names = sorted(suite.architectures, key=lambda name: sum(suite.one(name).lambdas))
+    tested = [
+        ("H", "entropy_bits", False, 2), ("F", "fidelity", True, 3),
+        ("H°", "entropy_bits_no_sink", False, 2), ("F°", "fidelity_no_sink", True, 3),
+    ]  # fmt: skip
+    trends, figures, seeds = [], [], 0
+    for label, measure, rising, digits in tested:
+        rows = aligned(suite, names, measured(measure))
+        if len(names) < 3 or not rows[0]:
+            return without("at least three architectures")
+        ends = means([rows[0], rows[-1]])
+        direction = f"{'rising' if rising else 'falling'}: {p_text(trend_p(rows, rising))}"
+        figures.append(f"{label} {number(ends[0], digits)} → {number(ends[1], digits)} ({direction})")
+        trends.append(trend(rows, rising))
+        seeds = len(rows[0])
+    without_sink = {"supported": "holds", "not supported": "is reversed"}.get(decide(trends[2:]), "is not resolved")
+    return Finding(
+        decide(trends),
+        f"{names[0]} → {names[-1]}: {', '.join(figures)}",
+        f"Page's trend test over {len(names)} architectures, {seeds_text(seeds)}",
+        f"In order of mean λ, the trend {without_sink} for the attention that is not on the sink.",
+    )
+
+
+def _largest_change(suite: Suite, name: str, layers: Sequence[int]) -> dict[int, float]:
+    """Return, by seed, the largest change of F° in any of these layers against λ=0, without its sign."""
+    ours, base = suite.by_name[name], suite.by_name[suite.distributed or ""]
+
+    def change(seed: int) -> float:
+        pairs = list(zip(*(runs[seed].by_layer("fidelity_no_sink") for runs in (ours, base)), strict=True))
+        return max(abs(pairs[layer][0] - pairs[layer][1]) for layer in layers)
+
+    return {seed: change(seed) for seed in ours if seed in base}
+
+
+@claim(
+    "C4",
+    "Under quintic, do early and middle layers stay as under λ=0 and only the last localise; under linear, sooner?",
+)
+def _c4(suite: Suite) -> Finding:
+    """Three parts, each on |ΔF°| to the λ=0 run of the same seed, each with its 95% interval over seeds against 0.05.
+
+    Quintic's largest change in any layer of relative depth ≤ 0.6 is below; its last layer's change is above; linear's
+    largest change at depth ≤ 0.6 is above. Supported: all three. Not supported: any of them is reversed.
+    """
+    needed = (suite.distributed or "distributed", "linear", "quintic")
+    if not aligned(suite, needed, measured("fidelity_no_sink"))[0]:
+        return without(*needed)
+    layers = len(suite.one("quintic").lambdas)
+    early = [index for index in range(layers) if depth(index, layers) <= _MIDDLE]
+    if not early:
+        return without("a model of at least two layers")
+    stays, localises, sooner = (
+        mean_interval(_largest_change(suite, name, where).values())
+        for name, where in (("quintic", early), ("quintic", [layers - 1]), ("linear", early))
+    )
+    changed = stays.above(_MARGIN)
+    return Finding(
+        decide([None if changed is None else not changed, localises.above(_MARGIN), sooner.above(_MARGIN)]),
+        f"largest |ΔF°| to λ=0 in layers 0–{early[-1]} of {layers}: quintic {number(stays.mean, 3)}, linear "
+        f"{number(sooner.mean, 3)}; in the last layer: quintic {number(localises.mean, 3)}",
+        f"quintic early {interval(stays, 3)}, last {interval(localises, 3)}; linear early {interval(sooner, 3)}; "
+        f"{seeds_text(stays.n)}",
+        f"A layer counts as unchanged below {_MARGIN} in F°, locality without the sink, and as localised above.",
+    )
+
+
+@claim("C5", "Does a small α for many epochs beat a large α for few, and what does each change do alone?")
+def _c5(suite: Suite) -> Finding:
+    """Cubic's four cells. Supported: perplexity of (small α, long) ÷ (large α, short) has its 95% interval below 1.
+
+    Not supported: it is above 1. Each change alone is reported beside it and decides nothing.
+    """
+    found = cells(suite)
+    alphas, epochs = sorted({alpha for alpha, _ in found}), sorted({count for _, count in found})
+    if len(alphas) < 2 or len(epochs) < 2:
+        return without("cubic at two values of α and two budgets")
+    weak, strong, short, long = alphas[0], alphas[-1], epochs[0], epochs[-1]
+    previous, optimised = (found.get(cell, "") for cell in ((strong, short), (weak, long)))
+    both = perplexity_ratio(suite, optimised, previous)
+    if not both.estimate.n:
+        return without(f"cubic at α={strong:g} for {short} epochs", f"cubic at α={weak:g} for {long} epochs")
+    alpha_alone, epochs_alone = (
+        percent(perplexity_ratio(suite, found.get(cell, ""), previous).estimate)
+        for cell in ((weak, short), (strong, long))
+    )
+    before, after = means(aligned(suite, (previous, optimised), measured("fidelity_no_sink")))
+    above = both.estimate.above(1)
+    return Finding(
+        decide([None if above is None else not above]),
+        f"improvement of perplexity over α={strong:g} for {short} epochs: α={weak:g} for {long} epochs "
+        f"{percent(both.estimate)}, α alone {alpha_alone}, epochs alone {epochs_alone}",
+        f"ratio {ratio(both.estimate)}, {p_text(both.p)}, {seeds_text(both.estimate.n)}",
+        f"Both have the same λ, with F° {number(before, 3)} and {number(after, 3)}: {_NOT_MATCHED}.",
+    )
+
+
+@claim("C6", "Are gradient norms stable, and do they fall as β rises?")
+def _c6(suite: Suite) -> Finding:
+    """Two parts, on the global norm before clipping. Supported: both. Not supported: either fails.
+
+    Falls: Page's trend over seeds of the run's mean norm, linear to quintic, p < 0.05 (fails: it rises with p < 0.05).
+    Stable: no step of any of these runs is above ten times its run's mean. One seed decides neither.
+    """
+    names = list(NAMED_POLYNOMIALS)
+    rows = aligned(suite, names, trained("gradient_norm_mean"))
+    if not rows[0]:
+        return without(*names)
+    runs = [run for name in names for run in suite.by_name[name].values()]
+    spike = max(run.trained("gradient_norm_max") / run.trained("gradient_norm_mean") for run in runs)
+    clipped = mean_interval(run.trained("clipped_share") for run in runs).mean
+    return Finding(
+        decide([trend(rows, rising=False), spike <= _SPIKE if len(rows[0]) > 1 else None]),
+        f"mean norm before clipping {listed(names, rows, 3)}; largest step {spike:.1f} times its run's mean; "
+        f"{clipped:.0%} of steps clipped",
+        f"falling trend over β: {p_text(trend_p(rows, rising=False))}, {seeds_text(len(rows[0]))}",
+        f"Stable: no step above {_SPIKE:g} times its run's mean; that clipped norms are below the threshold is none.",
+    )
+
+
+@claim("C7", "Can moderate locality improve perplexity?")
+def _c7(suite: Suite) -> Finding:
+    """Supported: some localised model's gap has its interval (95%, divided among the models) below 1.
+
+    Not supported: every one's 95% interval is above 1.
+    """
+    gaps = {name: gap(suite, name).estimate for name in suite.localised}
+    gaps = {name: estimate for name, estimate in gaps.items() if not math.isnan(estimate.mean)}
+    if not gaps:
+        return without("distributed", "any localised architecture")
+    level = 1 - SIGNIFICANT / len(gaps)
+    better = [name for name in gaps if gap(suite, name, level).estimate.above(1) is False]
+    worse = all(estimate.above(1) for estimate in gaps.values())
+    best = min(gaps, key=lambda name: gaps[name].mean)
+    return Finding(
+        decide([not worse, bool(better) or None]),
+        f"the smallest gap is {best}'s, {number(gaps[best].mean, 3)}×; resolved below 1: {', '.join(better) or 'none'}",
+        f"{best} {ratio(gaps[best])}, {seeds_text(gaps[best].n)}",
+        "A gap below 1 is better than fine-tuning without a penalty, on the same data, budget and seed.",
+    )
+
+
+@claim("C9", "Do 90% of the layers keep more than 95% of their capacity (1−λ)² for β ≥ 4?")
+def _c9(suite: Suite) -> Finding:
+    """Arithmetic: the share of layers with (1−λ(ℓ))² > 0.95 for β = 4 and 5, with 12 layers and with this model's.
+
+    Supported: each of these shares is at least 0.9; otherwise not supported.
+    """
+    shares, figures = [], []
+    for layers in dict.fromkeys((12, len(suite.runs[0].lambdas))):
+        for name in ("quartic", "quintic"):
+            kept = sum((1 - value) ** 2 > 0.95 for value in parse_schedule(name)(layers))
+            shares.append(kept / layers)
+            figures.append(f"{name}, {kept} of {layers} layers ({kept / layers:.0%})")
+    bound = 1 - math.sqrt(0.95)  # the λ that leaves exactly 95%
+    return Finding(
+        decide([all(share >= 0.9 for share in shares)]),
+        "; ".join(figures),
+        "none: arithmetic",
+        f"95% of (1−λ)² needs λ < {bound:.4f}: in a deep model the first {bound ** (1 / 4):.0%} of the depth at β = 4, "
+        f"{bound ** (1 / 5):.0%} at β = 5, and 90% only from β ≈ {math.log(bound) / math.log(0.9):.0f} on.",
+    )

@@ -1,0 +1,125 @@
+"""From a preset to the list of runs it stands for."""
+
+from __future__ import annotations
+
+__all__ = ["Plan", "PlannedRun", "Preset", "plan", "preset_names", "read_preset"]
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from progloc.config import RunConfig, from_mapping
+from progloc.errors import ProglocError, suggest
+
+_PRESETS = files("progloc.suite") / "presets"
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Table 2: one schedule at every α and every number of epochs."""
+
+    schedule: str
+    alphas: tuple[float, ...]
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A suite, as its YAML file says it."""
+
+    seeds: int
+    """How many seeds, counted from 0."""
+    base: RunConfig
+    """What every run has in common."""
+    architectures: tuple[str, ...]
+    """The schedules compared, each a row of Table 1."""
+    optimisation: Optimisation | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to make."""
+
+    name: str
+    role: str
+    """"architecture", or "optimisation" for the other cells of Table 2."""
+    config: RunConfig
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name, within `runs/`."""
+        return f"{self.name}-seed{self.config.training.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's runs in the order they are made: seed by seed, so that stopping early leaves whole comparisons."""
+
+    suite: str
+    base: RunConfig
+    runs: tuple[PlannedRun, ...] = field(repr=False)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return sorted({run.config.training.seed for run in self.runs})
+
+
+def preset_names() -> list[str]:
+    """Return the suites that come with progloc."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> Preset:
+    """Return a preset by name; ProglocError names the known ones."""
+    if name not in preset_names():
+        raise ProglocError(f"unknown suite '{name}'; {suggest(name, preset_names())}")
+    return from_mapping(Preset, yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def _with(config: RunConfig, *, schedule: str, seed: int, **changes: Any) -> RunConfig:
+    locality = dataclasses.replace(
+        config.locality, schedule=schedule, alpha=changes.get("alpha", config.locality.alpha)
+    )
+    training = dataclasses.replace(config.training, seed=seed, epochs=changes.get("epochs", config.training.epochs))
+    return dataclasses.replace(config, locality=locality, training=training)
+
+
+def plan(suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Plan:
+    """Return the runs of a suite.
+
+    Args:
+        suite: its name.
+        preset: what it holds.
+        overrides: fields of RunConfig to change in every run, such as ``model`` and ``corpus``.
+        seeds: how many seeds, instead of the preset's.
+    """
+    count = preset.seeds if seeds is None else seeds
+    if count < 1:
+        raise ProglocError(f"--seeds {count}; expected a whole number ≥ 1")
+    base = dataclasses.replace(preset.base, **(overrides or {}))
+    runs = []
+    for seed in range(count):
+        for schedule in preset.architectures:
+            runs.append(PlannedRun(schedule, "architecture", _with(base, schedule=schedule, seed=seed)))
+        if preset.optimisation is not None:
+            runs += _other_cells(base, preset.optimisation, seed)
+    return Plan(suite, base, tuple(runs))
+
+
+def _other_cells(base: RunConfig, cells: Optimisation, seed: int) -> list[PlannedRun]:
+    """Return Table 2's cells that are not architectures already, each length with its own λ=0 run to compare to."""
+    runs = []
+    for epochs in cells.epochs:
+        if epochs != base.training.epochs:
+            config = _with(base, schedule="distributed", seed=seed, epochs=epochs)
+            runs.append(PlannedRun(f"distributed-epochs{epochs}", "optimisation", config))
+        for alpha in cells.alphas:
+            if (alpha, epochs) != (base.locality.alpha, base.training.epochs):
+                config = _with(base, schedule=cells.schedule, seed=seed, alpha=alpha, epochs=epochs)
+                runs.append(PlannedRun(f"{cells.schedule}-alpha{alpha:g}-epochs{epochs}", "optimisation", config))
+    return runs

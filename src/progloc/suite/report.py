@@ -1,0 +1,125 @@
+"""From a suite's folder to what a person reads: `results.csv`, `tables.md`, `figures/`, `report.html`."""
+
+from __future__ import annotations
+
+__all__ = ["write_report"]
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import jinja2
+
+from progloc.errors import ProglocError
+from progloc.files import write_text
+from progloc.suite import paper
+from progloc.suite.claims import UNTESTED, answers
+from progloc.suite.comparisons import gap, measured
+from progloc.suite.figures import Drawing, drawings
+from progloc.suite.provenance import made_by, settings
+from progloc.suite.rendering import interval, number
+from progloc.suite.results import Suite, load_suite, write_csv
+from progloc.suite.statistics import mean_interval
+from progloc.suite.tables import reading, suite_tables, tables_markdown
+from progloc.suite.verdicts import Answer
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def summary(suite: Suite, found: list[Answer]) -> str:
+    """Say in one paragraph what was run and what came out."""
+    names, seeds = suite.architectures, len({run.seed for run in suite.runs})
+    said = [
+        f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')} in "
+        f"{_counted(len(names), 'architecture')} with {_counted(seeds, 'seed')}."
+    ]
+    if suite.distributed is not None:
+        perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
+        said.append(f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}.")
+    gaps = {name: estimate.mean for name in suite.localised if (estimate := gap(suite, name).estimate).n}
+    if gaps:
+        low, high = min(gaps, key=lambda name: gaps[name]), max(gaps, key=lambda name: gaps[name])
+        spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that"
+        said.append(f"With one it is {spread if low != high else f'{number(gaps[low], 3)}× that ({low})'}.")
+    if names:
+        local = {name: mean_interval(suite.values(name, measured("fidelity_no_sink")).values()).mean for name in names}
+        low, high = min(local, key=lambda name: local[name]), max(local, key=lambda name: local[name])
+        chance = number(suite.runs[0].measure("chance_fidelity_no_sink"), 3)
+        said.append(
+            f"Of the attention that is not on the sink, the share within the token's own block goes from "
+            f"{number(local[low], 3)} ({low}) to {number(local[high], 3)} ({high}); chance is {chance}."
+        )
+    verdicts = [answer.verdict for answer in found]
+    said.append(
+        f"Of {_counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
+        f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
+        "from this run."
+    )
+    if seeds == 1:
+        said.append("One seed gives no interval: no comparison here is more than an observation.")
+    if suite.missing:
+        said.append(f"Of {len(suite.missing) + len(suite.runs)} planned runs, {len(suite.missing)} are missing.")
+    return " ".join(said)
+
+
+def _write_figures(folder: Path, pictures: list[Drawing]) -> None:
+    """Replace `figures/` by these pictures: written beside it, then renamed."""
+    part = Path(tempfile.mkdtemp(prefix=".figures.", dir=folder))
+    try:
+        part.chmod(0o755)  # mkdtemp's own is 0700
+        for picture in pictures:
+            (part / f"{picture.name}.png").write_bytes(picture.png)
+        shutil.rmtree(folder / "figures", ignore_errors=True)
+        part.rename(folder / "figures")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _page(suite: Suite, pictures: list[Drawing]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("progloc.suite", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = answers(suite)
+    return environment.get_template("report.html.j2").render(
+        suite=suite,
+        summary=summary(suite, found),
+        answers=found,
+        untested=UNTESTED,
+        reading=reading(suite),
+        tables=suite_tables(suite),
+        pictures=pictures,
+        made_by=made_by(suite),
+        settings=settings(suite),
+        contradictions=paper.CONTRADICTIONS,
+        source=paper.SOURCE,
+    )
+
+
+def write_report(folder: Path) -> Suite:
+    """Write a suite's `results.csv`, `tables.md`, `figures/` and `report.html` from its finished runs.
+
+    Args:
+        folder: the suite's, with `suite.json` and `runs/`.
+
+    Returns:
+        The suite that was read.
+
+    Raises:
+        ProglocError: no suite is there, no run of it is finished, or a file is damaged.
+    """
+    suite = load_suite(folder)
+    if not suite.runs:
+        raise ProglocError(f"{folder} has no finished run yet; run 'progloc reproduce' until one is")
+    pictures = drawings(suite)
+    page = _page(suite, pictures)
+    write_csv(suite, folder / "results.csv")
+    write_text(folder / "tables.md", tables_markdown(suite))
+    _write_figures(folder, pictures)
+    write_text(folder / "report.html", page)
+    return suite

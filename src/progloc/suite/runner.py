@@ -1,0 +1,140 @@
+"""Makes a plan's runs, one after another, and shows how they stand. A finished run is never made again."""
+
+from __future__ import annotations
+
+__all__ = ["SUITE_FILE", "run_suite"]
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from progloc.config import SCHEMA_VERSION, RunConfig
+from progloc.errors import ProglocError
+from progloc.files import read_json, write_json
+from progloc.measures import measure
+from progloc.suite.live import Standing
+from progloc.suite.plan import Plan, PlannedRun
+from progloc.training.inputs import Inputs, gather, open_model
+from progloc.training.run import check_folder, finished, train_run
+
+SUITE_FILE = "suite.json"
+BASE_FILE = "base.json"
+TRAINING_COST = 3.2
+"""A training step in forward passes over the same tokens: one forward, a backward of two, and the optimiser."""
+
+
+def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
+    """Write suite.json; one that is there already must be of the same suite, and keeps the runs it lists."""
+    fixed = {
+        "schema_version": SCHEMA_VERSION,
+        "suite": plan.suite,
+        "base": dataclasses.asdict(plan.base),
+        "data": inputs.summary(),
+    }
+    runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
+    path = out / SUITE_FILE
+    if path.exists():
+        stored = read_json(path)
+        runs = [run for run in stored.get("runs", []) if run not in runs] + runs
+        different = [key for key, value in fixed.items() if stored.get(key) != value]
+        if different:
+            raise ProglocError(
+                f"{out} holds another suite ('{different[0]}' differs from its {SUITE_FILE}); "
+                "give another folder with --out"
+            )
+    else:
+        check_folder(out, SUITE_FILE, fixed)
+    write_json(
+        path,
+        {
+            **fixed,
+            "model": plan.base.model,
+            "corpus": plan.base.corpus,
+            "blocks": plan.base.locality.blocks,
+            "select": plan.base.training.select,
+            "seeds": sorted({run["seed"] for run in runs}),
+            "runs": runs,
+            "command": command,
+        },
+    )
+
+
+def _measure_base(plan: Plan, out: Path, inputs: Inputs) -> dict[str, Any]:
+    """Return the untrained model's measures and the seconds they took; once a suite, since every run starts from it."""
+    path = out / BASE_FILE
+    if not path.exists():
+        model = open_model(inputs, plan.base)
+        started = time.monotonic()
+        report = measure(model, inputs.validation, batch_size=plan.base.training.batch_size).to_dict()
+        write_json(path, {"seconds": time.monotonic() - started, "report": report})
+    return read_json(path)
+
+
+def estimate_seconds(config: RunConfig, inputs: Inputs, base_seconds: float) -> float:
+    """Return what one run should take, from what measuring the validation sequences took."""
+    a_sequence = base_seconds / len(inputs.validation)
+    epochs = config.training.epochs
+    a_step = config.training.batch_size * config.training.accumulation
+    trained = epochs * len(inputs.train)
+    if config.training.max_steps is not None:
+        trained = min(trained, config.training.max_steps * a_step)
+    return a_sequence * (TRAINING_COST * trained + (epochs + 1) * len(inputs.validation))
+
+
+def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
+    """Make every run of ``plan`` that is not finished in ``out``.
+
+    Args:
+        plan: the runs.
+        out: the suite's folder: `suite.json`, `base.json` and one folder a run in `runs/`.
+        console: where progress is shown.
+        command: what the user ran, for the record.
+
+    Raises:
+        ProglocError: the folder holds another suite, or the model, corpus or disk cannot be used.
+    """
+    inputs = gather(plan.base, say=lambda line: console.print(f"[dim]{line}[/dim]"))
+    _describe(plan, out, inputs, command)
+    base = _measure_base(plan, out, inputs)
+    folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}
+    estimates = {run.folder: estimate_seconds(run.config, inputs, base["seconds"]) for run in plan.runs}
+    standing = Standing(plan, estimates)
+    to_do = [run for run in plan.runs if not finished(folder_of[run.folder])]
+    console.print(
+        f"{len(plan.runs)} runs, {len(plan.runs) - len(to_do)} finished before; "
+        f"about {sum(estimates[run.folder] for run in to_do) / 60:.0f} minutes to go · results in {out}"
+    )
+
+    def make(run: PlannedRun, live: Live | None) -> None:
+        def heard(step: int, steps: int, logs: dict[str, Any]) -> None:
+            standing.hear(run, step, steps, logs)
+            if live is not None:
+                live.update(standing.table())
+
+        standing.begin(run)
+        result = train_run(
+            run.config,
+            folder_of[run.folder],
+            inputs,
+            name=run.name,
+            role=run.role,
+            before=base["report"],
+            heard=heard,
+        )
+        standing.finish(run, result)
+        if live is None:
+            console.print(standing.line(run))
+        else:
+            live.update(standing.table())
+
+    if not console.is_terminal:
+        for run in plan.runs:
+            make(run, None)
+        return
+    with Live(standing.table(), console=console, refresh_per_second=4) as live:
+        for run in plan.runs:
+            make(run, live)

@@ -1,0 +1,288 @@
+"""The paper's Tables 1-4 with this suite's numbers, and the paper's own figures in columns marked as such.
+
+A table is one function `Suite -> list[Table]` and one `@table`; a suite without the runs it needs gives an empty list.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "reading",
+    "suite_tables",
+    "table",
+    "table_1",
+    "table_2",
+    "table_3",
+    "table_4",
+    "tables_markdown",
+    "to_rich",
+]
+
+from collections.abc import Callable
+
+from progloc.suite import paper
+from progloc.suite.comparisons import cells, depth, gap, last_layer, layer, measured, trained
+from progloc.suite.provenance import made_by
+from progloc.suite.rendering import ABSENT, Column, Table, interval, number, percent, ratio, to_markdown, to_rich
+from progloc.suite.results import Figure, Suite
+from progloc.suite.statistics import mean_interval, paired_difference, paired_ratio
+
+_BUILDERS: list[Callable[[Suite], list[Table]]] = []
+
+_SELECT = {
+    "objective": "the best validation objective (CE + α·Σλp) of stage 2",
+    "perplexity": "the best validation perplexity of stage 2",
+}
+
+
+def table(build: Callable[[Suite], list[Table]]) -> Callable[[Suite], list[Table]]:
+    """Decorator: add a function to what every report shows, in order of registration."""
+    _BUILDERS.append(build)
+    return build
+
+
+def suite_tables(suite: Suite) -> list[Table]:
+    """Return every registered table that the finished runs allow."""
+    return [made for build in _BUILDERS for made in build(suite)]
+
+
+def reading(suite: Suite) -> str:
+    """Say what every table's note says: which checkpoint, how many seeds, what the interval is."""
+    kept = _SELECT.get(str(suite.plan.get("select")), f"select: {suite.plan.get('select')}")
+    seeds = len({run.seed for run in suite.runs})
+    spread = (
+        "One seed: no interval, and no comparison is more than this one run's."
+        if seeds == 1
+        else f"Means over {seeds} seeds at most (the column says how many), with 95% t-intervals over seeds."
+    )
+    return f"Checkpoint kept: {kept}, the same rule for every run. {spread}"
+
+
+def _mean(suite: Suite, name: str, figure: Figure, digits: int) -> str:
+    return interval(mean_interval(suite.values(name, figure).values()), digits)
+
+
+def _gap(suite: Suite, name: str) -> str:
+    return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name).estimate)
+
+
+def _paper(label: str) -> Column:
+    return Column(label, paper=True)
+
+
+_PAPER_NOTE = f"The columns of the paper's own figures: {paper.SOURCE}."
+_NAME = Column("Architecture", text=True)
+_SEEDS = Column("Seeds")
+
+
+def _label(suite: Suite, name: str) -> str:
+    run = suite.one(name)
+    if run.beta is not None:
+        return f"{name} (β={run.beta:g})"
+    uniform = len(set(run.lambdas)) == 1
+    return f"{name} (λ={run.lambdas[0]:g})" if uniform else name
+
+
+@table
+def table_1(suite: Suite) -> list[Table]:
+    """Performance against locality, for every architecture (the paper's Table 1)."""
+    if not suite.architectures:
+        return []
+    measures = [
+        ("Entropy H (bits)", "entropy_bits", 2),
+        ("H° without sink", "entropy_bits_no_sink", 2),
+        ("Fidelity F", "fidelity", 3),
+        ("F° without sink", "fidelity_no_sink", 3),
+        ("Sink mass", "sink_mass", 3),
+    ]
+    columns = (
+        _NAME, _SEEDS, Column("Perplexity"), Column("vs baseline (gap)"), *(Column(label) for label, _, _ in measures),
+        Column("Final penalty Σλp (nats)"), Column("Last layer F"), Column("Last layer F°"),
+        _paper("Perplexity"), _paper("Entropy (bits)"), _paper("Fidelity"), _paper("Final penalty"),
+        _paper("vs baseline"),
+    )  # fmt: skip
+    rows = []
+    for name in suite.architectures:
+        theirs = paper.TABLE_1.get(name)
+        rows.append((
+            _label(suite, name),
+            str(len(suite.by_name[name])),
+            _mean(suite, name, measured("perplexity"), 2),
+            _gap(suite, name),
+            *(_mean(suite, name, measured(measure), digits) for _, measure, digits in measures),
+            _mean(suite, name, measured("weighted_penalty_nats"), 3),
+            _mean(suite, name, last_layer("fidelity"), 3),
+            _mean(suite, name, last_layer("fidelity_no_sink"), 3),
+            *((ABSENT,) * 5 if theirs is None else (
+                number(theirs.perplexity, 2), number(theirs.entropy_bits, 2), number(theirs.fidelity, 3),
+                number(theirs.final_penalty, 4), ABSENT if theirs.vs_baseline is None else f"{theirs.vs_baseline:.2f}×",
+            )),
+        ))  # fmt: skip
+    some = suite.one(suite.architectures[0])
+    before = [number(some.before[measure], digits) for _, measure, digits in measures]
+    chance = [number(some.final.get(f"chance_{measure}"), digits) for _, measure, digits in measures]
+    none = (ABSENT,) * 8
+    rows.append(("before fine-tuning", ABSENT, number(some.before["perplexity"], 2), ABSENT, *before, *none))
+    rows.append(("chance: uniform attention", ABSENT, ABSENT, ABSENT, *chance, *none))
+    note = (
+        "Gap: perplexity ÷ that of the λ=0 run of the same data, budget and seed, as a geometric mean over seeds. "
+        "H and F count the attention sink (the first token); H° and F° are of what is not on it. "
+        "Low entropy alone is no evidence of locality, and a fidelity means nothing without its chance level. "
+        "Final penalty: what α multiplies in the loss, Σ over layers of λ(ℓ)·p (their mean, if `reduction` is that), "
+        f"at the kept checkpoint, on validation. {reading(suite)} "
+        f"{_PAPER_NOTE}"
+    )
+    return [Table("Table 1: performance and locality of every architecture", note, columns, tuple(rows))]
+
+
+@table
+def table_2(suite: Suite) -> list[Table]:
+    """Penalty coefficient and budget, each alone and both, for cubic (the paper's Table 2 has two of four cells)."""
+    found = cells(suite)
+    if len(found) < 2:
+        return []
+    strong, short = max(alpha for alpha, _ in found), min(epochs for _, epochs in found)
+    weak, long = min(alpha for alpha, _ in found), max(epochs for _, epochs in found)
+    theirs = {(strong, short): paper.TABLE_2[0], (weak, long): paper.TABLE_2[1]}
+    previous = suite.values(found.get((strong, short), ""), measured("perplexity"))
+    columns = (
+        Column("Penalty coef. α"), Column("Epochs"), _SEEDS, Column("Perplexity"), Column("Improvement"),
+        Column("λ=0, same budget"), Column("Gap to it"), Column("Fidelity F"), Column("F° without sink"),
+        Column("Sink mass"), _paper("α, epochs"), _paper("Perplexity"), _paper("Improvement"),
+    )  # fmt: skip
+    rows = []
+    for (alpha, epochs), name in sorted(found.items(), key=lambda cell: (-cell[0][0], cell[0][1])):
+        baselines = [suite.baseline(run) for run in suite.by_name[name].values()]
+        baseline = mean_interval(run.measure("perplexity") for run in baselines if run is not None)
+        improved = ABSENT
+        if (alpha, epochs) != (strong, short):
+            improved = percent(paired_ratio(suite.values(name, measured("perplexity")), previous).estimate)
+        row = theirs.get((alpha, epochs))
+        rows.append((
+            f"{alpha:g}", str(epochs), str(len(suite.by_name[name])),
+            _mean(suite, name, measured("perplexity"), 2), improved,
+            interval(baseline, 2), ratio(gap(suite, name).estimate),
+            _mean(suite, name, measured("fidelity"), 3), _mean(suite, name, measured("fidelity_no_sink"), 3),
+            _mean(suite, name, measured("sink_mass"), 3),
+            *((ABSENT,) * 3 if row is None else (
+                f"{row.alpha:g}, {row.epochs}", number(row.perplexity, 2),
+                ABSENT if row.improvement_percent is None else f"{row.improvement_percent:+.1f}%",
+            )),
+        ))  # fmt: skip
+    note = (
+        f"Improvement: of perplexity, over α={strong:g} for {short} epochs. The paper changes α and budget at once; "
+        "four cells tell which mattered, and the gap to the λ=0 run of the same budget tells locality's price from the "
+        f"effect of longer training. Equal λ is not equal locality: compare F° too. {reading(suite)} "
+        f"{_PAPER_NOTE}"
+    )
+    return [Table("Table 2: penalty coefficient and training length, cubic", note, columns, tuple(rows))]
+
+
+def _layer_mean(suite: Suite, name: str, measure: str, index: int, digits: int) -> str:
+    return _mean(suite, name, layer(measure, index), digits)
+
+
+def _layer_difference(suite: Suite, name: str, measure: str, index: int, digits: int) -> str:
+    if suite.distributed is None:
+        return ABSENT
+    ours, base = (suite.values(n, layer(measure, index)) for n in (name, suite.distributed))
+    return interval(paired_difference(ours, base).estimate, digits)
+
+
+def _by_layer(suite: Suite, title: str, measures: list[tuple[str, str]], digits: int, note: str) -> Table:
+    names = [name for name in ("quintic", "linear") if name in suite.by_name]
+    layers = len(suite.one(names[0]).lambdas)
+    labels = ["λ", *(text for label, _ in measures for text in (label, f"Δ{label} to λ=0"))]
+    rows = []
+    for index in range(layers):
+        row = [
+            str(index),
+            f"{depth(index, layers):.2f}",
+            *(number(suite.one(name).lambdas[index], 3) for name in names),
+        ]
+        for _, measure in measures:
+            row += [_layer_mean(suite, name, measure, index, digits) for name in names]
+            row += [_layer_difference(suite, name, measure, index, digits) for name in names]
+        rows.append(tuple(row))
+    columns = (Column("Layer"), Column("Depth"), *(Column(f"{label} ({name})") for label in labels for name in names))
+    return Table(title, f"{note} {reading(suite)}", columns, tuple(rows))
+
+
+@table
+def table_3(suite: Suite) -> list[Table]:
+    """λ, entropy and fidelity by layer for quintic and linear (the paper's Table 3, and that table itself)."""
+    if not any(name in suite.by_name for name in ("quintic", "linear")):
+        return []
+    theirs = tuple(
+        (
+            f"{row.layer} ({row.label})" if row.label else str(row.layer),
+            f"{depth(row.layer, paper.TABLE_3_LAYERS):.2f}",
+            *(number(value, 3) for value in (row.lambda_quintic, row.lambda_linear)),
+            *(number(value, 2) for value in (row.entropy_quintic, row.entropy_linear)),
+        )
+        for row in paper.TABLE_3
+    )
+    labels = ("Layer", "Depth", "λ (quintic)", "λ (linear)", "Entropy (quintic)", "Entropy (linear)")
+    entropy = _by_layer(
+        suite,
+        "Table 3: entropy by layer, quintic and linear",
+        [("H", "entropy_bits"), ("H°", "entropy_bits_no_sink")],
+        2,
+        "H in bits, H° the same of what is not on the sink. Depth: ℓ/(L−1). Δ: paired difference to the λ=0 run.",
+    )
+    fidelity = _by_layer(
+        suite,
+        "Table 3, continued: fidelity by layer",
+        [("F", "fidelity"), ("F°", "fidelity_no_sink")],
+        3,
+        "What entropy does not say: whether attention is in the block. Δ: paired difference to the λ=0 run.",
+    )
+    note = (
+        f"The paper's own: {paper.SOURCE}, {paper.TABLE_3_LAYERS} layers; entropy in bits. Its λ "
+        "of quintic does not follow from its formula, which gives 0.0015 at layer 3 and 0.367 at layer 9."
+    )
+    return [entropy, fidelity, Table("Table 3 as the paper has it", note, tuple(map(_paper, labels)), theirs)]
+
+
+@table
+def table_4(suite: Suite) -> list[Table]:
+    """Penalty and gradient norm during training (the paper's Table 4)."""
+    if not suite.architectures:
+        return []
+    figures = [
+        ("Mean Σλp (nats)", "mean_penalty_nats", 3),
+        ("Max Σλp (nats)", "max_penalty_nats", 3),
+        ("Mean Σp (nats)", "mean_penalty_nats_unweighted", 2),
+        ("Max Σp (nats)", "max_penalty_nats_unweighted", 2),
+        ("Gradient norm, mean", "gradient_norm_mean", 3),
+        ("Gradient norm, max", "gradient_norm_max", 2),
+    ]
+    columns = (
+        _NAME, _SEEDS, *(Column(label) for label, _, _ in figures), Column("Steps clipped"),
+        _paper("Mean penalty (nats)"), _paper("Max penalty (nats)"), _paper("Gradient norm"),
+    )  # fmt: skip
+    rows = []
+    for name in suite.architectures:
+        theirs = paper.TABLE_4.get(name)
+        clipped = mean_interval(100 * run.trained("clipped_share") for run in suite.by_name[name].values())
+        rows.append((
+            _label(suite, name), str(len(suite.by_name[name])),
+            *(_mean(suite, name, trained(figure), digits) for _, figure, digits in figures),
+            f"{interval(clipped, 1)} %",
+            *((ABSENT,) * 3 if theirs is None else (number(value, 2) for value in theirs)),
+        ))  # fmt: skip
+    thresholds = sorted({float(run.config["training"]["max_grad_norm"]) for run in suite.runs})
+    note = (
+        "Over the steps of both stages. Σλp is the sum in the loss, Σp the same without λ; the paper does not say "
+        "which it tabulates, and only a sum over layers can be as large as its figures. The gradient norm is the "
+        f"global L2 norm before clipping at {', '.join(f'{value:g}' for value in thresholds)}: after clipping it is "
+        f"below that by construction. {reading(suite)} {_PAPER_NOTE}"
+    )
+    return [Table("Table 4: penalty and gradient norm during training", note, columns, tuple(rows))]
+
+
+def tables_markdown(suite: Suite) -> str:
+    """Return `tables.md`: what made it, which runs are missing, then every table."""
+    made = [f"- {label}: `{value}`" for label, value in made_by(suite)]
+    missing = [f"- **missing runs**: {', '.join(run.folder for run in suite.missing)}"] if suite.missing else []
+    head = [f"# Results of the suite {suite.plan.get('suite', '')}".rstrip(), "", *made, *missing, ""]
+    return "\n".join([*head, *map(to_markdown, suite_tables(suite))])

@@ -1,0 +1,155 @@
+"""What a run leaves on disk while it trains: every step and evaluation, and which checkpoints are whole."""
+
+from __future__ import annotations
+
+__all__ = ["CompleteMarker", "EventLog", "Listener", "ProgressBar", "read_events", "whole_checkpoint"]
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from progloc.files import write_text
+
+MARKER = "complete"
+
+
+class CompleteMarker(TrainerCallback):
+    """Marks a checkpoint once all of it is written; Trainer writes in place and marks nothing."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint just written."""
+        write_text(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / MARKER, "")
+
+
+def whole_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint in ``folder`` that was written whole, or None."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{MARKER}")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the events of one kind ("step", "evaluation") from an events.jsonl; a line cut short is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if event.get("event") == kind:
+            events.append(event)
+    return events
+
+
+def _layers(logs: dict[str, Any], name: str) -> list[float]:
+    found = {key: value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
+    return [found[f"{name}/layer_{n}"] for n in range(len(found))]
+
+
+class EventLog(TrainerCallback):
+    """Appends one JSON line a step and an evaluation to events.jsonl.
+
+    On resuming, what was logged after the checkpoint is dropped, so that every step stands there once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seconds = 0.0
+        self._started = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep what happened up to the step resumed from."""
+        events = [e for kind in ("step", "evaluation") for e in read_events(self.path, kind)]
+        kept = sorted(
+            (e for e in events if e["step"] <= state.global_step), key=lambda e: (e["step"], e["event"] != "step")
+        )
+        write_text(self.path, "".join(json.dumps(event) + "\n" for event in kept))
+        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self._started = time.monotonic()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        """Write a training step's or an evaluation's line."""
+        where = {"step": state.global_step, "epoch": logs.get("epoch")}
+        if "ce" in logs:
+            event = {
+                "event": "step",
+                **where,
+                "stage": logs["stage"],
+                "alpha": logs["alpha"],
+                "ce": logs["ce"],
+                "penalty": logs["penalty_nats"],
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "gradient_norm": logs["grad_norm"],
+                "clipped": bool(logs["clipped_share"]),
+                "penalty_by_layer": _layers(logs, "penalty_nats"),
+                "gradient_norm_by_layer": _layers(logs, "grad_norm"),
+            }
+        elif "eval_perplexity" in logs:
+            plain = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
+            by_layer = _layers(plain, "penalty_nats")
+            figures = {k: v for k, v in plain.items() if "/" not in k}
+            event = {"event": "evaluation", **where, **figures, "penalty_nats_by_layer": by_layer}
+        else:
+            return
+        event["seconds"] = round(self._seconds + time.monotonic() - self._started, 3)
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(event) + "\n")
+
+
+class Listener(TrainerCallback):
+    """Tells a function how far training is: ``heard(step, steps, what)`` after each step and evaluation."""
+
+    def __init__(self, heard: Callable[[int, int, dict[str, Any]], None]) -> None:
+        self.heard = heard
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        """Pass the log line on."""
+        self.heard(state.global_step, state.max_steps, logs or {})
+
+
+class ProgressBar:
+    """A terminal progress bar for one training run, with its stage, CE, penalty and validation perplexity."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+        )
+        self._label = label
+        self._task = self._progress.add_task(label, total=None, figures="")
+        self._validation = ""
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: int, steps: int, logs: dict[str, Any]) -> None:
+        """Show a step; the signature is Listener's."""
+        if "eval_perplexity" in logs:
+            self._validation = f" · validation perplexity {logs['eval_perplexity']:.2f}"
+        figures = None
+        if "ce" in logs:
+            figures = f"stage {logs['stage']} · CE {logs['ce']:.3f} · Σλp {logs['penalty_nats']:.3f}{self._validation}"
+        update = {"figures": figures} if figures else {}
+        self._progress.update(self._task, completed=step, total=steps, **update)  # type: ignore[arg-type]

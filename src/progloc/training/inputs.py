@@ -1,0 +1,132 @@
+"""From a RunConfig to what training needs: the model's name, its tokenizer, and the two halves of the text."""
+
+from __future__ import annotations
+
+__all__ = ["Inputs", "gather", "load_tokenizer", "open_model"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+from progloc.blocks import partitioner
+from progloc.config import RunConfig
+from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
+from progloc.errors import ProglocError
+from progloc.model import load
+from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_tokenizer
+
+SCRATCH = "scratch:"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A model to start from and the data to train and judge it on; equal for every run that is compared."""
+
+    name: str
+    """The model as it was asked for."""
+    model: str
+    """What to load: a folder or a hub name."""
+    tokenizer: Any
+    corpus: Corpus
+    train: Dataset
+    validation: Dataset
+    split_sha256: str
+    """Equal hashes: judged on the same tokens."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a result says of its data."""
+        return {
+            "corpus": self.corpus.name,
+            "corpus_sha256": self.corpus.sha256,
+            "split_sha256": self.split_sha256,
+            "train_sequences": len(self.train),
+            "validation_sequences": len(self.validation),
+        }
+
+
+def load_tokenizer(model: str, corpus: Corpus) -> Any:
+    """Return the tokenizer of a folder, hub name or `scratch:SIZE` (that one is trained on the corpus).
+
+    Raises:
+        ProglocError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    if model.startswith(SCRATCH):
+        return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ProglocError(
+            f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name, "
+            f"or one of {', '.join(SCRATCH + size for size in SCRATCH_SIZES)}"
+        ) from error
+
+
+def check_length(model: str, sequence_length: int) -> None:
+    """Raise ProglocError if sequences are longer than the context of the model in a folder or on the hub."""
+    from transformers import AutoConfig
+
+    try:
+        context = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
+    except (OSError, ValueError) as error:
+        raise ProglocError(f"no model at '{model}' ({str(error).splitlines()[0]})") from error
+    if context is not None and sequence_length > context:
+        raise ProglocError(
+            f"sequences of {sequence_length} tokens; {model} has a context of {context}; "
+            f"expected --sequence-length {context} or less"
+        )
+
+
+def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None) -> Inputs:
+    """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
+
+    Args:
+        config: the run; of its locality only `blocks` matters here.
+        say: told what is being done, a line at a time.
+
+    Raises:
+        ProglocError: a model, corpus or length that cannot be used.
+    """
+    corpus = load_corpus(config.corpus)
+    tokenizer = load_tokenizer(config.model, corpus)
+    scratch = config.model.startswith(SCRATCH)
+    if not scratch:
+        check_length(config.model, config.sequence_length)
+    say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
+    sequences = tokenise(corpus, tokenizer, config.sequence_length)
+    parts = split(sequences, config.validation_fraction, config.split_seed, config.max_sequences)
+    say(f"{len(parts.train):,} training and {len(parts.validation):,} validation sequences of {config.sequence_length}")
+    model = config.model
+    if scratch:
+        # on the whole training side: the permutation is one, so what `parts` validates on is never in it
+        whole = split(sequences, config.validation_fraction, config.split_seed)
+        size = config.model.removeprefix(SCRATCH)
+        model = str(scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size))
+    blocks = partitioner(config.locality.blocks)
+    return Inputs(
+        name=config.model,
+        model=model,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        train=with_block_ids(parts.train, blocks),
+        validation=with_block_ids(parts.validation, blocks),
+        split_sha256=parts.sha256,
+    )
+
+
+def open_model(inputs: Inputs, config: RunConfig) -> Any:
+    """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (SPEC §6)."""
+    import torch
+
+    model = load(inputs.model, config.locality)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # llama's, a number and not a module
+            module.attention_dropout = 0.0
+    model.locality.base_model = inputs.name
+    model.locality.sequence_length = config.sequence_length
+    return model

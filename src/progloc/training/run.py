@@ -1,0 +1,187 @@
+"""One training run, from its configuration to a finished folder that is never made twice."""
+
+from __future__ import annotations
+
+__all__ = ["RESULT_FILE", "check_folder", "finished", "train_run"]
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from transformers import PrinterCallback, ProgressCallback
+
+from progloc.config import SCHEMA_VERSION, RunConfig
+from progloc.environment import describe_environment
+from progloc.errors import ProglocError
+from progloc.files import read_json, require_space, write_json
+from progloc.measures import measure
+from progloc.schedules import parse_schedule
+from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
+from progloc.training.inputs import Inputs, open_model
+from progloc.training.stages import Stages
+from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, training_arguments
+
+RESULT_FILE = "result.json"
+RUN_FILE = "run.json"
+EVENTS_FILE = "events.jsonl"
+MODEL_FOLDER = "model"
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
+    """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` just what ``description`` says."""
+    path = folder / file
+    if path.exists():
+        there, here = _flat(read_json(path)), _flat(description)
+        different = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+        if different:
+            key = different[0]
+            raise ProglocError(
+                f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {here.get(key)!r} here); "
+                "give another folder with --out, or remove that one"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")
+
+
+def finished(folder: Path) -> bool:
+    """Return whether the run in ``folder`` is done."""
+    return (folder / RESULT_FILE).exists()
+
+
+def _training_summary(
+    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept_step: int, planned: int
+) -> dict[str, Any]:
+    """What happened over all steps (Table 4): penalties in nats, gradient norms before clipping."""
+    unweighted = [sum(step["penalty_by_layer"]) for step in steps]
+    weighted = [step["penalty"] for step in steps]
+    norms = [step["gradient_norm"] for step in steps]
+    kept = next(e for e in evaluations if e["step"] == kept_step)
+    return {
+        "steps": len(steps),
+        "planned_steps": planned,
+        "stopped_early": len(steps) < planned,
+        "seconds": evaluations[-1]["seconds"],
+        "kept_step": kept_step,
+        "kept_epoch": kept["epoch"],
+        "mean_penalty_nats": fmean(weighted),
+        "max_penalty_nats": max(weighted),
+        "mean_penalty_nats_unweighted": fmean(unweighted),
+        "max_penalty_nats_unweighted": max(unweighted),
+        "penalty_nats_by_layer": [fmean(layer) for layer in zip(*(s["penalty_by_layer"] for s in steps), strict=True)],
+        "gradient_norm_mean": fmean(norms),
+        "gradient_norm_max": max(norms),
+        "clipped_share": fmean(step["clipped"] for step in steps),
+    }
+
+
+def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def train_run(
+    config: RunConfig,
+    folder: Path,
+    inputs: Inputs,
+    *,
+    name: str,
+    role: str = "architecture",
+    before: dict[str, Any] | None = None,
+    heard: Callable[[int, int, dict[str, Any]], None] | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Train one model and return its result; a finished run is only read, an interrupted one goes on.
+
+    Args:
+        config: the run.
+        folder: where `run.json`, `events.jsonl`, `model/` and, last of all, `result.json` go.
+        inputs: from `gather`, for this config.
+        name: what the run is called in tables.
+        role: "architecture" (a row of Table 1), or "optimisation" (another cell of Table 2).
+        before: the measures of the untrained model, where they are known already.
+        heard: told of each step and evaluation: ``heard(step, steps, logs)``.
+        arguments: for `TrainingArguments`, such as ``report_to``.
+
+    Raises:
+        ProglocError: the folder holds another configuration's run, or the disk is too full.
+    """
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "role": role,
+        "config": _plain(config),
+        "data": inputs.summary(),
+    }
+    check_folder(folder, RUN_FILE, description)
+    if finished(folder):
+        return read_json(folder / RESULT_FILE)
+
+    model = open_model(inputs, config)
+    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    require_space(folder, parameters * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
+    write_json(folder / RUN_FILE, description)
+    if before is None:
+        before = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+
+    training, checkpoints = config.training, folder / "checkpoints"
+    stages = Stages.of(training)
+    trainer = LocalistTrainer(
+        model=model,
+        args=training_arguments(training, checkpoints, disable_tqdm=True, **arguments),
+        train_dataset=inputs.train,
+        eval_dataset=inputs.validation,
+        stages=stages,
+        callbacks=[EventLog(folder / EVENTS_FILE), CompleteMarker()],
+    )
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    if heard is not None:
+        trainer.add_callback(Listener(heard))
+    if training.patience is not None:
+        trainer.add_callback(StageTwoEarlyStopping(stages, training.patience))
+    checkpoint = whole_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    steps = read_events(folder / EVENTS_FILE, "step")
+    evaluations = read_events(folder / EVENTS_FILE, "evaluation")
+    planned = trainer.state.max_steps
+    for evaluation in evaluations:
+        evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
+    final = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
+    _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
+    result = {
+        **description,
+        "seed": training.seed,
+        "beta": parse_schedule(config.locality.schedule, config.locality.denominator).beta,
+        "lambdas": list(model.locality.lambdas),
+        "environment": describe_environment(),
+        "before": before,
+        "final": final,
+        "epochs": evaluations,
+        "training": _training_summary(steps, evaluations, trainer.state.best_global_step, planned),
+    }
+    write_json(folder / RESULT_FILE, result)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return result
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as JSON would give it back (lists for tuples)."""
+    plain = dataclasses.asdict(config)
+    if not isinstance(plain["locality"]["schedule"], str):
+        plain["locality"]["schedule"] = list(plain["locality"]["schedule"])
+    return plain

@@ -1,0 +1,199 @@
+"""`scratch:tiny`: a small GPT-2 built and pretrained on the corpus itself, so that everything runs with no download."""
+
+from __future__ import annotations
+
+__all__ = ["SCRATCH_SIZES", "ScratchSize", "scratch_model", "scratch_tokenizer"]
+
+import dataclasses
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from progloc.data.cache import cached_folder, key_of
+from progloc.data.collate import collate
+from progloc.data.corpora import Corpus
+from progloc.data.sequences import tokenizer_key
+from progloc.errors import ProglocError, suggest
+from progloc.files import cache_dir
+
+FORMAT = 1
+"""Part of the cache's key: raise it whenever the same settings would give another tokenizer or model."""
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class ScratchSize:
+    """A model's shape, and how it is pretrained: AdamW in float32, linear warm-up, then a cosine to 0."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    epochs: int
+    max_steps: int
+    """Bounds the time on a long corpus, whatever ``epochs`` asks for."""
+    batch_size: int
+    learning_rate: float
+    positions: int = 256
+    """The longest context; longer where the sequences are."""
+    warmup: float = 0.05
+    """The share of the steps in which the learning rate rises."""
+    seed: int = 0
+
+
+SCRATCH_SIZES = {
+    "tiny": ScratchSize(6, 128, 4, 2048, epochs=7, max_steps=1500, batch_size=4, learning_rate=2e-3),
+    "nano": ScratchSize(2, 32, 2, 512, epochs=1, max_steps=8, batch_size=8, learning_rate=3e-3),
+}
+"""`scratch:NAME` for each of these. `nano` is for tests: it has learnt next to nothing."""
+
+
+def scratch_tokenizer(corpus: Corpus, size: str = "tiny") -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer trained on the whole corpus, from the cache if it can.
+
+    `<|endoftext|>` begins, ends, pads and stands for the unknown, as in GPT-2; offsets count the space before a word.
+
+    Raises:
+        ProglocError: an unknown size (the known ones are named).
+    """
+    vocabulary = _size(size).vocabulary
+
+    def build(folder: Path) -> None:
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator([corpus.text], trainer)
+        roles = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_OF_TEXT)
+        PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(folder)
+
+    key = key_of(FORMAT, "tokenizer", corpus.sha256, vocabulary)
+    return PreTrainedTokenizerFast.from_pretrained(cached_folder(cache_dir() / "scratch" / key, build))
+
+
+def scratch_model(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast,
+    train: Dataset,
+    *,
+    split_sha256: str,
+    size: str = "tiny",
+    progress: bool = True,
+) -> Path:
+    """Return the folder of a GPT-2 pretrained on ``train`` (``input_ids`` of T tokens each), from the cache if it can.
+
+    The tokenizer has seen the whole corpus; the weights have seen the training split only, so validation perplexity is
+    that of unseen text. The folder holds model and tokenizer as any Hugging Face model's does. The same arguments give
+    the same weights on the same machine.
+
+    Raises:
+        ProglocError: an unknown size (the known ones are named).
+    """
+    settings = _size(size)
+    key = key_of(FORMAT, "model", corpus.sha256, tokenizer_key(tokenizer), split_sha256, dataclasses.asdict(settings))
+
+    def build(folder: Path) -> None:
+        model = _untrained(settings, tokenizer, length=len(train[0]["input_ids"]))
+        _pretrain(model, train, settings, f"pretraining scratch:{size}", progress)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return cached_folder(cache_dir() / "scratch" / key, build)
+
+
+def _size(name: str) -> ScratchSize:
+    if name not in SCRATCH_SIZES:
+        raise ProglocError(f"unknown size in 'scratch:{name}'; {suggest(name, SCRATCH_SIZES)}")
+    return SCRATCH_SIZES[name]
+
+
+def _untrained(size: ScratchSize, tokenizer: PreTrainedTokenizerFast, length: int) -> GPT2LMHeadModel:
+    set_seed(size.seed)
+    end = tokenizer.eos_token_id
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=max(size.positions, length),
+            n_embd=size.width,
+            n_layer=size.layers,
+            n_head=size.heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=end,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+
+
+class _Bar(ProgressCallback):
+    """The Trainer's own progress bar, with a name, and without its log lines: those go to standard output."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self.training_bar.set_description(self.label)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        pass
+
+
+def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: str, progress: bool) -> None:
+    """Train ``model`` in place with a plain Trainer."""
+    model.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
+    steps = min(size.epochs * math.ceil(len(train) / size.batch_size), size.max_steps)
+    with tempfile.TemporaryDirectory() as nothing_kept:
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=nothing_kept,
+                max_steps=steps,
+                per_device_train_batch_size=size.batch_size,
+                learning_rate=size.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=round(size.warmup * steps),
+                seed=size.seed,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                dataloader_pin_memory=False,
+                disable_tqdm=not progress,
+            ),
+            train_dataset=train.select_columns("input_ids"),
+            data_collator=collate,
+        )
+        trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
+        if progress:
+            trainer.add_callback(_Bar(label))
+        trainer.train()
+    model.config.use_cache = True  # Trainer turns it off, and a saved model would generate slowly

@@ -1,0 +1,251 @@
+"""transformers' Trainer with the locality penalty in its loss."""
+
+from __future__ import annotations
+
+__all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "training_arguments"]
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from progloc.attention import log_masses
+from progloc.config import TrainingConfig
+from progloc.data.collate import collate
+from progloc.errors import ProglocError
+from progloc.measures import measure
+from progloc.model import attention_modules
+from progloc.objective import locality_penalty, penalty_by_head
+from progloc.training.stages import Stages
+
+
+class LocalistTrainer(Trainer):
+    """Fine-tunes a localised model on loss = CE + α(stage) · Σ_ℓ λ(ℓ) · p^(ℓ) (SPEC §4, §6).
+
+    Everything of `transformers.Trainer` holds: arguments, callbacks, trackers, resume. What differs:
+
+    - the loss has the penalty in it, normalised over an accumulated step as the cross-entropy is;
+    - training runs in two stages (`stages`);
+    - `evaluate` measures (`progloc.measure`) and reports `eval_loss` (CE), `eval_perplexity`, `eval_objective`
+      (CE + α·Σλp at the full α) and every registered measure;
+    - only evaluations of stage 2 can be the best one;
+    - each log line also has `ce`, `penalty_nats` (Σλp), `alpha`, `stage`, `clipped_share`, and per layer
+      `penalty_nats/layer_N` (unweighted) and `grad_norm/layer_N`. Gradient norms are those before clipping.
+
+    Args:
+        stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
+        Everything else: as for Trainer; `model` must come from `localize` or `load`.
+
+    Raises:
+        ProglocError: the model has no locality.
+    """
+
+    def __init__(self, *args: Any, stages: Stages | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("data_collator", collate)
+        super().__init__(*args, **kwargs)
+        if getattr(self.model, "locality", None) is None:
+            raise ProglocError("the model has no locality; run progloc.localize(model, LocalityConfig(…)) first")
+        if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ProglocError(
+                "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
+                "gradient_checkpointing_kwargs={'use_reentrant': False}, transformers' default"
+            )
+        self.stages = stages or Stages()
+        self._lambdas = torch.tensor(self.model.locality.lambdas)
+        self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
+        self._real_tokens: Tensor | None = None
+        self._window: dict[str, Tensor] = {}
+        self._window_steps = 0
+
+    @property
+    def stage(self) -> int:
+        """The stage, 1 or 2, of the step under way."""
+        return self.stages.stage(self.state.global_step, self.state.max_steps)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "block_ids" not in self._signature_columns:
+            self._signature_columns.append("block_ids")  # reaches attention through **kwargs, so no signature names it
+
+    # --- the loss ---
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Collect a step's micro-batches, and count the real tokens in all of them: what the penalty is a mean over."""
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._real_tokens = None
+        if items is not None:
+            counts = [b["attention_mask"].sum() if "attention_mask" in b else b["input_ids"].numel() for b in samples]
+            total = torch.as_tensor(sum(counts), device=device, dtype=torch.float32)
+            if self.args.average_tokens_across_devices and self.args.world_size > 1:
+                total = self.accelerator.gather(total).sum()
+            self._real_tokens = total
+        return samples, items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return CE + α·Σλp while training, and plain CE otherwise."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        stage = self.stage
+        temperature = self.stages.temperature(stage)
+        asked = {"output_attentions": True, "use_cache": False}
+        if temperature != 1.0:
+            asked["attention_temperature"] = temperature  # type: ignore[assignment]
+        ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
+
+        config = self.model.locality.config
+        by_head = penalty_by_head(
+            log_masses(outputs), inputs.get("attention_mask"), clip=config.clip, tokens=self._real_tokens
+        )
+        if self._real_tokens is not None and self.args.average_tokens_across_devices:
+            by_head = by_head * (self.accelerator.num_processes // self.get_tp_size())  # as Trainer scales the CE
+        penalty = locality_penalty(by_head, self._lambdas, config.reduction)
+        share = 1.0 if self._real_tokens is not None else 1.0 / self.current_gradient_accumulation_steps
+        self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_head.mean(-1) * share)
+
+        weight = self.stages.alpha(config.alpha, stage)
+        # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
+        loss = ce + weight * penalty if weight and self._lambdas.any() else ce
+        return (loss, outputs) if return_outputs else loss
+
+    # --- what is logged ---
+
+    def _note(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            value = value.detach()
+            self._window[name] = self._window[name] + value if name in self._window else value
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        self._note(layer_norms=layer_gradient_norms(self._layers))
+        norm = super()._clip_grad_norm(model)
+        self._note(clipped_share=(torch.as_tensor(norm) > self.args.max_grad_norm).float())
+        return norm
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch."""
+        if self.accelerator.sync_gradients:
+            self._window_steps += 1
+        return super().training_step(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add this window's means to a training log line."""
+        if "loss" in logs and self._window_steps:
+            means = {name: (value / self._window_steps).cpu() for name, value in self._window.items()}
+            by_layer, norms = means.pop("by_layer"), means.pop("layer_norms", torch.empty(0))
+            stage = self.stages.stage(self.state.global_step - 1, self.state.max_steps)
+            logs |= {name: float(value) for name, value in means.items()}
+            logs |= {"stage": stage, "alpha": self.stages.alpha(self.model.locality.config.alpha, stage)}
+            logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in enumerate(by_layer)}
+            logs |= {f"grad_norm/layer_{layer}": float(value) for layer, value in enumerate(norms)}
+            self._window, self._window_steps = {}, 0
+        super().log(logs, start_time)
+
+    # --- evaluation and what is kept ---
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Measure the model on a dataset (or each of a dictionary of them), log and return the figures.
+
+        Where `compute_metrics` was given, Trainer's own evaluation runs as well and its metrics are added.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, dict):
+            found: dict[str, float] = {}
+            for name, part in dataset.items():
+                found |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return found
+        if dataset is None:
+            raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
+        model = self.accelerator.unwrap_model(self.model)
+        report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
+        metrics = {
+            "loss": report.cross_entropy,
+            "perplexity": report.perplexity,
+            "objective": report.objective,
+            "weighted_penalty_nats": report.weighted_penalty_nats,
+            **report.model,
+            **{f"penalty_nats/layer_{n}": layer.penalty_nats for n, layer in enumerate(report.layers)},
+        }
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        if self.compute_metrics is not None:
+            metrics = {**super().evaluate(dataset, ignore_keys, metric_key_prefix), **metrics}
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As Trainer does, but an evaluation of stage 1 is never the best: its objective is not the one trained for."""
+        if self.state.global_step <= self.stages.boundary(self.state.max_steps):
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
+
+def attention_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the decoder layer around each attention module, input to output."""
+    parents = {child: module for module in model.modules() for child in module.children()}
+    return [parents[attention] for attention in attention_modules(model)]
+
+
+def layer_gradient_norms(layers: list[nn.Module]) -> Tensor:
+    """Return the L2 norm of each layer's gradient, (L,); 0 for a layer without one."""
+    norms = []
+    for layer in layers:
+        gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(()))
+    return torch.stack([norm.float().cpu() for norm in norms])
+
+
+class StageTwoEarlyStopping(TrainerCallback):
+    """Stops after `patience` evaluations of stage 2 without a better one; deaf in stage 1 (SPEC §6).
+
+    It keeps no count of its own but reads the logged evaluations, so a resumed run stops where it would have.
+    """
+
+    def __init__(self, stages: Stages, patience: int) -> None:
+        self.stages = stages
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look back over the evaluations of stage 2."""
+        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        boundary = self.stages.boundary(state.max_steps)
+        values = [entry[name] for entry in state.log_history if name in entry and entry["step"] > boundary]
+        if values and len(values) - 1 - values.index(min(values)) >= self.patience:
+            control.should_training_stop = True
+
+
+def training_arguments(training: TrainingConfig, output_dir: str | Path, **overrides: Any) -> TrainingArguments:
+    """Return the TrainingArguments that a TrainingConfig stands for; ``overrides`` are given to it as they are.
+
+    Evaluates and saves once an epoch, keeps the best checkpoint of stage 2 by `select`, logs every step, and reports
+    to no tracker (pass ``report_to`` for one).
+    """
+    settings: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "num_train_epochs": training.epochs,
+        "max_steps": training.max_steps or -1,
+        "learning_rate": training.learning_rate,
+        "per_device_train_batch_size": training.batch_size,
+        "per_device_eval_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.accumulation,
+        "max_grad_norm": training.max_grad_norm,
+        "seed": training.seed,
+        "logging_steps": 1,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": training.select,
+        "greater_is_better": False,
+        "remove_unused_columns": False,
+        "report_to": "none",
+    }
+    return TrainingArguments(**{**settings, **overrides})

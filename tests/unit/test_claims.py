@@ -1,0 +1,135 @@
+"""Verdicts follow the data: each claim is shown data that support it and data that do not."""
+
+import pytest
+
+from progloc.suite import claims
+from progloc.suite.claims import UNTESTED, answers, claim
+from progloc.suite.results import load_suite
+from progloc.suite.verdicts import Finding
+from synthetic_suite import make_suite
+
+UNKNOWN = "cannot tell from this run"
+
+
+def verdicts(folder, **options):
+    return {answer.id: answer for answer in answers(load_suite(make_suite(folder, layers=12, **options)))}
+
+
+def scale(name, factor, key="perplexity", part="final"):
+    def change(run):
+        if run["name"] == name:
+            run[part][key] *= factor
+
+    return change
+
+
+def reverse_perplexity(run):
+    if run["beta"]:
+        run["final"]["perplexity"] = 100 + 10 * run["beta"] + 0.1 * run["seed"]
+
+
+def reverse_gradient(run):
+    if run["beta"]:
+        run["training"]["gradient_norm_mean"] = 1 + 0.1 * run["beta"]
+
+
+def reverse_locality(run):
+    run["final"]["fidelity_no_sink"] = 1 - run["final"]["fidelity_no_sink"]
+
+
+def last_layer_unmoved(run):
+    if run["name"] == "quintic":
+        run["final"]["layers"][-1]["fidelity_no_sink"] = 0.3
+
+
+def early_layer_moved(run):
+    if run["name"] == "quintic":
+        run["final"]["layers"][1]["fidelity_no_sink"] += 0.2
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    return verdicts(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.mark.parametrize("name", ["C1", "C2", "C3", "C4", "C5", "C6"])
+def test_what_the_data_say_is_supported(untouched, name):
+    assert untouched[name].verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("C1", reverse_perplexity),
+        ("C2", scale("quintic", 1.3)),
+        ("C3", reverse_locality),
+        ("C4", last_layer_unmoved),
+        ("C4", early_layer_moved),
+        ("C5", scale("cubic", 5.0)),
+        ("C6", reverse_gradient),
+        ("C6", scale("linear", 100.0, "gradient_norm_max", "training")),
+    ],
+)
+def test_a_verdict_flips_with_the_data(tmp_path, name, change):
+    assert verdicts(tmp_path, change=change)[name].verdict == "not supported"
+
+
+def test_locality_that_improves_perplexity(tmp_path, untouched):
+    assert untouched["C7"].verdict == "not supported"
+    found = verdicts(tmp_path, change=scale("quadratic", 0.7))["C7"]
+    assert found.verdict == "supported"
+    assert "quadratic" in found.figure
+
+
+def test_noise_as_large_as_the_effect_decides_nothing(tmp_path):
+    def noisy(run):
+        run["final"]["perplexity"] *= 1 + 0.5 * ((3 * run["seed"] + len(run["name"])) % 4)
+
+    found = verdicts(tmp_path, change=noisy)
+    assert [found[name].verdict for name in ("C1", "C2", "C7")] == [UNKNOWN] * 3
+
+
+def test_one_seed_decides_only_arithmetic(tmp_path):
+    found = verdicts(tmp_path, seeds=(0,))
+    assert {name for name, answer in found.items() if answer.verdict != UNKNOWN} == {"C9"}
+    assert "linear 12" in found["C1"].figure  # the order seen is still stated
+
+
+def test_capacity_is_counted_for_twelve_layers_and_this_model(tmp_path):
+    (found,) = (a for a in answers(load_suite(make_suite(tmp_path, seeds=(0,)))) if a.id == "C9")
+    # (1-λ)² > 0.95 means λ < 0.0253: (ℓ/11)⁴ below it up to ℓ = 4, (ℓ/11)⁵ up to 5; (ℓ/5)⁴ up to 1, (ℓ/5)⁵ up to 2
+    for share in ("5 of 12", "6 of 12", "2 of 6", "3 of 6"):
+        assert share in found.figure
+    # in a deep model: 0.0253^(1/4), 0.0253^(1/5), and ln 0.0253 ÷ ln 0.9
+    for number in ("0.0253", "40%", "48%", "β ≈ 35"):
+        assert number in found.reason
+    assert found.verdict == "not supported"
+
+
+def test_missing_runs_are_named_as_needed(tmp_path):
+    missing = [f"quartic-seed{seed}" for seed in range(3)]
+    found = verdicts(tmp_path, missing=missing)
+    for name in ("C1", "C2", "C6"):
+        assert found[name].verdict == UNKNOWN
+        assert "quartic" in found[name].reason
+
+
+def test_a_missing_cell_leaves_the_other_change_alone(tmp_path):
+    found = verdicts(tmp_path, missing=[f"cubic-alpha0.05-epochs5-seed{seed}" for seed in range(3)])["C5"]
+    assert found.verdict == "supported"
+    assert "α alone —" in found.figure
+
+
+def test_claims_at_equal_lambda_say_so(untouched):
+    for name in ("C1", "C2", "C5"):
+        assert "no comparison at matched F°" in untouched[name].reason
+
+
+def test_every_claim_of_the_paper_is_answered_or_listed(untouched):
+    assert {*untouched, *(claim.id for claim in UNTESTED)} == {f"C{n}" for n in range(1, 11)}
+
+
+def test_one_registration_adds_a_claim(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_claims", dict(claims._claims))
+    claim("C11", "Is it so?")(lambda suite: Finding("supported", f"{len(suite.runs)} runs", "—", "It is."))
+    assert verdicts(tmp_path, seeds=(0,))["C11"].figure == "11 runs"

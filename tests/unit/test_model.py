@@ -1,0 +1,146 @@
+"""Attaching locality to a model, saving it, loading it, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import progloc
+from progloc import LocalityConfig, ProglocError, load, localize, log_masses
+
+IDS = torch.randint(0, 101, (2, 17), generator=torch.Generator().manual_seed(0))
+
+
+def test_save_and_load_bring_locality_back(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    config = LocalityConfig(schedule=(0.0, 0.5, 1.0), blocks="fixed:3", alpha=0.2, clip=1e-6)
+    model = localize(tiny_gpt2(), config, base_model="gpt2", sequence_length=64)
+    model.save_pretrained(tmp_path)
+    back = load(tmp_path)
+    assert back.locality.config == config
+    assert back.locality.lambdas == (0.0, 0.5, 1.0)
+    assert (back.locality.base_model, back.locality.sequence_length) == ("gpt2", 64)
+    ours, theirs = (m(input_ids=IDS, output_attentions=True) for m in (model, back))
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.attentions[1], theirs.attentions[1])
+
+
+def test_a_saved_model_needs_no_progloc(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig())
+    model.save_pretrained(tmp_path)
+    torch.save(IDS, tmp_path / "ids.pt")
+    code = (
+        "import sys, torch; from transformers import AutoModelForCausalLM\n"
+        f"m = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})\n"
+        f"ids = torch.load({str(tmp_path / 'ids.pt')!r})\n"
+        "print(m.config._attn_implementation, 'progloc' in sys.modules, float(m(input_ids=ids).logits.double().sum()))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[:2] == ["sdpa", "False"]
+    expected = float(model(input_ids=IDS).logits.double().sum())
+    assert float(printed[2]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_plain_folder_is_read_as_quintic_with_blocks_of_five(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
+    tiny_llama().half().save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert (model.locality.config.schedule, model.locality.config.blocks) == ("quintic", "fixed:5")
+    assert model.locality.base_model == str(tmp_path)
+    assert model.dtype == torch.float32  # SPEC §3: not the checkpoint's own half
+
+
+def test_a_copy_is_local_in_its_own_right(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(blocks="fixed:5"))
+    twin = localize(copy.deepcopy(model), LocalityConfig(blocks="fixed:2"))
+    with torch.no_grad():
+        twin.lm_head.weight.zero_()
+    assert model.locality.config.blocks == "fixed:5"
+    masses = [log_masses(m(input_ids=IDS, output_attentions=True))[0][..., 0].sum() for m in (model, twin)]
+    assert masses[0] > masses[1]
+    twin.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "locality.json").read_text())["locality"]["blocks"] == "fixed:2"
+    assert not load(tmp_path).lm_head.weight.any()
+
+
+def test_a_model_without_masses_says_what_to_do(tiny_gpt2: Callable[..., Any]) -> None:
+    model = localize(tiny_gpt2())
+    with pytest.raises(ProglocError, match="output_attentions=True"):
+        log_masses(model(input_ids=IDS))
+    eager = tiny_gpt2()
+    eager.set_attn_implementation("eager")
+    with pytest.raises(ProglocError, match="localize"):
+        log_masses(eager(input_ids=IDS, output_attentions=True))
+
+
+TINY = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 11}
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: BloomForCausalLM(BloomConfig(n_layer=1, **TINY)), "AttentionInterface"),
+        (
+            lambda: GPTNeoForCausalLM(
+                GPTNeoConfig(
+                    hidden_size=16, num_layers=1, num_heads=2, attention_types=[[["global"], 1]], vocab_size=11
+                )
+            ),
+            "AttentionInterface",
+        ),
+        (lambda: T5ForConditionalGeneration(T5Config(d_model=16, num_layers=1, num_heads=2)), "encoder-decoder"),
+        (
+            lambda: Gemma2ForCausalLM(
+                Gemma2Config(num_hidden_layers=1, intermediate_size=16, head_dim=8, num_key_value_heads=1, **TINY)
+            ),
+            "soft-capped",
+        ),
+    ],
+)
+def test_architectures_that_cannot_be_served_are_named(build: Callable[[], Any], reason: str) -> None:
+    with pytest.raises(ProglocError, match=reason) as caught:
+        localize(build())
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_inputs_are_refused(tiny_gpt2: Callable[..., Any]) -> None:
+    with pytest.raises(ProglocError, match=r"2 values; the model has 3 layers"):
+        localize(tiny_gpt2(), LocalityConfig(schedule=(0.0, 1.0)))
+    model = localize(tiny_gpt2())
+    with pytest.raises(ProglocError, match=r"block_ids is .* of shape \(2, 16\)"):
+        model(input_ids=IDS, block_ids=torch.zeros(2, 16, dtype=torch.long), output_attentions=True)
+    with pytest.raises(ProglocError, match="unknown channel 'entropi'"):
+        model(input_ids=IDS, output_attentions=True, locality_channels=["entropi"])
+    with pytest.raises(ProglocError, match="no model at"):
+        load("/nowhere/at/all")
+
+
+def test_a_damaged_locality_file_is_named(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    localize(tiny_gpt2()).save_pretrained(tmp_path)
+    (tmp_path / "locality.json").write_text('{"schema_version": 99}')
+    with pytest.raises(ProglocError, match="schema version 99"):
+        load(tmp_path)
+    (tmp_path / "locality.json").write_text("{")
+    with pytest.raises(ProglocError, match="not valid JSON"):
+        load(tmp_path)
+
+
+def test_the_public_names_are_few_and_there() -> None:
+    assert len(progloc.__all__) <= 15
+    assert all(hasattr(progloc, name) for name in progloc.__all__)

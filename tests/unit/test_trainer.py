@@ -1,0 +1,252 @@
+"""LocalistTrainer: the loss, the stages, what is logged and what is kept (SPEC §4, §6)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
+from progloc.attention import REFERENCE
+from progloc.config import TrainingConfig
+from progloc.data import collate
+from progloc.objective import locality_penalty, penalty_by_head
+from progloc.training import LocalistTrainer, Stages, StageTwoEarlyStopping, training_arguments
+from progloc.training.callbacks import CompleteMarker, whole_checkpoint
+
+T, L = 16, 3
+
+
+def sequences(count: int = 16) -> list[dict[str, list[int]]]:
+    generator = torch.Generator().manual_seed(5)
+    return [{"input_ids": torch.randint(0, 101, (T,), generator=generator).tolist()} for _ in range(count)]
+
+
+def arguments(folder: Path, **changes: Any) -> TrainingArguments:
+    settings = {
+        "output_dir": str(folder), "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
+        "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True,
+    }  # fmt: skip
+    return TrainingArguments(**(settings | changes))
+
+
+def trained(model: Any, folder: Path, stages: Stages | None = None, **changes: Any) -> LocalistTrainer:
+    trainer = LocalistTrainer(
+        model=model,
+        args=arguments(folder, **changes),
+        train_dataset=sequences(),
+        stages=stages or Stages(exploration=0),
+    )
+    trainer.train()
+    return trainer
+
+
+def equal(one: Any, other: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize("underneath", ["eager", REFERENCE])
+def test_without_locality_it_is_plain_fine_tuning_to_the_bit(
+    family: str, underneath: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    start = request.getfixturevalue(family)()
+    plain, local = copy.deepcopy(start), copy.deepcopy(start)
+    plain.set_attn_implementation(underneath)
+    theirs = Trainer(model=plain, args=arguments(tmp_path), train_dataset=sequences(), data_collator=collate)
+    theirs.train()
+    config = LocalityConfig(schedule="distributed")
+    ours = trained(localize(local, config, attn_implementation=REFERENCE), tmp_path)
+    assert equal(plain, local)
+    assert not equal(plain, start)
+    losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (ours, theirs)]
+    assert losses[0] == losses[1]
+
+
+def test_a_penalty_makes_a_difference_and_more_local(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    models = [localize(tiny_gpt2(), LocalityConfig(schedule=s, alpha=1.0)) for s in ("distributed", "localist")]
+    for model in models:
+        trained(model, tmp_path, max_steps=12)
+    reports = [measure(model, sequences()) for model in models]
+    assert reports[1].fidelity > reports[0].fidelity + 0.05
+
+
+@pytest.mark.parametrize("lengths", [[T] * 8, [16, 9, 12, 5, 16, 7, 10, 3]], ids=["equal", "padded"])
+def test_eight_by_one_is_one_by_eight(tiny_gpt2: Callable[..., Any], tmp_path: Path, lengths: list[int]) -> None:
+    data = [{"input_ids": item["input_ids"][:n]} for item, n in zip(sequences(8), lengths, strict=True)]
+    gradients, logged = [], []
+    for batch, accumulation in ((8, 1), (1, 8), (2, 4)):
+        model = localize(tiny_gpt2().double(), LocalityConfig(schedule="linear", alpha=0.7))
+        args = arguments(
+            tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1,
+            optim="sgd", max_grad_norm=1e9, learning_rate=1.0, lr_scheduler_type="constant",
+        )  # fmt: skip
+        before = [p.detach().clone() for p in model.parameters()]
+        trainer = LocalistTrainer(model=model, args=args, train_dataset=data, stages=Stages(exploration=0))
+        trainer.train()
+        gradients.append([b - p.detach() for b, p in zip(before, model.parameters(), strict=True)])
+        logged.append({key: value for key, value in trainer.state.log_history[0].items() if key != "epoch"})
+    for other, log in zip(gradients[1:], logged[1:], strict=True):
+        for one, two in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-7)
+        assert log == pytest.approx(logged[0], rel=1e-4, abs=1e-6)
+
+
+def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    config = LocalityConfig(schedule="linear", alpha=0.3)
+    # Trainer divides by predicted tokens where it knows the loss by this name, and by all of them where it does not
+    model = localize(tiny_gpt2(), config)
+    model.loss_type = "ForCausalLM"
+    batch = collate(sequences(4))
+    outputs = model(**batch, output_attentions=True)
+    by_head = penalty_by_head(log_masses(outputs))
+    penalty = locality_penalty(by_head, torch.tensor([0.0, 0.5, 1.0]))
+    loss = outputs.loss + 0.3 * 0.1 * penalty
+    loss.backward()
+    norms = [sum(p.grad.pow(2).sum() for p in block.parameters()).sqrt().item() for block in model.transformer.h]
+    whole = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
+    model.zero_grad()
+
+    stages = Stages(exploration=0.5, exploration_alpha=0.1, exploration_temperature=1.0)
+    args = arguments(tmp_path, max_steps=2, max_grad_norm=whole / 2)
+    trainer = LocalistTrainer(model=model, args=args, train_dataset=sequences(4), stages=stages)
+    trainer.train()
+    first, second = trainer.state.log_history[:2]
+    assert first["ce"] == pytest.approx(outputs.loss.item(), rel=1e-5)
+    assert first["penalty_nats"] == pytest.approx(penalty.item(), rel=1e-5)
+    assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert first["grad_norm"] == pytest.approx(whole, rel=1e-5)
+    assert first["clipped_share"] == 1.0
+    for layer in range(L):
+        assert first[f"penalty_nats/layer_{layer}"] == pytest.approx(by_head[layer].mean().item(), rel=1e-5)
+        assert first[f"grad_norm/layer_{layer}"] == pytest.approx(norms[layer], rel=1e-4)
+    assert (first["stage"], second["stage"]) == (1, 2)
+    assert (first["alpha"], second["alpha"]) == (pytest.approx(0.03), 0.3)
+
+
+def test_temperature_is_warm_in_stage_one_only(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2())
+    seen: list[float] = []
+    model.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs.get("attention_temperature", 1.0)), with_kwargs=True
+    )
+    stages = Stages(exploration=0.5, exploration_temperature=1.7)
+    trained(model, tmp_path, stages, max_steps=4, eval_strategy="no")
+    assert seen == [1.7, 1.7, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("share", "steps", "boundary"), [(0.25, 20, 5), (0.25, 3, 1), (0.0, 9, 0), (0.9, 1, 0)])
+def test_where_stage_two_begins(share: float, steps: int, boundary: int) -> None:
+    stages = Stages(exploration=share)
+    assert stages.boundary(steps) == boundary
+    assert [stages.stage(step, steps) for step in range(steps)] == [1] * boundary + [2] * (steps - boundary)
+
+
+def run_with_objectives(
+    tiny_gpt2: Callable[..., Any],
+    folder: Path,
+    values: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int = 99,
+) -> LocalistTrainer:
+    planned = iter(values)
+    evaluate = LocalistTrainer.evaluate
+
+    def pretend(self: LocalistTrainer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        log = self.log
+        value = next(planned)
+        monkeypatch.setattr(self, "log", lambda logs, *rest: log({**logs, "eval_objective": value}, *rest))
+        found = evaluate(self, *args, **kwargs)
+        monkeypatch.setattr(self, "log", log)
+        return {**found, "eval_objective": value}
+
+    monkeypatch.setattr(LocalistTrainer, "evaluate", pretend)
+    training = TrainingConfig(epochs=len(values), batch_size=8, accumulation=1, exploration=0.5, learning_rate=1e-2)
+    stages = Stages.of(training)
+    trainer = LocalistTrainer(
+        model=localize(tiny_gpt2()),
+        args=training_arguments(training, folder, disable_tqdm=True, use_cpu=True),
+        train_dataset=sequences(8),
+        eval_dataset=sequences(2),
+        stages=stages,
+        callbacks=[StageTwoEarlyStopping(stages, patience)],
+    )
+    trainer.train()
+    return trainer
+
+
+def test_the_best_of_stage_two_is_kept(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = run_with_objectives(tiny_gpt2, tmp_path, [1.0, 2.0, 9.0, 5.0, 7.0, 8.0], monkeypatch)
+    assert trainer.state.best_global_step == 4  # the best is step 1's, but that is exploration
+    kept = torch.load(tmp_path / "checkpoint-4" / "optimizer.pt", weights_only=True)
+    assert kept["state"]
+    from progloc import load
+
+    assert equal(load(tmp_path / "checkpoint-4"), trainer.model)
+
+
+def test_early_stopping_never_ends_stage_one(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 9.0, 5.0, 6.0, 7.0, 1.0, 1.0]
+    trainer = run_with_objectives(tiny_gpt2, tmp_path, values, monkeypatch, patience=2)
+    assert trainer.state.global_step == 8  # stage 2 is steps 6…10: the best at 6, then two without a better one
+    assert trainer.state.best_global_step == 6
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    training = TrainingConfig(epochs=4, batch_size=4, accumulation=1, learning_rate=1e-2)
+
+    class Stop(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop = state.global_step >= 8
+
+    def trainer(folder: Path, *callbacks: TrainerCallback) -> LocalistTrainer:
+        return LocalistTrainer(
+            model=localize(tiny_gpt2(), LocalityConfig(alpha=0.5)),
+            args=training_arguments(training, folder, disable_tqdm=True, use_cpu=True),
+            train_dataset=sequences(),
+            eval_dataset=sequences(3),
+            stages=Stages.of(training),
+            callbacks=[CompleteMarker(), *callbacks],
+        )
+
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    trainer(tmp_path / "cut", Stop()).train()
+    half_written = tmp_path / "cut" / "checkpoint-99"
+    half_written.mkdir()
+    checkpoint = whole_checkpoint(tmp_path / "cut")
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-8"
+    resumed = trainer(tmp_path / "cut")
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert equal(resumed.model, whole.model)
+    assert resumed.state.best_global_step == whole.state.best_global_step
+
+
+def test_evaluation_reports_perplexity_without_the_penalty(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(alpha=5.0))
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path), eval_dataset={"a": sequences(3), "b": sequences(4)}
+    )
+    metrics = trainer.evaluate()
+    report = measure(model, sequences(4))
+    assert metrics["eval_b_perplexity"] == pytest.approx(report.perplexity)
+    assert metrics["eval_b_objective"] == pytest.approx(report.cross_entropy + 5.0 * report.weighted_penalty_nats)
+    assert metrics["eval_a_loss"] != metrics["eval_b_loss"]
+
+
+def test_what_cannot_be_trained_is_refused(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(ProglocError, match="localize"):
+        LocalistTrainer(model=tiny_gpt2(), args=arguments(tmp_path), train_dataset=sequences())
+    reentrant = arguments(tmp_path, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True})
+    with pytest.raises(ProglocError, match="use_reentrant"):
+        LocalistTrainer(model=localize(tiny_gpt2()), args=reentrant, train_dataset=sequences())
