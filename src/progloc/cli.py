@@ -16,7 +16,6 @@ from typing import Annotated, Any
 # before transformers: its bars and notices would run through ours, and a command must not wait for a hub it never needs
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer
@@ -65,7 +64,9 @@ def _given(**options: Any) -> dict[str, Any]:
 
 @app.command()
 def reproduce(
-    suite: Annotated[str, typer.Option(help="paper-v1, or quick: the same on a small model, in minutes.")] = "quick",
+    suite: Annotated[
+        str, typer.Option(help="paper-v1; quick: the same on a small model, in minutes; or a YAML file of your own.")
+    ] = "quick",
     model: Model = None,
     corpus: Corpus = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the suite's.")] = None,
@@ -77,8 +78,9 @@ def reproduce(
     from progloc.suite.report import write_report
     from progloc.suite.runner import run_suite
 
-    folder = out or Path("results") / suite
-    planned = plan(suite, read_preset(suite), _given(model=model, corpus=corpus), seeds)
+    name, preset = read_preset(suite)
+    folder = out or Path("results") / name
+    planned = plan(name, preset, _given(model=model, corpus=corpus), seeds)
     run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
     _show_report(write_report(folder), folder, as_json)
 
@@ -95,20 +97,21 @@ def report(
 
 
 def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
+    from progloc.display import claims_table
     from progloc.suite.claims import answers
-    from progloc.suite.tables import suite_tables, to_rich
+    from progloc.suite.rendering import to_rich
+    from progloc.suite.results import rows
+    from progloc.suite.tables import suite_tables
 
     claims = answers(suite)
     files = [str(folder / name) for name in ("report.html", "tables.md", "results.csv", "figures")]
     if as_json:
-        rows = [dict(run.row) for run in suite.runs]
-        _print_json({"results": rows, "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
+        _print_json({"results": rows(suite), "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
         return
     for table in suite_tables(suite):
         out_console.print(to_rich(table))
-    for claim in claims:
-        out_console.print(f"[bold]{claim.id}[/bold] {claim.question} [bold]{claim.verdict}[/bold]. {claim.figure}")
-    out_console.print("\n" + "\n".join(files))
+    out_console.print(claims_table(claims))
+    out_console.print("\n".join(files))
 
 
 @app.command()
@@ -131,6 +134,7 @@ def train(
 ) -> None:
     """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
+    from progloc.display import before_after
     from progloc.training.callbacks import ProgressBar
     from progloc.training.inputs import gather
     from progloc.training.run import train_run
@@ -154,14 +158,12 @@ def train(
     named = run.locality.schedule if isinstance(run.locality.schedule, str) else "explicit"
     label = f"{named.replace(':', '')}-seed{run.training.seed}"
     folder = out or Path("results") / f"{Path(run.model).name.replace(':', '-')}-{label}"
-    inputs = gather(run, say=lambda line: notes.print(f"[dim]{line}[/dim]"))
+    inputs = gather(run, say=lambda line: notes.print(line, style="dim"), progress=notes.is_terminal)
     with ProgressBar(notes, label) as bar:
         result = train_run(run, folder, inputs, name=named, heard=bar)
     if as_json:
         _print_json(result)
         return
-    from progloc.display import before_after
-
     out_console.print(before_after(result))
     out_console.print(f"\n{folder / 'model'}  [dim]· progloc evaluate {folder / 'model'}[/dim]")
 
@@ -257,9 +259,11 @@ def _stop(message: str, status: int = 2) -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and status 2."""
+    import datasets
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         status = app(standalone_mode=False)
         raise SystemExit(status if isinstance(status, int) else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["before_after", "coloured_blocks", "report_table", "schedule_table"]
+__all__ = ["before_after", "claims_table", "coloured_blocks", "report_table", "schedule_table"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from progloc.measures import Report
+from progloc.suite.verdicts import Answer
 
 SHOWN = (
     ("fidelity", "fidelity F", "3"),
@@ -61,6 +62,18 @@ def before_after(result: Mapping[str, Any]) -> Table:
     last_before, last = before["layers"][-1], final["layers"][-1]
     for key, heading in (("fidelity", "last layer F"), ("fidelity_no_sink", "last layer F without sink")):
         table.add_row(heading, f"{last_before[key]:.3f}", f"{last[key]:.3f}", f"{before['chance_' + key]:.3f}")
+    return table
+
+
+def claims_table(claims: Sequence[Answer]) -> Table:
+    """Return the paper's claims with this suite's verdicts and the figures that decided."""
+    table = Table(title="The paper's claims, put to this run", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("", "claim", "verdict", "figure"):
+        table.add_column(heading)
+    styles = {"supported": "green", "not supported": "red"}
+    for claim in claims:
+        verdict = Text(claim.verdict, style=styles.get(claim.verdict, "yellow"))
+        table.add_row(claim.id, claim.question, verdict, claim.figure)
     return table
 
 

@@ -200,6 +200,12 @@ class TestCachedFolder:
             cached_folder(tmp_path / "entry", build)
         assert [path.name for path in tmp_path.iterdir()] == [".entry.lock"]
 
+    def test_what_a_killed_process_left_is_cleared(self, tmp_path: Path) -> None:
+        (tmp_path / ".entry.part").mkdir()
+        (tmp_path / ".entry.part" / "half").write_bytes(b"da")
+        folder = cached_folder(tmp_path / "entry", lambda part: (part / "data").touch())
+        assert sorted(path.name for path in folder.iterdir()) == ["data", "progloc-cache.json"]
+
     def test_two_at_once_build_once(self, tmp_path: Path) -> None:
         built = []
 

@@ -81,6 +81,23 @@ def test_locality_that_improves_perplexity(tmp_path, untouched):
     assert "quadratic" in found.figure
 
 
+def test_a_run_that_localised_nothing_cannot_tell_where(tmp_path):
+    def unmoved(run):
+        for layer in run["final"]["layers"]:
+            layer["fidelity_no_sink"] = 0.3 + 0.001 * run["seed"]
+
+    assert verdicts(tmp_path, change=unmoved)["C4"].verdict == UNKNOWN
+
+
+def test_entropy_may_rise_where_fidelity_does_too(tmp_path):
+    def opposite(run):
+        run["final"]["entropy_bits_no_sink"] = 9 - run["final"]["entropy_bits_no_sink"]
+
+    found = verdicts(tmp_path, change=opposite)["C3"]
+    assert found.verdict == "not supported"
+    assert found.reason.endswith("without the sink entropy rises and fidelity rises.")
+
+
 def test_noise_as_large_as_the_effect_decides_nothing(tmp_path):
     def noisy(run):
         run["final"]["perplexity"] *= 1 + 0.5 * ((3 * run["seed"] + len(run["name"])) % 4)

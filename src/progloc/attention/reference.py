@@ -69,9 +69,11 @@ def reference_attention(
 
         lse_all = scores.logsumexp(-1)
         in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
-        sink = torch.zeros_like(allowed).scatter(-1, allowed.int().argmax(-1, keepdim=True), True)
-        found = {"log_mass": log_share(in_block, lse_all), "log_sink": log_share(sink, lse_all)}  # SPEC §2
+        first = allowed.int().argmax(-1, keepdim=True)  # the sink of each row, (B, 1, T, 1)
+        at_sink = scores.gather(-1, first.expand(-1, scores.shape[1], -1, -1)).squeeze(-1)
+        found = {"log_mass": log_share(in_block, lse_all), "log_sink": (at_sink - lse_all).clamp(max=0.0)}  # SPEC §2
         if "log_mass_no_sink" in channels:  # formed from its own keys, never by subtracting masses (SPEC §4)
+            sink = torch.zeros_like(allowed).scatter(-1, first, True)
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
             found["log_mass_no_sink"] = log_share(in_block & others, lse(others))
         if "entropy" in channels:  # H = LSE - Σ A s

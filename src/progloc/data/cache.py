@@ -6,7 +6,6 @@ __all__ = ["cached_folder", "key_of"]
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -50,8 +49,8 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _rebuild(folder: Path, build: Callable[[Path], None]) -> None:
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
     part.mkdir()
     try:
         build(part)

@@ -7,7 +7,7 @@ them; where any one of several models would do, the level is divided by their nu
 
 from __future__ import annotations
 
-__all__ = ["UNTESTED", "answers", "claim"]
+__all__ = ["LOCALISED", "UNTESTED", "answers", "claim"]
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
 from progloc.suite.comparisons import aligned, cells, depth, gap, measured, perplexity_ratio, trained
-from progloc.suite.rendering import interval, number, percent, ratio
+from progloc.suite.rendering import counted, interval, number, percent, ratio
 from progloc.suite.results import Suite
 from progloc.suite.statistics import mean_interval, paired_ratio, trend_p
 from progloc.suite.verdicts import (
@@ -33,7 +33,7 @@ from progloc.suite.verdicts import (
     without,
 )
 
-_MARGIN = 0.05
+LOCALISED = 0.05
 """The change in F° below which a layer counts as unchanged, and above which it counts as localised."""
 _MIDDLE = 0.6
 """The relative depth up to which a layer is early or middle; the paper's layers 0-6 of 12."""
@@ -125,7 +125,7 @@ def _c2(suite: Suite) -> Finding:
     return Finding(
         decide([*(each or None for each in smaller), True not in larger]),
         "gap " + ", ".join(f"{name} {number(value, 3)}×" for name, value in gaps.items()),
-        f"quintic ÷ quartic {ratio(quartic.estimate)}, {p_text(quartic.p)}, {seeds_text(quartic.estimate.n)}",
+        f"quintic ÷ quartic {ratio(quartic.estimate, 4)}, {p_text(quartic.p)}, {seeds_text(quartic.estimate.n)}",
         f"{smallest}, with F° {_locality(suite, 'quintic', 'quartic')}: {_NOT_MATCHED}.",
     )
 
@@ -151,12 +151,16 @@ def _c3(suite: Suite) -> Finding:
         figures.append(f"{label} {number(ends[0], digits)} → {number(ends[1], digits)} ({direction})")
         trends.append(trend(rows, rising))
         seeds = len(rows[0])
-    without_sink = {"supported": "holds", "not supported": "is reversed"}.get(decide(trends[2:]), "is not resolved")
+
+    def found(as_asked: bool | None, rising: bool) -> str:
+        return "is not resolved" if as_asked is None else "rises" if as_asked == rising else "falls"
+
     return Finding(
         decide(trends),
         f"{names[0]} → {names[-1]}: {', '.join(figures)}",
         f"Page's trend test over {len(names)} architectures, {seeds_text(seeds)}",
-        f"In order of mean λ, the trend {without_sink} for the attention that is not on the sink.",
+        f"In order of mean λ entropy {found(trends[0], False)} and fidelity {found(trends[1], True)}; without the sink "
+        f"entropy {found(trends[2], False)} and fidelity {found(trends[3], True)}.",
     )
 
 
@@ -179,7 +183,8 @@ def _c4(suite: Suite) -> Finding:
     """Three parts, each on |ΔF°| to the λ=0 run of the same seed, each with its 95% interval over seeds against 0.05.
 
     Quintic's largest change in any layer of relative depth ≤ 0.6 is below; its last layer's change is above; linear's
-    largest change at depth ≤ 0.6 is above. Supported: all three. Not supported: any of them is reversed.
+    largest change at depth ≤ 0.6 is above. Supported: all three. Not supported: any of them is reversed,
+    unless both of the last two are: such a run has localised nothing, and cannot tell where it would.
     """
     needed = (suite.distributed or "distributed", "linear", "quintic")
     if not aligned(suite, needed, measured("fidelity_no_sink"))[0]:
@@ -192,14 +197,16 @@ def _c4(suite: Suite) -> Finding:
         mean_interval(_largest_change(suite, name, where).values())
         for name, where in (("quintic", early), ("quintic", [layers - 1]), ("linear", early))
     )
-    changed = stays.above(_MARGIN)
+    changed, moved = stays.above(LOCALISED), [localises.above(LOCALISED), sooner.above(LOCALISED)]
+    if moved == [False, False]:
+        moved = [None, None]
     return Finding(
-        decide([None if changed is None else not changed, localises.above(_MARGIN), sooner.above(_MARGIN)]),
+        decide([None if changed is None else not changed, *moved]),
         f"largest |ΔF°| to λ=0 in layers 0–{early[-1]} of {layers}: quintic {number(stays.mean, 3)}, linear "
         f"{number(sooner.mean, 3)}; in the last layer: quintic {number(localises.mean, 3)}",
         f"quintic early {interval(stays, 3)}, last {interval(localises, 3)}; linear early {interval(sooner, 3)}; "
         f"{seeds_text(stays.n)}",
-        f"A layer counts as unchanged below {_MARGIN} in F°, locality without the sink, and as localised above.",
+        f"A layer counts as unchanged below {LOCALISED} in F°, locality without the sink, and as localised above.",
     )
 
 
@@ -217,7 +224,7 @@ def _c5(suite: Suite) -> Finding:
     previous, optimised = (found.get(cell, "") for cell in ((strong, short), (weak, long)))
     both = perplexity_ratio(suite, optimised, previous)
     if not both.estimate.n:
-        return without(f"cubic at α={strong:g} for {short} epochs", f"cubic at α={weak:g} for {long} epochs")
+        return without(f"cubic at α={strong:g}, {short} epochs", f"cubic at α={weak:g}, {long} epochs")
     alpha_alone, epochs_alone = (
         percent(perplexity_ratio(suite, found.get(cell, ""), previous).estimate)
         for cell in ((weak, short), (strong, long))
@@ -226,8 +233,8 @@ def _c5(suite: Suite) -> Finding:
     above = both.estimate.above(1)
     return Finding(
         decide([None if above is None else not above]),
-        f"improvement of perplexity over α={strong:g} for {short} epochs: α={weak:g} for {long} epochs "
-        f"{percent(both.estimate)}, α alone {alpha_alone}, epochs alone {epochs_alone}",
+        f"improvement of perplexity over α={strong:g} for {counted(short, 'epoch')}: α={weak:g} for "
+        f"{counted(long, 'epoch')} {percent(both.estimate)}, α alone {alpha_alone}, epochs alone {epochs_alone}",
         f"ratio {ratio(both.estimate)}, {p_text(both.p)}, {seeds_text(both.estimate.n)}",
         f"Both have the same λ, with F° {number(before, 3)} and {number(after, 3)}: {_NOT_MATCHED}.",
     )

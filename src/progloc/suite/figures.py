@@ -125,7 +125,7 @@ def _depths(suite: Suite, name: str) -> list[float]:
     "frontier",
     "What locality costs",
     "Up is worse, right is more local. Large marks: means over seeds; small ones: single runs. Left: fidelity as the "
-    "paper has it; right: of the attention not on the sink. Dotted: chance, uniform attention on the same blocks.",
+    "paper has it; right: of the attention not on the sink. Chance: uniform attention on the same blocks.",
 )
 def _frontier(suite: Suite) -> Figure | None:
     if not suite.architectures:
@@ -149,9 +149,7 @@ def _frontier(suite: Suite) -> Figure | None:
             axes.plot(*zip(*points, strict=True), marker=".", color=look["color"], markersize=4, linestyle="none")
             axes.plot(x, y, marker=look["marker"], color=look["color"], markersize=8, linestyle="none", label=name)
         chance = runs[0].measure(f"chance_{measure}")
-        axes.axvline(chance, color="#444444", linestyle=":", linewidth=1.2)
-        axes.text(chance, 1, " chance", transform=axes.get_xaxis_transform(), va="top", color="#444444", fontsize=8.5)
-        axes.set_xlim(left=0)
+        axes.axvline(chance, color="black", linestyle=":", linewidth=1.2, label="chance")
         axes.set(xlabel=label, ylabel="gap: perplexity ÷ that of λ=0" if has_gaps else "perplexity")
     _legend(drawn, panels[0])
     return drawn
@@ -189,7 +187,6 @@ def _by_layer(suite: Suite, measures: Sequence[tuple[str, str]]) -> Figure | Non
         )
         axes.axhline(some.measure(f"chance_{measure}"), color="black", linewidth=0.8, label="chance")
         axes.set(xlabel="relative depth ℓ/(L−1)", ylabel=label)
-        axes.set_ylim(bottom=0)
     _legend(drawn, panels[0])
     return drawn
 
@@ -218,7 +215,7 @@ def _fidelity(suite: Suite) -> Figure | None:
 @figure(
     "training",
     "Validation during training",
-    "A thin line a seed. Shaded: stage 1, with a weaker penalty. Mark: the checkpoint kept.",
+    "A line a seed, from before fine-tuning on. Shaded: stage 1, with a weaker penalty. Mark: the checkpoint kept.",
 )
 def _training(suite: Suite) -> Figure | None:
     runs = [run for run in suite.runs if run.role == "architecture" and run.epochs]
@@ -234,7 +231,8 @@ def _training(suite: Suite) -> Figure | None:
     ):
         for run in runs:
             look = style(suite, run.name)
-            xs, ys = ([epoch[key] for epoch in run.epochs] for key in ("epoch", measure))
+            xs = [0.0, *(epoch["epoch"] for epoch in run.epochs)]
+            ys = [run.before[measure], *(epoch[measure] for epoch in run.epochs)]
             new = run is suite.one(run.name)
             axes.plot(xs, ys, color=look["color"], linestyle=look["linestyle"], linewidth=1.1,
                       label=run.name if new else None)  # fmt: skip

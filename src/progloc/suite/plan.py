@@ -8,11 +8,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from progloc.config import RunConfig, from_mapping
+from progloc.config import RunConfig, from_mapping, read_config
 from progloc.errors import ProglocError, suggest
 
 _PRESETS = files("progloc.suite") / "presets"
@@ -74,11 +75,18 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
-def read_preset(name: str) -> Preset:
-    """Return a preset by name; ProglocError names the known ones."""
+def read_preset(name: str) -> tuple[str, Preset]:
+    """Return a suite's short name and its preset, from a name or the path of a YAML file of the same form.
+
+    Raises:
+        ProglocError: an unknown name (the known ones are listed), or a file that is no suite.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path.stem, from_mapping(Preset, read_config(path))
     if name not in preset_names():
-        raise ProglocError(f"unknown suite '{name}'; {suggest(name, preset_names())}")
-    return from_mapping(Preset, yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+        raise ProglocError(f"unknown suite '{name}'; {suggest(name, preset_names())}, or a file NAME.yaml")
+    return name, from_mapping(Preset, yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def _with(config: RunConfig, *, schedule: str, seed: int, **changes: Any) -> RunConfig:

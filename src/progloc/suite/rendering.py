@@ -5,9 +5,10 @@ The page renders the same `Table` through its template.
 
 from __future__ import annotations
 
-__all__ = ["ABSENT", "Column", "Table", "interval", "number", "percent", "ratio", "to_markdown", "to_rich"]
+__all__ = ["ABSENT", "Column", "Table", "counted", "interval", "number", "percent", "ratio", "to_markdown", "to_rich"]
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,15 +19,21 @@ from rich.text import Text
 from progloc.suite.statistics import Estimate
 
 ABSENT = "—"
+_SECOND = re.compile(r" ± | [\[(]")
+"""Where a cell's first part ends: an interval follows, or what its name already says."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's label; `paper` marks figures that are the paper's and not this suite's, `text` what is no number."""
+    """A column of a table."""
 
     label: str
     paper: bool = False
+    """Its figures are the paper's and not this suite's."""
     text: bool = False
+    """It holds words."""
+    detail: bool = False
+    """A terminal, where there is little room, does without it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ def number(value: float | None, digits: int) -> str:
     text = f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.2e}"
     # "-0.00" says nothing that "0.00" does not
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−", 1) if value < 0 else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Write `1 seed` or `3 seeds`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def interval(estimate: Estimate, digits: int) -> str:
@@ -92,15 +104,24 @@ def to_markdown(table: Table) -> str:
 
 
 def to_rich(table: Table) -> RichTable:
-    """Return the table for a terminal: this suite's columns only, for the paper's beside them are too wide there."""
+    """Return the table for a terminal of 80 characters: means only, and neither detail nor the paper's columns.
+
+    A table that is the paper's own is shown whole.
+    """
+    all_columns = range(len(table.columns))
+    kept = [i for i in all_columns if not (table.columns[i].paper or table.columns[i].detail)] or all_columns
     shown = RichTable(
-        title=table.title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
+        title=table.title,
+        title_justify="left",
+        caption="Intervals and the paper's figures: tables.md." if len(kept) < len(all_columns) else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
     )
-    ours = [index for index, column in enumerate(table.columns) if not column.paper]
-    for index in ours:
+    for index in kept:
         column = table.columns[index]
-        shown.add_column(Text(column.label), justify="left" if column.text else "right", no_wrap=column.text)
+        # a word a line; and Text, for in a plain string rich would read [brackets] as markup
+        shown.add_column(Text(column.label.replace(" ", "\n")), justify="left" if column.text else "right")
     for row in table.rows:
-        # an interval goes on a line of its own; Text, for in a plain string rich would read [1.0, 1.2] as markup
-        shown.add_row(*(Text(row[index].replace(" ±", "\n±").replace(" [", "\n[")) for index in ours))
+        shown.add_row(*(Text(_SECOND.split(row[index])[0]) for index in kept))
     return shown

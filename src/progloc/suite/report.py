@@ -13,19 +13,15 @@ import jinja2
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.suite import paper
-from progloc.suite.claims import UNTESTED, answers
+from progloc.suite.claims import LOCALISED, UNTESTED, answers
 from progloc.suite.comparisons import gap, measured
 from progloc.suite.figures import Drawing, drawings
 from progloc.suite.provenance import made_by, settings
-from progloc.suite.rendering import interval, number
+from progloc.suite.rendering import counted, interval, number
 from progloc.suite.results import Suite, load_suite, write_csv
 from progloc.suite.statistics import mean_interval
 from progloc.suite.tables import reading, suite_tables, tables_markdown
 from progloc.suite.verdicts import Answer
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def summary(suite: Suite, found: list[Answer]) -> str:
@@ -33,7 +29,7 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     names, seeds = suite.architectures, len({run.seed for run in suite.runs})
     said = [
         f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')} in "
-        f"{_counted(len(names), 'architecture')} with {_counted(seeds, 'seed')}."
+        f"{counted(len(names), 'architecture')} with {counted(seeds, 'seed')}."
     ]
     if suite.distributed is not None:
         perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
@@ -51,9 +47,11 @@ def summary(suite: Suite, found: list[Answer]) -> str:
             f"Of the attention that is not on the sink, the share within the token's own block goes from "
             f"{number(local[low], 3)} ({low}) to {number(local[high], 3)} ({high}); chance is {chance}."
         )
+        if suite.distributed is not None and local[high] - local[suite.distributed] < LOCALISED:
+            said.append("That is hardly more than at λ=0: these runs localised little and say little about locality.")
     verdicts = [answer.verdict for answer in found]
     said.append(
-        f"Of {_counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
+        f"Of {counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
         f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
         "from this run."
     )

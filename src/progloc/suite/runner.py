@@ -97,7 +97,7 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
     Raises:
         ProglocError: the folder holds another suite, or the model, corpus or disk cannot be used.
     """
-    inputs = gather(plan.base, say=lambda line: console.print(f"[dim]{line}[/dim]"))
+    inputs = gather(plan.base, say=lambda line: console.print(line, style="dim"), progress=console.is_terminal)
     _describe(plan, out, inputs, command)
     base = _measure_base(plan, out, inputs)
     folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}

@@ -14,7 +14,6 @@ __all__ = [
     "table_3",
     "table_4",
     "tables_markdown",
-    "to_rich",
 ]
 
 from collections.abc import Callable
@@ -22,7 +21,17 @@ from collections.abc import Callable
 from progloc.suite import paper
 from progloc.suite.comparisons import cells, depth, gap, last_layer, layer, measured, trained
 from progloc.suite.provenance import made_by
-from progloc.suite.rendering import ABSENT, Column, Table, interval, number, percent, ratio, to_markdown, to_rich
+from progloc.suite.rendering import (
+    ABSENT,
+    Column,
+    Table,
+    counted,
+    interval,
+    number,
+    percent,
+    ratio,
+    to_markdown,
+)
 from progloc.suite.results import Figure, Suite
 from progloc.suite.statistics import mean_interval, paired_difference, paired_ratio
 
@@ -71,7 +80,7 @@ def _paper(label: str) -> Column:
 
 _PAPER_NOTE = f"The columns of the paper's own figures: {paper.SOURCE}."
 _NAME = Column("Architecture", text=True)
-_SEEDS = Column("Seeds")
+_SEEDS = Column("Seeds", detail=True)
 
 
 def _label(suite: Suite, name: str) -> str:
@@ -89,14 +98,14 @@ def table_1(suite: Suite) -> list[Table]:
         return []
     measures = [
         ("Entropy H (bits)", "entropy_bits", 2),
-        ("H° without sink", "entropy_bits_no_sink", 2),
+        ("H° (bits)", "entropy_bits_no_sink", 2),
         ("Fidelity F", "fidelity", 3),
-        ("F° without sink", "fidelity_no_sink", 3),
+        ("F°", "fidelity_no_sink", 3),
         ("Sink mass", "sink_mass", 3),
     ]
     columns = (
         _NAME, _SEEDS, Column("Perplexity"), Column("vs baseline (gap)"), *(Column(label) for label, _, _ in measures),
-        Column("Final penalty Σλp (nats)"), Column("Last layer F"), Column("Last layer F°"),
+        Column("Final penalty Σλp (nats)"), Column("Last layer F", detail=True), Column("Last layer F°", detail=True),
         _paper("Perplexity"), _paper("Entropy (bits)"), _paper("Fidelity"), _paper("Final penalty"),
         _paper("vs baseline"),
     )  # fmt: skip
@@ -121,8 +130,8 @@ def table_1(suite: Suite) -> list[Table]:
     before = [number(some.before[measure], digits) for _, measure, digits in measures]
     chance = [number(some.final.get(f"chance_{measure}"), digits) for _, measure, digits in measures]
     none = (ABSENT,) * 8
-    rows.append(("before fine-tuning", ABSENT, number(some.before["perplexity"], 2), ABSENT, *before, *none))
-    rows.append(("chance: uniform attention", ABSENT, ABSENT, ABSENT, *chance, *none))
+    rows.append(("before tuning", ABSENT, number(some.before["perplexity"], 2), ABSENT, *before, *none))
+    rows.append(("chance (uniform attention)", ABSENT, ABSENT, ABSENT, *chance, *none))
     note = (
         "Gap: perplexity ÷ that of the λ=0 run of the same data, budget and seed, as a geometric mean over seeds. "
         "H and F count the attention sink (the first token); H° and F° are of what is not on it. "
@@ -146,7 +155,7 @@ def table_2(suite: Suite) -> list[Table]:
     previous = suite.values(found.get((strong, short), ""), measured("perplexity"))
     columns = (
         Column("Penalty coef. α"), Column("Epochs"), _SEEDS, Column("Perplexity"), Column("Improvement"),
-        Column("λ=0, same budget"), Column("Gap to it"), Column("Fidelity F"), Column("F° without sink"),
+        Column("λ=0, same budget"), Column("Gap to it"), Column("Fidelity F"), Column("F°"),
         Column("Sink mass"), _paper("α, epochs"), _paper("Perplexity"), _paper("Improvement"),
     )  # fmt: skip
     rows = []
@@ -169,7 +178,7 @@ def table_2(suite: Suite) -> list[Table]:
             )),
         ))  # fmt: skip
     note = (
-        f"Improvement: of perplexity, over α={strong:g} for {short} epochs. The paper changes α and budget at once; "
+        f"Improvement: of perplexity, over α={strong:g} for {counted(short, 'epoch')}. The paper changes both at once; "
         "four cells tell which mattered, and the gap to the λ=0 run of the same budget tells locality's price from the "
         f"effect of longer training. Equal λ is not equal locality: compare F° too. {reading(suite)} "
         f"{_PAPER_NOTE}"
@@ -188,23 +197,22 @@ def _layer_difference(suite: Suite, name: str, measure: str, index: int, digits:
     return interval(paired_difference(ours, base).estimate, digits)
 
 
-def _by_layer(suite: Suite, title: str, measures: list[tuple[str, str]], digits: int, note: str) -> Table:
+def _by_layer(suite: Suite, title: str, measures: list[tuple[str, str, bool]], digits: int, note: str) -> Table:
+    """Return one row a layer; measures are (label, name, whether it is a detail)."""
     names = [name for name in ("quintic", "linear") if name in suite.by_name]
     layers = len(suite.one(names[0]).lambdas)
-    labels = ["λ", *(text for label, _ in measures for text in (label, f"Δ{label} to λ=0"))]
+    columns = [Column("Layer"), Column("Depth"), *(Column(f"λ ({name})") for name in names)]
+    for label, _, detail in measures:
+        columns += [Column(f"{text} ({name})", detail=detail) for text in (label, f"Δ{label} to λ=0") for name in names]
     rows = []
     for index in range(layers):
-        row = [
-            str(index),
-            f"{depth(index, layers):.2f}",
-            *(number(suite.one(name).lambdas[index], 3) for name in names),
-        ]
-        for _, measure in measures:
+        row = [str(index), f"{depth(index, layers):.2f}"]
+        row += [number(suite.one(name).lambdas[index], 3) for name in names]
+        for _, measure, _ in measures:
             row += [_layer_mean(suite, name, measure, index, digits) for name in names]
             row += [_layer_difference(suite, name, measure, index, digits) for name in names]
         rows.append(tuple(row))
-    columns = (Column("Layer"), Column("Depth"), *(Column(f"{label} ({name})") for label in labels for name in names))
-    return Table(title, f"{note} {reading(suite)}", columns, tuple(rows))
+    return Table(title, f"{note} {reading(suite)}", tuple(columns), tuple(rows))
 
 
 @table
@@ -225,14 +233,14 @@ def table_3(suite: Suite) -> list[Table]:
     entropy = _by_layer(
         suite,
         "Table 3: entropy by layer, quintic and linear",
-        [("H", "entropy_bits"), ("H°", "entropy_bits_no_sink")],
+        [("H", "entropy_bits", False), ("H°", "entropy_bits_no_sink", True)],
         2,
         "H in bits, H° the same of what is not on the sink. Depth: ℓ/(L−1). Δ: paired difference to the λ=0 run.",
     )
     fidelity = _by_layer(
         suite,
         "Table 3, continued: fidelity by layer",
-        [("F", "fidelity"), ("F°", "fidelity_no_sink")],
+        [("F", "fidelity", True), ("F°", "fidelity_no_sink", False)],
         3,
         "What entropy does not say: whether attention is in the block. Δ: paired difference to the λ=0 run.",
     )
@@ -257,7 +265,7 @@ def table_4(suite: Suite) -> list[Table]:
         ("Gradient norm, max", "gradient_norm_max", 2),
     ]
     columns = (
-        _NAME, _SEEDS, *(Column(label) for label, _, _ in figures), Column("Steps clipped"),
+        _NAME, _SEEDS, *(Column(label) for label, _, _ in figures), Column("Steps clipped (%)"),
         _paper("Mean penalty (nats)"), _paper("Max penalty (nats)"), _paper("Gradient norm"),
     )  # fmt: skip
     rows = []
@@ -267,7 +275,7 @@ def table_4(suite: Suite) -> list[Table]:
         rows.append((
             _label(suite, name), str(len(suite.by_name[name])),
             *(_mean(suite, name, trained(figure), digits) for _, figure, digits in figures),
-            f"{interval(clipped, 1)} %",
+            interval(clipped, 1),
             *((ABSENT,) * 3 if theirs is None else (number(value, 2) for value in theirs)),
         ))  # fmt: skip
     thresholds = sorted({float(run.config["training"]["max_grad_norm"]) for run in suite.runs})

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from progloc.suite.rendering import number
+from progloc.suite.rendering import counted, number
 from progloc.suite.statistics import LEVEL, Values, mean_interval, trend_p
 
 Verdict = Literal["supported", "not supported", "cannot tell from this run"]
@@ -98,4 +98,4 @@ def p_text(p: float | None) -> str:
 
 def seeds_text(n: int) -> str:
     """Write how many seeds a finding rests on."""
-    return "one seed, so no interval" if n == 1 else f"{n} seeds"
+    return "one seed, so no interval" if n == 1 else counted(n, "seed")

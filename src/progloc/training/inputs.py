@@ -80,12 +80,13 @@ def check_length(model: str, sequence_length: int) -> None:
         )
 
 
-def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None) -> Inputs:
+def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, progress: bool = False) -> Inputs:
     """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
 
     Args:
         config: the run; of its locality only `blocks` matters here.
         say: told what is being done, a line at a time.
+        progress: show a bar while pretraining.
 
     Raises:
         ProglocError: a model, corpus or length that cannot be used.
@@ -104,7 +105,9 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None) ->
         # on the whole training side: the permutation is one, so what `parts` validates on is never in it
         whole = split(sequences, config.validation_fraction, config.split_seed)
         size = config.model.removeprefix(SCRATCH)
-        model = str(scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size))
+        model = str(
+            scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, progress=progress)
+        )
     blocks = partitioner(config.locality.blocks)
     return Inputs(
         name=config.model,

@@ -247,5 +247,6 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
         "greater_is_better": False,
         "remove_unused_columns": False,
         "report_to": "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
     }
     return TrainingArguments(**{**settings, **overrides})

@@ -1,0 +1,5 @@
+"""`python -m progloc`."""
+
+from progloc.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""One run: what its folder holds, that it is made once, and that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from progloc import LocalityConfig, ProglocError, load, measure
+from progloc.config import RunConfig, TrainingConfig
+from progloc.training.callbacks import read_events
+from progloc.training.inputs import Inputs, gather
+from progloc.training.run import train_run
+
+CONFIG = RunConfig(
+    model="scratch:nano",
+    sequence_length=32,
+    max_sequences=40,
+    locality=LocalityConfig(schedule="linear", alpha=0.5),
+    training=TrainingConfig(epochs=4, batch_size=8, accumulation=2, learning_rate=1e-2),
+)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return gather(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def finished_run(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("runs") / "linear"
+    return folder, train_run(CONFIG, folder, inputs, name="linear")
+
+
+def test_the_folder_holds_result_events_and_model(finished_run: tuple[Path, dict[str, Any]], inputs: Inputs) -> None:
+    folder, result = finished_run
+    assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "model", "result.json", "run.json"]
+    assert json.loads((folder / "result.json").read_text()) == result
+    steps = read_events(folder / "events.jsonl", "step")
+    assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [event["stage"] for event in steps] == [1, 1, 2, 2, 2, 2, 2, 2]
+    assert [len(event["penalty_by_layer"]) for event in steps] == [2] * 8
+    assert [epoch["stage"] for epoch in result["epochs"]] == [1, 2, 2, 2]
+    assert result["training"]["steps"] == 8
+    assert result["training"]["kept_step"] > 2
+    assert result["training"]["max_penalty_nats"] == max(event["penalty"] for event in steps)
+    assert result["data"]["split_sha256"] == inputs.split_sha256
+
+
+def test_the_model_kept_is_the_one_measured(finished_run: tuple[Path, dict[str, Any]], inputs: Inputs) -> None:
+    folder, result = finished_run
+    model = load(folder / "model")
+    assert (model.locality.base_model, model.locality.sequence_length) == ("scratch:nano", 32)
+    found = measure(model, inputs.validation)
+    assert found.perplexity == pytest.approx(result["final"]["perplexity"], rel=1e-6)
+    assert found.fidelity == pytest.approx(result["final"]["fidelity"], rel=1e-6)
+    kept = next(e for e in result["epochs"] if e["step"] == result["training"]["kept_step"])
+    assert kept["perplexity"] == pytest.approx(result["final"]["perplexity"], rel=1e-6)
+    best = min(e["objective"] for e in result["epochs"] if e["stage"] == 2)
+    assert kept["objective"] == best
+    assert result["before"]["perplexity"] != result["final"]["perplexity"]
+
+
+def test_a_finished_run_is_not_made_again(finished_run: tuple[Path, dict[str, Any]], inputs: Inputs) -> None:
+    folder, result = finished_run
+    heard: list[int] = []
+    again = train_run(CONFIG, folder, inputs, name="linear", heard=lambda step, *_: heard.append(step))
+    assert again == result
+    assert heard == []
+
+
+def test_another_configuration_is_refused(finished_run: tuple[Path, dict[str, Any]], inputs: Inputs) -> None:
+    folder, _ = finished_run
+    other = dataclasses.replace(CONFIG, locality=LocalityConfig(schedule="linear", alpha=0.25))
+    with pytest.raises(ProglocError, match=r"config\.locality\.alpha is 0\.5 there, 0\.25 here"):
+        train_run(other, folder, inputs, name="linear")
+
+
+def test_a_folder_of_something_else_is_refused(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ProglocError, match="not empty"):
+        train_run(CONFIG, tmp_path, inputs, name="linear")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
+) -> None:
+    _, whole = finished_run
+
+    def interrupt(step: int, steps: int, logs: dict[str, Any]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(CONFIG, tmp_path, inputs, name="linear", heard=interrupt)
+    assert not (tmp_path / "result.json").exists()
+    seen: list[int] = []
+    resumed = train_run(CONFIG, tmp_path, inputs, name="linear", heard=lambda step, *_: seen.append(step))
+    assert seen[0] == 5  # the checkpoint of epoch 2 is step 4
+    assert [event["step"] for event in read_events(tmp_path / "events.jsonl", "step")] == list(range(1, 9))
+    for part in ("final", "lambdas"):
+        assert resumed[part] == whole[part]
+    assert [e["objective"] for e in resumed["epochs"]] == [e["objective"] for e in whole["epochs"]]
+
+
+def test_a_full_disk_is_found_before_anything_is_written(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(ProglocError, match="MiB free"):
+        train_run(CONFIG, tmp_path / "run", inputs, name="linear")
+    assert not (tmp_path / "run").exists()
