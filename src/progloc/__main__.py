@@ -2,4 +2,6 @@
 
 from progloc.cli import main
 
+__all__ = ["main"]
+
 main()

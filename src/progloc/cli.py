@@ -136,6 +136,7 @@ def train(
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
     from progloc.display import before_after
     from progloc.training.callbacks import ProgressBar
+    from progloc.training.folder import RUN_FILE, check_folder, describe_run
     from progloc.training.inputs import gather
     from progloc.training.run import train_run
 
@@ -158,9 +159,14 @@ def train(
     named = run.locality.schedule if isinstance(run.locality.schedule, str) else "explicit"
     label = f"{named.replace(':', '')}-seed{run.training.seed}"
     folder = out or Path("results") / f"{Path(run.model).name.replace(':', '-')}-{label}"
-    inputs = gather(run, say=lambda line: notes.print(line, style="dim"), progress=notes.is_terminal)
+
+    def say(line: str) -> None:
+        notes.print(line, style="dim", soft_wrap=True)
+
+    check_folder(folder, RUN_FILE, describe_run(run, named))  # before the minutes that a model may take to make
+    inputs = gather(run, say, progress=notes.is_terminal)
     with ProgressBar(notes, label) as bar:
-        result = train_run(run, folder, inputs, name=named, heard=bar)
+        result = train_run(run, folder, inputs, name=named, heard=bar, say=say)
     if as_json:
         _print_json(result)
         return

@@ -19,8 +19,8 @@ from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality
+from progloc.training.folder import MODEL_FOLDER
 from progloc.training.inputs import SCRATCH, check_length, load_tokenizer
-from progloc.training.run import MODEL_FOLDER
 
 DEFAULT_LENGTH = 128
 

@@ -185,13 +185,17 @@ class Report:
         return getattr(self.chance if name.startswith("chance_") else self.model, name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers, lists and dictionaries."""
+        """Return everything as plain numbers, lists and dictionaries; None where there was nothing to measure."""
+
+        def plain(figures: Mapping[str, float]) -> dict[str, Any]:
+            return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
         whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective")
         return {
             **{name: getattr(self, name) for name in whole},
-            **self.model,
-            **self.chance,
-            "layers": [{**layer, "heads": [dict(head) for head in layer.heads]} for layer in self.layers],
+            **plain(self.model),
+            **plain(self.chance),
+            "layers": [{**plain(layer), "heads": [plain(head) for head in layer.heads]} for layer in self.layers],
         }
 
     def to_json(self) -> str:
@@ -244,8 +248,8 @@ class _Sums:
             self.sums[name] = self.sums[name] + pairs if name in self.sums else pairs
 
     def values(self) -> dict[str, Tensor]:
-        """Return each measure's value per layer and head, (L, H); 0 where its weight is 0 (nothing to measure)."""
-        return {name: (pair[:, 0] / pair[:, 1]).nan_to_num(0.0).cpu() for name, pair in self.sums.items()}
+        """Return each measure's value per layer and head, (L, H); NaN where its weight is 0: nothing to measure."""
+        return {name: (pair[:, 0] / pair[:, 1]).cpu() for name, pair in self.sums.items()}
 
 
 def _means(values: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:

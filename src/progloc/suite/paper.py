@@ -114,7 +114,7 @@ CONTRADICTIONS = (
     Contradiction(
         "Table 3, §5.1",
         "quintic λ is 0.005 at layer 3 and 0.185 at layer 9, below 0.2 for layers 0–9",
-        "the formula gives 0.0015 and 0.367",
+        "(ℓ/(L−1))⁵ gives 0.0015 and 0.367",
     ),
     Contradiction("§2.2", "7% locality in the middle for quartic, 4% for quintic", "½⁴ = 6.25%, ½⁵ = 3.1%"),
     Contradiction("abstract", "84.2% improvement, said of quintic", "it is cubic's: 130.58 → 20.66"),

@@ -17,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from progloc.config import SCHEMA_VERSION
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
 
-_SCHEMA_VERSION = 1
-
 _MEASURES = (
-    "entropy_bits", "entropy_bits_no_sink", "fidelity", "fidelity_no_sink", "penalty_nats", "sink_mass",
+    "entropy_bits", "entropy_bits_no_sink", "fidelity", "fidelity_no_sink", "fidelity_no_first_block", "penalty_nats",
+    "sink_mass",
 )  # fmt: skip
 _CHANCE = ("chance_entropy_bits", "chance_entropy_bits_no_sink", "chance_fidelity", "chance_fidelity_no_sink")
 _EPOCH = ("epoch", "stage", "perplexity", "fidelity", "fidelity_no_sink")
@@ -206,8 +206,8 @@ def _read_run(path: Path, planned: MissingRun) -> Run:
     content = read_json(path)
     _check(content, path)
     version = content.get("schema_version")
-    if version != _SCHEMA_VERSION:
-        raise ProglocError(f"{path} has schema version {version}; this progloc reads {_SCHEMA_VERSION}")
+    if version != SCHEMA_VERSION:
+        raise ProglocError(f"{path} has schema version {version}; this progloc reads {SCHEMA_VERSION}")
     if (content["name"], content["seed"]) != (planned.name, planned.seed):
         raise ProglocError(f"{path} holds {content['name']}, seed {content['seed']}; expected {planned.folder}")
     layers, lambdas = content["final"]["layers"], content["lambdas"]

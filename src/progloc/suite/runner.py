@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["SUITE_FILE", "run_suite"]
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -12,42 +11,32 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from progloc.config import SCHEMA_VERSION, RunConfig
-from progloc.errors import ProglocError
+from progloc.config import SCHEMA_VERSION
 from progloc.files import read_json, write_json
 from progloc.measures import measure
 from progloc.suite.live import Standing
 from progloc.suite.plan import Plan, PlannedRun
+from progloc.training.folder import check_folder, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
-from progloc.training.run import check_folder, finished, train_run
+from progloc.training.run import estimate_seconds, train_run
 
 SUITE_FILE = "suite.json"
 BASE_FILE = "base.json"
-TRAINING_COST = 3.2
-"""A training step in forward passes over the same tokens: one forward, a backward of two, and the optimiser."""
+
+
+def _fixed(plan: Plan) -> dict[str, Any]:
+    """Return what a suite's folder is for; only runs may be added to it."""
+    return {"schema_version": SCHEMA_VERSION, "suite": plan.suite, "base": plain(plan.base)}
 
 
 def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
-    """Write suite.json; one that is there already must be of the same suite, and keeps the runs it lists."""
-    fixed = {
-        "schema_version": SCHEMA_VERSION,
-        "suite": plan.suite,
-        "base": dataclasses.asdict(plan.base),
-        "data": inputs.summary(),
-    }
-    runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
+    """Write suite.json; one that is there keeps the runs it lists."""
+    fixed = {**_fixed(plan), "data": inputs.summary()}
+    check_folder(out, SUITE_FILE, fixed)
     path = out / SUITE_FILE
-    if path.exists():
-        stored = read_json(path)
-        runs = [run for run in stored.get("runs", []) if run not in runs] + runs
-        different = [key for key, value in fixed.items() if stored.get(key) != value]
-        if different:
-            raise ProglocError(
-                f"{out} holds another suite ('{different[0]}' differs from its {SUITE_FILE}); "
-                "give another folder with --out"
-            )
-    else:
-        check_folder(out, SUITE_FILE, fixed)
+    runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
+    earlier = read_json(path)["runs"] if path.exists() else []
+    runs = [run for run in earlier if run not in runs] + runs
     write_json(
         path,
         {
@@ -74,17 +63,6 @@ def _measure_base(plan: Plan, out: Path, inputs: Inputs) -> dict[str, Any]:
     return read_json(path)
 
 
-def estimate_seconds(config: RunConfig, inputs: Inputs, base_seconds: float) -> float:
-    """Return what one run should take, from what measuring the validation sequences took."""
-    a_sequence = base_seconds / len(inputs.validation)
-    epochs = config.training.epochs
-    a_step = config.training.batch_size * config.training.accumulation
-    trained = epochs * len(inputs.train)
-    if config.training.max_steps is not None:
-        trained = min(trained, config.training.max_steps * a_step)
-    return a_sequence * (TRAINING_COST * trained + (epochs + 1) * len(inputs.validation))
-
-
 def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
     """Make every run of ``plan`` that is not finished in ``out``.
 
@@ -97,7 +75,10 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
     Raises:
         ProglocError: the folder holds another suite, or the model, corpus or disk cannot be used.
     """
-    inputs = gather(plan.base, say=lambda line: console.print(line, style="dim"), progress=console.is_terminal)
+    check_folder(out, SUITE_FILE, _fixed(plan))  # before the minutes that a model may take to make
+    inputs = gather(
+        plan.base, say=lambda line: console.print(line, style="dim", soft_wrap=True), progress=console.is_terminal
+    )
     _describe(plan, out, inputs, command)
     base = _measure_base(plan, out, inputs)
     folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}
@@ -127,7 +108,7 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
         )
         standing.finish(run, result)
         if live is None:
-            console.print(standing.line(run))
+            console.print(standing.line(run), soft_wrap=True)
         else:
             live.update(standing.table())
 

@@ -105,6 +105,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         # on the whole training side: the permutation is one, so what `parts` validates on is never in it
         whole = split(sequences, config.validation_fraction, config.split_seed)
         size = config.model.removeprefix(SCRATCH)
+        say(f"{config.model}: a GPT-2 pretrained on the training side, once; the next run finds it in the cache")
         model = str(
             scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, progress=progress)
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["RESULT_FILE", "check_folder", "finished", "train_run"]
+__all__ = ["estimate_seconds", "train_run"]
 
-import dataclasses
+import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -13,49 +14,38 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback
 
-from progloc.config import SCHEMA_VERSION, RunConfig
+from progloc.config import RunConfig
 from progloc.environment import describe_environment
-from progloc.errors import ProglocError
 from progloc.files import read_json, require_space, write_json
 from progloc.measures import measure
 from progloc.schedules import parse_schedule
 from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
+from progloc.training.folder import (
+    EVENTS_FILE,
+    MODEL_FOLDER,
+    RESULT_FILE,
+    RUN_FILE,
+    check_folder,
+    describe_run,
+    finished,
+)
 from progloc.training.inputs import Inputs, open_model
 from progloc.training.stages import Stages
 from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, training_arguments
 
-RESULT_FILE = "result.json"
-RUN_FILE = "run.json"
-EVENTS_FILE = "events.jsonl"
-MODEL_FOLDER = "model"
+TRAINING_COST = 2.5
+"""A training step against measuring the same tokens: a backward of two forwards more, but fewer channels."""
 
 
-def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
-    """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` just what ``description`` says."""
-    path = folder / file
-    if path.exists():
-        there, here = _flat(read_json(path)), _flat(description)
-        different = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-        if different:
-            key = different[0]
-            raise ProglocError(
-                f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {here.get(key)!r} here); "
-                "give another folder with --out, or remove that one"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")
-
-
-def finished(folder: Path) -> bool:
-    """Return whether the run in ``folder`` is done."""
-    return (folder / RESULT_FILE).exists()
+def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) -> float:
+    """Return how long a run should take, from the seconds that measuring the validation sequences once took."""
+    a_sequence = forward_seconds / len(inputs.validation)
+    training = config.training
+    trained, epochs = training.epochs * len(inputs.train), float(training.epochs)
+    if training.max_steps is not None:
+        trained = min(trained, training.max_steps * training.batch_size * training.accumulation)
+        epochs = min(epochs, math.ceil(trained / len(inputs.train)))
+    return a_sequence * (TRAINING_COST * trained + (epochs + 1) * len(inputs.validation))
 
 
 def _training_summary(
@@ -102,6 +92,7 @@ def train_run(
     role: str = "architecture",
     before: dict[str, Any] | None = None,
     heard: Callable[[int, int, dict[str, Any]], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """Train one model and return its result; a finished run is only read, an interrupted one goes on.
@@ -114,18 +105,13 @@ def train_run(
         role: "architecture" (a row of Table 1), or "optimisation" (another cell of Table 2).
         before: the measures of the untrained model, where they are known already.
         heard: told of each step and evaluation: ``heard(step, steps, logs)``.
+        say: told, where ``before`` had to be measured, how long the rest should take.
         arguments: for `TrainingArguments`, such as ``report_to``.
 
     Raises:
         ProglocError: the folder holds another configuration's run, or the disk is too full.
     """
-    description = {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "role": role,
-        "config": _plain(config),
-        "data": inputs.summary(),
-    }
+    description = {**describe_run(config, name, role), "data": inputs.summary()}
     check_folder(folder, RUN_FILE, description)
     if finished(folder):
         return read_json(folder / RESULT_FILE)
@@ -135,13 +121,16 @@ def train_run(
     require_space(folder, parameters * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
     write_json(folder / RUN_FILE, description)
     if before is None:
+        started = time.monotonic()
         before = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+        seconds = estimate_seconds(config, inputs, time.monotonic() - started)
+        say(f"about {max(seconds / 60, 0.1):.1f} minutes of training and measuring, into {folder}")
 
     training, checkpoints = config.training, folder / "checkpoints"
     stages = Stages.of(training)
     trainer = LocalistTrainer(
         model=model,
-        args=training_arguments(training, checkpoints, disable_tqdm=True, **arguments),
+        args=training_arguments(training, checkpoints, disable_tqdm=True, log_level="error", **arguments),
         train_dataset=inputs.train,
         eval_dataset=inputs.validation,
         stages=stages,
@@ -177,11 +166,3 @@ def train_run(
     write_json(folder / RESULT_FILE, result)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
-
-
-def _plain(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as JSON would give it back (lists for tuples)."""
-    plain = dataclasses.asdict(config)
-    if not isinstance(plain["locality"]["schedule"], str):
-        plain["locality"]["schedule"] = list(plain["locality"]["schedule"])
-    return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "training_arguments"]
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ class LocalistTrainer(Trainer):
             **report.model,
             **{f"penalty_nats/layer_{n}": layer.penalty_nats for n, layer in enumerate(report.layers)},
         }
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics = {f"{metric_key_prefix}_{name}": v for name, v in metrics.items() if not math.isnan(v)}
         if self.compute_metrics is not None:
             metrics = {**super().evaluate(dataset, ignore_keys, metric_key_prefix), **metrics}
         self.log(metrics)

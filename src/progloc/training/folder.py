@@ -1,0 +1,68 @@
+"""A results folder: what it is for, and whether it is done. Another configuration's folder is refused."""
+
+from __future__ import annotations
+
+__all__ = [
+    "EVENTS_FILE",
+    "MODEL_FOLDER",
+    "RESULT_FILE",
+    "RUN_FILE",
+    "check_folder",
+    "describe_run",
+    "finished",
+    "plain",
+]
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from progloc.config import SCHEMA_VERSION, RunConfig
+from progloc.errors import ProglocError
+from progloc.files import read_json
+
+RESULT_FILE = "result.json"
+RUN_FILE = "run.json"
+EVENTS_FILE = "events.jsonl"
+MODEL_FOLDER = "model"
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as JSON would give it back (lists for tuples)."""
+    plain = dataclasses.asdict(config)
+    if not isinstance(plain["locality"]["schedule"], str):
+        plain["locality"]["schedule"] = list(plain["locality"]["schedule"])
+    return plain
+
+
+def describe_run(config: RunConfig, name: str, role: str = "architecture") -> dict[str, Any]:
+    """Return what `run.json` says of a run before its data is known: what `check_folder` can refuse early."""
+    return {"schema_version": SCHEMA_VERSION, "name": name, "role": role, "config": plain(config)}
+
+
+def finished(folder: Path) -> bool:
+    """Return whether the run in ``folder`` is done."""
+    return (folder / RESULT_FILE).exists()
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
+    """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` what ``description`` says."""
+    path = folder / file
+    if path.exists():
+        there, here = _flat(read_json(path)), _flat(description)
+        different = [key for key in here if there.get(key) != here[key]]
+        if different:
+            key = different[0]
+            raise ProglocError(
+                f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {here.get(key)!r} here); "
+                "give another folder with --out, or remove that one"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")

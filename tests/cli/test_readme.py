@@ -1,0 +1,95 @@
+"""What README.md tells a reader to type is typed here, on a tiny model in a folder called gpt2."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from progloc.cli import main
+from progloc.data import Corpus
+from progloc.training.scratch import scratch_tokenizer
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROSE = "The overseer must see what an output rested on; the engineer names the price. "
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    return [line.partition("  #")[0].strip() for line in lines if line.startswith("progloc ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader stands: two texts, and GPT-2, smaller."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("my-text.txt", "another-text.txt"):
+        (folder / name).write_text("".join(f"{n}. {PROSE}" for n in range(150)))
+    tokenizer = scratch_tokenizer(Corpus("prose", PROSE * 99), "nano")
+    tokenizer.save_pretrained(folder / "gpt2")
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
+    return folder
+
+
+def test_the_two_commands_are_there_and_do_what_they_say() -> None:
+    first = blocks("bash")[0].split("\n")
+    assert [line.partition("  #")[0].strip() for line in first if line.startswith("make")] == [
+        "make reproduce",
+        "make test",
+    ]
+    for target, command in (("reproduce", "progloc reproduce --suite quick"), ("test", "pytest")):
+        shown = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert command in shown.stdout
+
+
+def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the README's own order, each in the same folder."""
+    monkeypatch.chdir(folder)
+    typed = commands()
+    assert {line.split()[1] for line in typed} >= {
+        "train",
+        "evaluate",
+        "reproduce",
+        "report",
+        "schedule",
+        "blocks",
+        "doctor",
+    }
+    for line in typed:
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        with pytest.raises(SystemExit) as caught, redirect_stdout(io.StringIO()) as out:
+            main()
+        assert caught.value.code in (0, None), line
+        assert out.getvalue(), line
+
+
+def test_the_python_example_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    (example,) = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["report"].perplexity > 1
+    assert (folder / "my-local-model" / "locality.json").exists()
+
+
+def test_every_file_the_readme_links_to_exists() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

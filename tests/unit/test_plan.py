@@ -1,0 +1,98 @@
+"""Presets, the runs they stand for, and how a suite's progress is shown."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from progloc import ProglocError
+from progloc.suite.live import Standing
+from progloc.suite.plan import plan, preset_names, read_preset
+
+SEVEN = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_compares_the_seven(name: str) -> None:
+    _, preset = read_preset(name)
+    assert preset.architectures == SEVEN
+    assert plan(name, preset).runs
+
+
+def test_paper_v1_is_the_papers_training() -> None:
+    _, preset = read_preset("paper-v1")
+    training = preset.base.training
+    assert (preset.base.model, preset.base.sequence_length, preset.base.locality.blocks) == ("gpt2", 128, "fixed:5")
+    assert (training.epochs, training.exploration * training.epochs) == (20, 5)
+    assert (training.learning_rate, training.batch_size, training.accumulation) == (5e-5, 8, 4)
+    assert (training.max_grad_norm, preset.base.locality.alpha, training.select) == (1.0, 0.05, "objective")
+
+
+def test_a_seed_is_seven_rows_three_more_cells_and_a_short_baseline() -> None:
+    made = plan("paper-v1", read_preset("paper-v1")[1], seeds=2)
+    first = [run for run in made.runs if run.config.training.seed == 0]
+    assert [run.name for run in first] == [
+        *SEVEN, "distributed-epochs5", "cubic-alpha0.5-epochs5", "cubic-alpha0.05-epochs5", "cubic-alpha0.5-epochs20",
+    ]  # fmt: skip
+    assert [run.role for run in first] == ["architecture"] * 7 + ["optimisation"] * 4
+    assert made.runs[: len(first)] == tuple(first)  # seed by seed
+    short = next(run for run in first if run.name == "cubic-alpha0.5-epochs5").config
+    assert (short.locality.schedule, short.locality.alpha, short.training.epochs) == ("cubic", 0.5, 5)
+    assert len({run.folder for run in made.runs}) == len(made.runs) == 22
+
+
+def test_overrides_reach_every_run() -> None:
+    made = plan("quick", read_preset("quick")[1], {"corpus": "my.txt", "model": "gpt2"})
+    assert {(run.config.corpus, run.config.model) for run in made.runs} == {("my.txt", "gpt2")}
+    assert made.seeds == [0, 1, 2]
+
+
+def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seeds: 1\nbase: {corpus: my.txt}\narchitectures: ['polynomial:2.5']\n")
+    name, preset = read_preset(str(path))
+    made = plan(name, preset)
+    assert name == "mine"
+    assert [run.folder for run in made.runs] == ["polynomial:2.5-seed0"]
+    path.write_text("seeds: 1\nbase: {corpse: my.txt}\narchitectures: [linear]\n")
+    with pytest.raises(ProglocError, match=r"unknown setting 'base\.corpse'; did you mean 'corpus'\?"):
+        read_preset(str(path))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name", "message"), [(0, "quick", "--seeds 0"), (1, "quik", "did you mean 'quick'?")]
+)
+def test_what_is_no_plan_is_refused(seeds: int, name: str, message: str) -> None:
+    with pytest.raises(ProglocError, match=message.replace("?", r"\?")):
+        plan(name, read_preset(name)[1], seeds=seeds)
+
+
+def result(perplexity: float) -> dict[str, Any]:
+    figures = ("entropy_bits", "fidelity", "fidelity_no_sink", "sink_mass")
+    return {"final": {"perplexity": perplexity, **dict.fromkeys(figures, 0.25)}}
+
+
+def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("quick", read_preset("quick")[1], seeds=1)
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    standing = Standing(made, {run.folder: 10.0 for run in made.runs})
+    assert standing.seconds_left() == 110.0
+    for run, perplexity in zip(made.runs[:2], (50.0, 60.0), strict=True):
+        standing.begin(run)
+        standing.hear(run, 96, 96, {"ce": 4.0, "stage": 2, "penalty_nats": 1.0})
+        now[0] += 20.0  # twice as long as estimated
+        standing.finish(run, result(perplexity))
+    assert standing.seconds_left() == 180.0
+    assert "gap 1.200×" in standing.line(made.runs[1])
+    standing.begin(made.runs[2])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(standing.table())
+    shown = console.export_text()
+    assert "2 of 11 runs done, about 3.0 min left" in shown
+    assert "▸ linear" in shown
+    assert "1.200×" in shown
