@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from progloc import LocalityConfig, ProglocError, localize, measure, register_measure
-from progloc.measures import Ratio, Rows, _registry
+from progloc.measures import Ratio, Rows, measures
 
 LENGTHS = (17, 17, 12, 9)  # the last two are padded within a batch
 
@@ -129,7 +129,7 @@ def far_mass() -> Iterator[None]:
         return Ratio((1 - rows.mass) * rows.real, rows.real)
 
     yield
-    del _registry._known["far_mass"]
+    del measures._known["far_mass"]
 
 
 @pytest.mark.usefixtures("far_mass")

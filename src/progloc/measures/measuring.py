@@ -1,0 +1,146 @@
+"""The one pass that measures: streaming, it never holds more than a batch's attention."""
+
+from __future__ import annotations
+
+__all__ = ["measure"]
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from progloc.attention import EXTRA_CHANNELS, log_masses
+from progloc.data.collate import collate
+from progloc.errors import ProglocError
+from progloc.measures.definitions import measures
+from progloc.measures.report import Figures, LayerFigures, Report
+from progloc.measures.rows import Rows, flags, uniform_rows
+from progloc.objective import locality_penalty
+
+
+class _Sums:
+    """Running numerators and weights of every measure: streaming, (L, H) numbers each, whatever the length."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, layers: Sequence[Rows]) -> None:
+        for name in measures:
+            ratios = [measures[name](rows) for rows in layers]
+            pairs = torch.stack(
+                [
+                    torch.stack([part.expand_as(rows.log_mass).double().sum((0, 2)) for part in ratio])
+                    for ratio, rows in zip(ratios, layers, strict=True)
+                ]
+            )  # (L, 2, H)
+            self.sums[name] = self.sums[name] + pairs if name in self.sums else pairs
+
+    def values(self) -> dict[str, Tensor]:
+        """Return each measure's value per layer and head, (L, H); NaN where its weight is 0: nothing to measure."""
+        return {name: (pair[:, 0] / pair[:, 1]).cpu() for name, pair in self.sums.items()}
+
+
+def _means(values: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:
+    return {prefix + name: float(value.mean()) for name, value in values.items()}
+
+
+def measure(
+    model: Any,
+    dataset: Any,
+    *,
+    batch_size: int = 8,
+    collator: Callable[[list[Any]], Mapping[str, Any]] = collate,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Measure a localised model on a dataset, in one pass that never holds more than a batch's attention.
+
+    Args:
+        model: a model from `localize` or `load`. It is left in the mode (train or eval) it was in.
+        dataset: a list or map-style dataset of items with `input_ids` (T,) and, unless the partitioner needs only
+            positions, `block_ids` (T,).
+        batch_size: sequences at a time.
+        collator: makes a batch; labels are the input ids where it makes none.
+        progress: called with the number of sequences done after each batch.
+
+    Returns:
+        Perplexity over predicted tokens, and every registered measure over real tokens per model, layer and head.
+        A layer's figure is the mean over its heads, the model's the mean over its layers (SPEC §3).
+
+    Raises:
+        ProglocError: the model was not localised, or there is nothing to measure.
+    """
+    locality = getattr(model, "locality", None)
+    if locality is None:
+        raise ProglocError(
+            "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
+        )
+    attention, uniform = _Sums(), _Sums()
+    loss_sum, predicted, done = 0.0, 0, 0
+    was_training = model.training
+    model.eval()
+    # a generator of its own: measuring between epochs must not move the training's random numbers
+    batches: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        collate_fn=collator,
+        generator=torch.Generator(),
+    )
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                batch = {name: value.to(model.device) for name, value in batch.items()}
+                labels = batch.pop("labels", batch["input_ids"])
+                real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+                block_ids = batch.pop("block_ids", None)
+                if block_ids is None:
+                    block_ids = locality.block_ids(real)
+                outputs = model(
+                    **batch,
+                    block_ids=block_ids,
+                    output_attentions=True,
+                    locality_channels=EXTRA_CHANNELS,
+                    use_cache=False,
+                )
+                logits, targets = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+                loss = torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
+                loss_sum += loss.double().item()
+                predicted += int(targets.ne(-100).sum())
+                marks = [mark.to(torch.float32) for mark in flags(real, block_ids)]
+                attention.add([Rows(*layer.float().unbind(-1), *marks) for layer in log_masses(outputs)])
+                uniform.add([uniform_rows(real, block_ids)])
+                done += len(real)
+                if progress is not None:
+                    progress(done)
+    finally:
+        model.train(was_training)
+    if predicted == 0:
+        raise ProglocError(
+            "nothing to measure: the dataset has no predicted token; give sequences of at least two tokens"
+        )
+
+    values = attention.values()
+    penalties = values["penalty_nats"]
+    weighted = float(locality_penalty(penalties, torch.tensor(locality.lambdas), locality.config.reduction))
+    cross_entropy = loss_sum / predicted
+    return Report(
+        perplexity=math.exp(cross_entropy),
+        cross_entropy=cross_entropy,
+        tokens=predicted,
+        weighted_penalty_nats=weighted,
+        objective=cross_entropy + locality.config.alpha * weighted,
+        model=Figures(_means(values)),
+        chance=Figures(_means(uniform.values(), "chance_")),
+        layers=tuple(
+            LayerFigures(
+                _means({name: value[layer] for name, value in values.items()}),
+                [
+                    Figures({name: float(value[layer, head]) for name, value in values.items()})
+                    for head in range(penalties.shape[1])
+                ],
+            )
+            for layer in range(len(penalties))
+        ),
+    )

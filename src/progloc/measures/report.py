@@ -1,0 +1,89 @@
+"""What measuring found: the same figures for the model, each layer and each head."""
+
+from __future__ import annotations
+
+__all__ = ["Figures", "LayerFigures", "Report"]
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Figures(Mapping[str, float]):
+    """Named numbers, as a mapping and as attributes: ``figures["fidelity"]`` is ``figures.fidelity``."""
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> float:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(
+                f"no measure '{name}'; there are {', '.join(self.__dict__.get('_values', ()))}"
+            ) from None
+
+
+class LayerFigures(Figures):
+    """A layer's figures (means over its heads), and those of each head."""
+
+    def __init__(self, values: Mapping[str, float], heads: Sequence[Figures]) -> None:
+        super().__init__(values)
+        self.heads = tuple(heads)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `measure` found. Every measure is an attribute (the mean over layers), and `chance_NAME` its chance level.
+
+    ``report.fidelity``, ``report.chance_fidelity``, ``report.layers[3].fidelity`` and
+    ``report.layers[3].heads[1].fidelity`` are the same measure at four places.
+    """
+
+    perplexity: float
+    """exp of the mean cross-entropy over predicted tokens; no penalty in it."""
+    cross_entropy: float
+    """nats a predicted token."""
+    tokens: int
+    """Predicted tokens, which perplexity is over."""
+    weighted_penalty_nats: float
+    """Σ_ℓ λ(ℓ) · p^(ℓ) (or its mean over layers, as the configuration's `reduction` says)."""
+    objective: float
+    """cross_entropy + α · weighted_penalty_nats."""
+    model: Figures
+    chance: Figures
+    layers: tuple[LayerFigures, ...] = field(repr=False)
+
+    def __getattr__(self, name: str) -> float:
+        if name.startswith("__") or "model" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.chance if name.startswith("chance_") else self.model, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, lists and dictionaries; None where there was nothing to measure."""
+
+        def plain(figures: Mapping[str, float]) -> dict[str, Any]:
+            return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+        whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective")
+        return {
+            **{name: getattr(self, name) for name in whole},
+            **plain(self.model),
+            **plain(self.chance),
+            "layers": [{**plain(layer), "heads": [plain(head) for head in layer.heads]} for layer in self.layers],
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
