@@ -34,6 +34,8 @@ app = typer.Typer(
 out_console = Console()
 notes = Console(stderr=True)
 
+INTERRUPTED = 130
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines instead.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
 Corpus = Annotated[str | None, typer.Option("--corpus", help="A text file, a folder, a datasets name, or python-docs.")]
@@ -270,13 +272,15 @@ def main() -> None:
 
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    status: Any = 0
     try:
         status = app(standalone_mode=False)
-        raise SystemExit(status if isinstance(status, int) else 0)
     except ProglocError as error:
         _stop(str(error))
     except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on where this one stopped", 130)
+        status = INTERRUPTED
+    except SystemExit as stop:  # the parser may turn an interrupt into one of these
+        status = stop.code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
@@ -290,3 +294,6 @@ def main() -> None:
         if isinstance(error, PermissionError):
             _stop(f"{error.filename}: {error.strerror}; expected a place you may read and write")
         raise
+    if status == INTERRUPTED:
+        _stop("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    raise SystemExit(status if isinstance(status, int) else 0)

@@ -21,6 +21,8 @@ from progloc.environment import describe_environment
 from progloc.files import cache_dir
 from progloc.model import localize
 from progloc.objective import locality_penalty, penalty_by_head
+from progloc.suite.plan import plan, read_preset
+from progloc.training.scratch import SCRATCH_SIZES
 
 TIMED_STEPS = 5
 
@@ -43,12 +45,22 @@ def _tokens_a_second(device: torch.device) -> float:
     return ids.numel() / median(seconds[1:])
 
 
+def _tokens_of(suite: str) -> int:
+    """Return how many tokens a suite on `scratch:tiny` trains on, its pretraining included."""
+    made = plan(suite, read_preset(suite)[1])
+    tiny = SCRATCH_SIZES["tiny"]
+    share = (1 - made.base.validation_fraction) * made.base.sequence_length
+    tuned = sum(run.config.training.epochs * (run.config.max_sequences or 0) * share for run in made.runs)
+    return round(tuned) + tiny.max_steps * tiny.batch_size * made.base.sequence_length
+
+
 def examine() -> dict[str, Any]:
     """Return versions, devices, space, the cache's folder, and how fast a small model trains here."""
     cuda = torch.cuda.is_available()
     cache = cache_dir()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     device = torch.device("cuda" if cuda else "cpu")
+    speed = _tokens_a_second(device)
     memory = torch.cuda.get_device_properties(0).total_memory if cuda else None
     return {
         **describe_environment(),
@@ -56,7 +68,8 @@ def examine() -> dict[str, Any]:
         "cache": str(cache),
         "cache_free_gib": round(shutil.disk_usage(there).free / 2**30, 1),
         "results_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
-        "training_tokens_per_second": round(_tokens_a_second(device)),
+        "training_tokens_per_second": round(speed),
+        "minutes_for_quick": round(_tokens_of("quick") / speed / 60, 1),
     }
 
 

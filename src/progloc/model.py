@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from progloc.attention import IMPLEMENTATION
 from progloc.blocks import Partitioner, partitioner, positions_in
@@ -89,11 +90,11 @@ def check_servable(model: Any) -> None:
         refuse(f"{layers} of its {config.num_hidden_layers} layers are causal softmax attention")
 
 
-def _fill_block_ids(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+def _fill_block_ids(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
     """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions."""
     wanted = kwargs.get("output_attentions")
     if wanted is None:
-        wanted = decoder.config.output_attentions  # type: ignore[union-attr]
+        wanted = model.config.output_attentions
     if not wanted or kwargs.get("block_ids") is not None:
         return None
     tokens = kwargs.get("input_ids", args[0] if args else None)
@@ -104,7 +105,7 @@ def _fill_block_ids(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
         cache = kwargs.get("past_key_values")
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
-    return args, {**kwargs, "block_ids": decoder.progloc_locality.block_ids(mask)}  # type: ignore[union-attr,operator]
+    return args, {**kwargs, "block_ids": model.locality.block_ids(mask)}
 
 
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -146,10 +147,12 @@ def localize(
     model.set_attn_implementation(attn_implementation)
     first_time = not hasattr(model, "locality")
     model.locality = Locality(config, lambdas, partitioner(config.blocks), name, sequence_length)
-    decoder = model.base_model
-    decoder.progloc_locality = model.locality
+    # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
+    for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
+        part.locality = model.locality
+        if first_time:
+            part.register_forward_pre_hook(_fill_block_ids, with_kwargs=True)
     if first_time:
-        decoder.register_forward_pre_hook(_fill_block_ids, with_kwargs=True)
         model.save_pretrained = types.MethodType(_save_pretrained, model)
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import signal
@@ -262,3 +263,23 @@ def test_a_killed_suite_goes_on(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "results/smoke/report.html").exists()
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("progloc.suite.runner.train_run", interrupt)
+    (tmp_path / "smoke.yaml").write_text(SMOKE)
+    result = progloc("reproduce", "--suite", "smoke.yaml", cwd=tmp_path)
+    assert result.returncode == 130
+    assert result.stderr.strip().splitlines()[-1].startswith("progloc: interrupted; the same command goes on")
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("progloc.suite.runner.train_run", full)
+    (tmp_path / "smoke.yaml").write_text(SMOKE)
+    assert "the disk is full" in refused(progloc("reproduce", "--suite", "smoke.yaml", cwd=tmp_path))

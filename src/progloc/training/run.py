@@ -124,7 +124,7 @@ def train_run(
         started = time.monotonic()
         before = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
         seconds = estimate_seconds(config, inputs, time.monotonic() - started)
-        say(f"about {max(seconds / 60, 0.1):.1f} minutes of training and measuring, into {folder}")
+        say(f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
     training, checkpoints = config.training, folder / "checkpoints"
     stages = Stages.of(training)

@@ -1,0 +1,52 @@
+"""Every family the README names, against its own eager attention, with a padded row."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from progloc import localize, log_masses
+
+SHAPE = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 101,
+    "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
+}  # fmt: skip
+GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
+FAMILIES = {
+    "mistral": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": GROUPED,
+    "gemma": GROUPED,
+    "phi3": GROUPED,
+    "olmo": GROUPED,
+    "gpt_neox": {"attention_dropout": 0.0, "hidden_dropout": 0.0},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_masses(family: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        eager = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])).eval()
+        ids = torch.randint(1, 101, (2, 17))
+    local = localize(copy.deepcopy(eager))
+    eager.set_attn_implementation("eager")
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    with torch.no_grad():
+        expected, found = (
+            m(input_ids=ids, attention_mask=mask, output_attentions=True, use_cache=False) for m in (eager, local)
+        )
+    real = mask.bool()
+    torch.testing.assert_close(found.logits[real], expected.logits[real])
+    block = (mask.cumsum(-1) - 1).clamp(min=0) // 5
+    inside = (block[:, :, None] == block[:, None]) & real[:, None]
+    masses = log_masses(found)
+    assert len(masses) == len(local.locality.lambdas) == 2
+    for layer, weights in zip(masses, expected.attentions, strict=True):
+        rows = real[:, None].expand(-1, 4, -1)
+        torch.testing.assert_close(layer[..., 0].exp()[rows], (weights * inside[:, None]).sum(-1)[rows])
