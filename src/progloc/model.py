@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -188,7 +189,7 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     settings = config or from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ProglocError(
             f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
         ) from error

@@ -141,6 +141,14 @@ def test_a_damaged_locality_file_is_named(tiny_gpt2: Callable[..., Any], tmp_pat
         load(tmp_path)
 
 
+def test_a_damaged_model_is_named(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    localize(tiny_gpt2()).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ProglocError, match="no model at"):
+        load(tmp_path)
+
+
 def test_the_public_names_are_few_and_there() -> None:
     assert len(progloc.__all__) <= 15
     assert all(hasattr(progloc, name) for name in progloc.__all__)

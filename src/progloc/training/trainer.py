@@ -136,9 +136,11 @@ class LocalistTrainer(Trainer):
         return super().training_step(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add this window's means to a training log line."""
+        """Add this window's means, over steps and processes, to a training log line."""
         if "loss" in logs and self._window_steps:
-            means = {name: (value / self._window_steps).cpu() for name, value in self._window.items()}
+            values = [value.to(self.args.device, torch.float32).reshape(-1) for value in self._window.values()]
+            gathered = self.accelerator.gather(torch.cat(values)[None] / self._window_steps).mean(0).cpu()
+            means = dict(zip(self._window, gathered.split([len(value) for value in values]), strict=True))
             by_layer, norms = means.pop("by_layer"), means.pop("layer_norms", torch.empty(0))
             stage = self.stages.stage(self.state.global_step - 1, self.state.max_steps)
             logs |= {name: float(value) for name, value in means.items()}
