@@ -16,6 +16,7 @@ from typing import Annotated, Any
 # before transformers: its bars and notices would run through ours, and a command must not wait for a hub it never needs
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import datasets
 
 from progloc.errors import ProglocError
+from progloc.hub import check_hub
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex")
 """What a folder is searched for, in upper or lower case."""
@@ -121,6 +122,7 @@ def _looks_like_path(spec: str | Path) -> bool:
 
 def _dataset_texts(spec: str) -> list[str]:
     name, config, split = [*spec.split(":", 2), "", ""][:3]
+    check_hub(name, "dataset", KINDS.removeprefix("a corpus is "))
     try:
         table = datasets.load_dataset(name, config or None, split=split or "train")
     except Exception as error:  # the library raises a dozen kinds: no such name, configuration or split, no network

@@ -14,10 +14,12 @@ from progloc.blocks import partitioner
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
+from progloc.hub import check_hub
 from progloc.model import load
 from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_tokenizer
 
 SCRATCH = "scratch:"
+MODELS = f"a Hugging Face folder or hub name, or {' or '.join(SCRATCH + size for size in SCRATCH_SIZES)}"
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,14 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise ProglocError(
-            f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name, "
-            f"or one of {', '.join(SCRATCH + size for size in SCRATCH_SIZES)}"
-        ) from error
+        raise ProglocError(f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected {MODELS}") from error
 
 
 def check_length(model: str, sequence_length: int) -> None:
-    """Raise ProglocError if sequences are longer than the context of the model in a folder or on the hub."""
+    """Raise ProglocError if there is no such model, or if sequences are longer than its context."""
     from transformers import AutoConfig
 
+    check_hub(model, "model", MODELS)
     try:
         context = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
     except (OSError, ValueError) as error:
@@ -92,10 +92,10 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         ProglocError: a model, corpus or length that cannot be used.
     """
     corpus = load_corpus(config.corpus)
-    tokenizer = load_tokenizer(config.model, corpus)
     scratch = config.model.startswith(SCRATCH)
     if not scratch:
         check_length(config.model, config.sequence_length)
+    tokenizer = load_tokenizer(config.model, corpus)
     say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)
     parts = split(sequences, config.validation_fraction, config.split_seed, config.max_sequences)
