@@ -40,4 +40,4 @@ bench: setup  ## time attention with and without the penalty
 
 clean:  ## remove .venv, caches and builds; results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

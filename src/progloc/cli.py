@@ -103,18 +103,21 @@ def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
     from progloc.display import claims_table
     from progloc.suite.claims import answers
     from progloc.suite.rendering import to_rich
+    from progloc.suite.report import summary
     from progloc.suite.results import rows
     from progloc.suite.tables import suite_tables
 
     claims = answers(suite)
-    files = [str(folder / name) for name in ("report.html", "tables.md", "results.csv", "figures")]
+    files = [str(folder / name) for name in ("tables.md", "results.csv", "figures", "report.html")]
     if as_json:
         _print_json({"results": rows(suite), "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
         return
     for table in suite_tables(suite):
         out_console.print(to_rich(table))
     out_console.print(claims_table(claims))
-    out_console.print("\n".join(files))
+    out_console.print(summary(suite, claims))
+    out_console.print("\nAlso written: " + ", ".join(files[:-1]))
+    out_console.print(f"The page, with intervals and reasons: {files[-1]}")
 
 
 @app.command()

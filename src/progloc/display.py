@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from progloc.measures import Report
+from progloc.suite.claims import UNTESTED
 from progloc.suite.verdicts import Answer
 
 SHOWN = (
@@ -74,6 +75,8 @@ def claims_table(claims: Sequence[Answer]) -> Table:
     for claim in claims:
         verdict = Text(claim.verdict, style=styles.get(claim.verdict, "yellow"))
         table.add_row(claim.id, claim.question, verdict, claim.figure)
+    for left in UNTESTED:
+        table.add_row(left.id, left.question, Text("not tested", style="dim"), left.reason)
     return table
 
 
@@ -89,14 +92,16 @@ def schedule_table(name: str, lambdas: Sequence[float]) -> Table:
 
 
 def coloured_blocks(found: Mapping[str, Any]) -> Group:
-    """Return the text with neighbouring blocks in different colours, and a line that counts them."""
+    """Return the text with a bar and another colour at each change of block, and a line that counts the blocks."""
     text, ids = Text(), found["block_ids"]
     order = {block: number for number, block in enumerate(dict.fromkeys(ids))}
-    end = 0
+    end, previous = 0, None
     for block, (_, stop) in zip(ids, found["spans"], strict=True):
         shade = SHADES[order[block] % len(SHADES)]
+        if previous not in (None, block):
+            text.append("│", style="dim")
         text.append(found["text"][end : max(stop, end)], style=shade)
-        end = max(stop, end)
+        end, previous = max(stop, end), block
     causal = "causal" if found["causal"] else "not causal"
     count = f"{len(ids)} tokens in {len(order)} blocks · {found['partitioner']} ({causal})"
     return Group(text, Text(count, style="dim"))

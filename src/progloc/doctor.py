@@ -33,6 +33,7 @@ def _tokens_a_second(device: torch.device) -> float:
                         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)  # fmt: skip
     model = localize(GPT2LMHeadModel(config).to(device), LocalityConfig())
     ids = torch.randint(0, 2048, (8, 128), device=device)
+    model.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
     lambdas = torch.tensor(model.locality.lambdas)
     seconds = []
     for _ in range(TIMED_STEPS + 1):
@@ -77,6 +78,9 @@ def to_table(found: dict[str, Any]) -> Table:
     """Return `examine`'s findings for a terminal."""
     table = Table(title="progloc doctor", box=box.SIMPLE, title_justify="left", show_header=False)
     for name, value in found.items():
-        shown = f"{value:,}" if isinstance(value, int) else str(value)
+        if isinstance(value, dict):  # the git state
+            shown = f"{value['commit'][:10]}, {'with uncommitted changes' if value['dirty'] else 'clean'}"
+        else:
+            shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(name.replace("_", " "), shown)
     return table

@@ -15,7 +15,7 @@ from progloc.suite import paper
 from progloc.suite.rendering import Column, Table, to_markdown, to_rich
 from progloc.suite.report import write_report
 from progloc.suite.results import load_suite
-from progloc.suite.tables import suite_tables, table_1, table_2, table_3, table_4, tables_markdown
+from progloc.suite.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
 from synthetic_suite import ARCHITECTURES, make_suite
 
 PROMISED = [
@@ -149,19 +149,30 @@ def test_table_4_shows_the_norm_before_clipping(suite):
     assert column(table, "Mean Σλp (nats)")["linear"].startswith("3.000")  # 6 · mean λ, which is ½
 
 
-def test_every_table_of_ours_says_how_to_read_it(suite):
-    for table in suite_tables(suite):
-        if not all(c.paper for c in table.columns):
-            assert "Checkpoint kept: the best validation objective" in table.note
-            assert "3 seeds" in table.note
-            assert "95% t-intervals" in table.note
+def test_how_to_read_the_tables_is_said_once(suite):
+    said = reading(suite)
+    assert "Checkpoint kept: the best validation objective" in said
+    assert "Means over the seeds (3 at most), with 95% t-intervals" in said
+    assert tables_markdown(suite).count(said) == 1
+
+
+def test_the_gap_at_the_last_epoch_is_free_of_the_checkpoint_kept(suite):
+    table = table_1(suite)[0]
+    column = [c.label for c in table.columns].index("Gap at the last epoch")
+    row = next(row for row in table.rows if row[0].startswith("quintic"))
+    ratios = [
+        suite.by_name["quintic"][seed].epochs[-1]["perplexity"]
+        / suite.by_name["distributed"][seed].epochs[-1]["perplexity"]
+        for seed in (0, 1, 2)
+    ]
+    assert row[column].startswith(f"{math.prod(ratios) ** (1 / 3):.3f}×")
 
 
 def test_one_seed_has_no_interval_anywhere(tmp_path):
     suite = load_suite(make_suite(tmp_path, seeds=(0,)))
     for table in suite_tables(suite):
         assert not any("±" in cell or "[" in cell for row in table.rows for cell in row)
-    assert "One seed: no interval" in table_1(suite)[0].note
+    assert "One seed: no interval" in reading(suite)
 
 
 def test_what_is_undefined_is_a_dash_and_an_empty_cell(tmp_path):

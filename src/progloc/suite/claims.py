@@ -35,6 +35,8 @@ from progloc.suite.verdicts import (
 
 LOCALISED = 0.05
 """The change in F° below which a layer counts as unchanged, and above which it counts as localised."""
+_UNCHANGED_BITS = 0.25
+"""The change in H° below which a layer counts as unchanged; the paper's Table 3 shows drops of half a bit and more."""
 _MIDDLE = 0.6
 """The relative depth up to which a layer is early or middle; the paper's layers 0-6 of 12."""
 _SPIKE = 10.0
@@ -147,7 +149,9 @@ def _c3(suite: Suite) -> Finding:
         if len(names) < 3 or not rows[0]:
             return without("at least three architectures")
         ends = means([rows[0], rows[-1]])
-        direction = f"{'rising' if rising else 'falling'}: {p_text(trend_p(rows, rising))}"
+        resolved = rising if trend(rows, rising) is not False else not rising
+        asked = "" if resolved == rising else f", asked: {'rising' if rising else 'falling'}"
+        direction = f"{'rising' if resolved else 'falling'}: {p_text(trend_p(rows, resolved))}{asked}"
         figures.append(f"{label} {number(ends[0], digits)} → {number(ends[1], digits)} ({direction})")
         trends.append(trend(rows, rising))
         seeds = len(rows[0])
@@ -164,12 +168,12 @@ def _c3(suite: Suite) -> Finding:
     )
 
 
-def _largest_change(suite: Suite, name: str, layers: Sequence[int]) -> dict[int, float]:
-    """Return, by seed, the largest change of F° in any of these layers against λ=0, without its sign."""
+def _largest_change(suite: Suite, name: str, layers: Sequence[int], measure: str) -> dict[int, float]:
+    """Return, by seed, the largest change of a measure in any of these layers against λ=0, without its sign."""
     ours, base = suite.by_name[name], suite.by_name[suite.distributed or ""]
 
     def change(seed: int) -> float:
-        pairs = list(zip(*(runs[seed].by_layer("fidelity_no_sink") for runs in (ours, base)), strict=True))
+        pairs = list(zip(*(runs[seed].by_layer(measure) for runs in (ours, base)), strict=True))
         return max(abs(pairs[layer][0] - pairs[layer][1]) for layer in layers)
 
     return {seed: change(seed) for seed in ours if seed in base}
@@ -180,11 +184,12 @@ def _largest_change(suite: Suite, name: str, layers: Sequence[int]) -> dict[int,
     "Under quintic, do early and middle layers stay as under λ=0 and only the last localise; under linear, sooner?",
 )
 def _c4(suite: Suite) -> Finding:
-    """Three parts, each on |ΔF°| to the λ=0 run of the same seed, each with its 95% interval over seeds against 0.05.
+    """Four parts, on changes to the λ=0 run of the same seed, each with its 95% interval over seeds.
 
-    Quintic's largest change in any layer of relative depth ≤ 0.6 is below; its last layer's change is above; linear's
-    largest change at depth ≤ 0.6 is above. Supported: all three. Not supported: any of them is reversed,
-    unless both of the last two are: such a run has localised nothing, and cannot tell where it would.
+    In layers of relative depth ≤ 0.6, quintic's largest |ΔF°| is below 0.05 and its largest |ΔH°| below 0.25 bits (the
+    paper argues from entropy); its last layer's |ΔF°| is above 0.05; linear's largest |ΔF°| at depth ≤ 0.6 is above
+    0.05. Supported: all four. Not supported: any of them is reversed, unless both of the last two are: such a run has
+    localised nothing, and cannot tell where it would.
     """
     needed = (suite.distributed or "distributed", "linear", "quintic")
     if not aligned(suite, needed, measured("fidelity_no_sink"))[0]:
@@ -194,19 +199,23 @@ def _c4(suite: Suite) -> Finding:
     if not early:
         return without("a model of at least two layers")
     stays, localises, sooner = (
-        mean_interval(_largest_change(suite, name, where).values())
+        mean_interval(_largest_change(suite, name, where, "fidelity_no_sink").values())
         for name, where in (("quintic", early), ("quintic", [layers - 1]), ("linear", early))
     )
-    changed, moved = stays.above(LOCALISED), [localises.above(LOCALISED), sooner.above(LOCALISED)]
+    entropy = mean_interval(_largest_change(suite, "quintic", early, "entropy_bits_no_sink").values())
+    changed = [stays.above(LOCALISED), entropy.above(_UNCHANGED_BITS)]
+    moved = [localises.above(LOCALISED), sooner.above(LOCALISED)]
     if moved == [False, False]:
         moved = [None, None]
     return Finding(
-        decide([None if changed is None else not changed, *moved]),
+        decide([*(None if each is None else not each for each in changed), *moved]),
         f"largest |ΔF°| to λ=0 in layers 0–{early[-1]} of {layers}: quintic {number(stays.mean, 3)}, linear "
-        f"{number(sooner.mean, 3)}; in the last layer: quintic {number(localises.mean, 3)}",
+        f"{number(sooner.mean, 3)}; in the last layer: quintic {number(localises.mean, 3)}; largest |ΔH°| of "
+        f"quintic in layers 0–{early[-1]}: {number(entropy.mean, 2)} bits",
         f"quintic early {interval(stays, 3)}, last {interval(localises, 3)}; linear early {interval(sooner, 3)}; "
         f"{seeds_text(stays.n)}",
-        f"A layer counts as unchanged below {LOCALISED} in F°, locality without the sink, and as localised above.",
+        f"A layer counts as unchanged below {LOCALISED} in F° and {_UNCHANGED_BITS} bits in H°, and as localised above "
+        f"{LOCALISED} in F°, all without the sink.",
     )
 
 
@@ -230,13 +239,16 @@ def _c5(suite: Suite) -> Finding:
         for cell in ((weak, short), (strong, long))
     )
     before, after = means(aligned(suite, (previous, optimised), measured("fidelity_no_sink")))
+    longer = perplexity_ratio(suite, optimised, found.get((weak, short), "")).estimate
     above = both.estimate.above(1)
     return Finding(
         decide([None if above is None else not above]),
         f"improvement of perplexity over α={strong:g} for {counted(short, 'epoch')}: α={weak:g} for "
-        f"{counted(long, 'epoch')} {percent(both.estimate)}, α alone {alpha_alone}, epochs alone {epochs_alone}",
+        f"{counted(long, 'epoch')} {percent(both.estimate)}, α alone {alpha_alone}, epochs alone (at α={strong:g}) "
+        f"{epochs_alone}",
         f"ratio {ratio(both.estimate)}, {p_text(both.p)}, {seeds_text(both.estimate.n)}",
-        f"Both have the same λ, with F° {number(before, 3)} and {number(after, 3)}: {_NOT_MATCHED}.",
+        f"F° is {number(before, 3)} and {number(after, 3)}. At α={weak:g} the longer training has {ratio(longer)} the "
+        f"perplexity of the shorter{'' if longer.above(1) is False else ': there it is α that does it, not length'}.",
     )
 
 
@@ -256,9 +268,10 @@ def _c6(suite: Suite) -> Finding:
     clipped = mean_interval(run.trained("clipped_share") for run in runs).mean
     return Finding(
         decide([trend(rows, rising=False), spike <= _SPIKE if len(rows[0]) > 1 else None]),
-        f"mean norm before clipping {listed(names, rows, 3)}; largest step {spike:.1f} times its run's mean; "
+        f"mean norm before clipping {listed(names, rows, 4)}; largest step {spike:.1f} times its run's mean; "
         f"{clipped:.0%} of steps clipped",
-        f"falling trend over β: {p_text(trend_p(rows, rising=False))}, {seeds_text(len(rows[0]))}",
+        f"quintic ÷ linear {ratio(paired_ratio(rows[-1], rows[0]).estimate)}, falling trend over β: "
+        f"{p_text(trend_p(rows, rising=False))}, {seeds_text(len(rows[0]))}",
         f"Stable: no step above {_SPIKE:g} times its run's mean; that clipped norms are below the threshold is none.",
     )
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["aligned", "cells", "depth", "gap", "last_layer", "layer", "measured", "perplexity_ratio", "trained"]
+__all__ = [
+    "aligned",
+    "at_the_end",
+    "cells",
+    "depth",
+    "gap",
+    "last_layer",
+    "layer",
+    "measured",
+    "perplexity_ratio",
+    "trained",
+]
 
 from collections.abc import Iterable
 
@@ -13,6 +24,11 @@ from progloc.suite.statistics import LEVEL, Comparison, common_seeds, paired_rat
 def measured(name: str) -> Figure:
     """Return the figure that reads a measure of the kept checkpoint."""
     return lambda run: run.measure(name)
+
+
+def at_the_end(name: str) -> Figure:
+    """Return the figure that reads a measure of the last evaluation, whichever checkpoint was kept."""
+    return lambda run: run.at_the_end(name)
 
 
 def trained(name: str) -> Figure:
@@ -42,11 +58,15 @@ def aligned(suite: Suite, names: Iterable[str], figure: Figure) -> list[dict[int
     return [{seed: each[seed] for seed in seeds} for each in values]
 
 
-def gap(suite: Suite, name: str, level: float = LEVEL) -> Comparison:
-    """Return perplexity ÷ that of the λ=0 run of the same data, budget and seed (SPEC §3), where there is one."""
+def gap(suite: Suite, name: str, level: float = LEVEL, *, kept: bool = True) -> Comparison:
+    """Return perplexity ÷ that of the λ=0 run of the same data, budget and seed (SPEC §3), where there is one.
+
+    Of the kept checkpoints, or (``kept=False``) of both runs' last evaluations.
+    """
+    perplexity = (measured if kept else at_the_end)("perplexity")
     runs = suite.by_name.get(name, {})
     pairs = {seed: (run, base) for seed, run in runs.items() if (base := suite.baseline(run)) is not None}
-    ours, theirs = ({seed: pair[side].measure("perplexity") for seed, pair in pairs.items()} for side in (0, 1))
+    ours, theirs = ({seed: perplexity(pair[side]) for seed, pair in pairs.items()} for side in (0, 1))
     return paired_ratio(ours, theirs, level)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["write_report"]
+__all__ = ["summary", "write_report"]
 
 import shutil
 import tempfile
@@ -33,12 +33,25 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     ]
     if suite.distributed is not None:
         perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
-        said.append(f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}.")
+        before = suite.runs[0].before["perplexity"]
+        said.append(
+            f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}; before fine-tuning it was "
+            f"{number(before, 2)}."
+        )
+        if perplexity.mean > before:
+            said.append(
+                "Fine-tuning itself made this model worse: only ratios between fine-tuned runs say what locality costs."
+            )
     gaps = {name: estimate.mean for name in suite.localised if (estimate := gap(suite, name).estimate).n}
     if gaps:
         low, high = min(gaps, key=lambda name: gaps[name]), max(gaps, key=lambda name: gaps[name])
         spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that"
+        last = {name: gap(suite, name, kept=False).estimate.mean for name in (low, high)}
         said.append(f"With one it is {spread if low != high else f'{number(gaps[low], 3)}× that ({low})'}.")
+        said.append(
+            f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}× and {high} "
+            f"{number(last[high], 3)}×."
+        )
     if names:
         local = {name: mean_interval(suite.values(name, measured("fidelity_no_sink")).values()).mean for name in names}
         low, high = min(local, key=lambda name: local[name]), max(local, key=lambda name: local[name])
@@ -53,7 +66,7 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     said.append(
         f"Of {counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
         f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
-        "from this run."
+        "from this run. Nothing here tests whether attention shows what an output rested on (C10)."
     )
     if seeds == 1:
         said.append("One seed gives no interval: no comparison here is more than an observation.")

@@ -91,6 +91,10 @@ class Run:
         """Return a measure of the kept checkpoint for each of the L layers."""
         return [_number(layer[name]) for layer in self.final["layers"]]
 
+    def at_the_end(self, name: str) -> float:
+        """Return a measure as the last evaluation found it, whichever checkpoint was kept."""
+        return _number(self.epochs[-1][name])
+
     def trained(self, name: str) -> float:
         """Return a figure of the training itself, such as `gradient_norm_mean`."""
         return _number(self.training[name])
