@@ -147,7 +147,7 @@ def train(
     from progloc.training.run import train_run
 
     run = from_mapping(RunConfig, read_config(config)) if config else RunConfig()
-    locality = _given(schedule=_schedule_value(schedule) if schedule else None, blocks=blocks, alpha=alpha)
+    locality = _given(schedule=_schedule_value(schedule) if schedule is not None else None, blocks=blocks, alpha=alpha)
     training = _given(
         epochs=epochs,
         max_steps=max_steps,
@@ -198,7 +198,7 @@ def evaluate(
     measured = evaluate_folder(
         model,
         corpus or "python-docs",
-        schedule=_schedule_value(schedule) if schedule else None,
+        schedule=_schedule_value(schedule) if schedule is not None else None,
         blocks=blocks,
         sequence_length=sequence_length,
         console=notes,

@@ -173,6 +173,13 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         if key not in known:
             raise ProglocError(f"unknown setting '{path}'; {suggest(str(key), known)}")
         values[key] = _convert(value, hints[key], path)
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing := [name for name in required if name not in values]:
+        raise ProglocError(f"the setting '{f'{where}.' if where else ''}{missing[0]}' is missing; it has no default")
     return cls(**values)
 
 
@@ -182,6 +189,8 @@ def read_config(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProglocError(f"no configuration file at {path}") from error
+    except OSError as error:
+        raise ProglocError(f"cannot read {path}: {error.strerror}; expected a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProglocError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):

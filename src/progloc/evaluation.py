@@ -17,10 +17,11 @@ from progloc.blocks import TokenisedText, partitioner
 from progloc.config import LocalityConfig, from_mapping
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.errors import ProglocError
+from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality
 from progloc.training.folder import MODEL_FOLDER
-from progloc.training.inputs import SCRATCH, check_length, load_tokenizer
+from progloc.training.inputs import MODELS, SCRATCH, check_length, load_tokenizer
 
 DEFAULT_LENGTH = 128
 
@@ -61,11 +62,12 @@ def evaluate_folder(
         raise ProglocError(
             f"'{model}' is made while training, not a model to evaluate; run progloc train --model {model} first"
         )
-    stored = read_locality(Path(folder)) or {}
+    check_hub(folder, "model", MODELS)
+    stored = read_locality(folder) or {}
     config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
     changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
     config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-    length = sequence_length or stored.get("sequence_length") or DEFAULT_LENGTH
+    length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
     text = load_corpus(corpus)
     check_length(folder, length)
     dataset = with_block_ids(tokenise(text, load_tokenizer(folder, text), length), partitioner(config.blocks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cache_dir", "read_json", "require_space", "write_json", "write_text"]
+__all__ = ["cache_dir", "read_json", "read_mapping", "require_space", "write_json", "write_text"]
 
 import json
 import os
@@ -46,6 +46,14 @@ def cache_dir() -> Path:
     """Return the folder for what can be made again (tokens, scratch models): $PROGLOC_CACHE or the user's."""
     given = os.environ.get("PROGLOC_CACHE")
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("progloc"))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; anything else raises ProglocError naming it."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ProglocError(f"{path} holds {type(found).__name__}, not an object; expected a file written by progloc")
+    return found
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

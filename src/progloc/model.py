@@ -14,12 +14,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import cached_file
 
 from progloc.attention import IMPLEMENTATION
 from progloc.blocks import Partitioner, partitioner, positions_in
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
-from progloc.files import read_json, write_json
+from progloc.files import read_mapping, write_json
 from progloc.schedules import parse_schedule
 
 LOCALITY_FILE = "locality.json"
@@ -106,6 +107,11 @@ def _fill_block_ids(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         cache = kwargs.get("past_key_values")
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
+    elif not isinstance(mask, Tensor) or mask.ndim != 2:
+        raise ProglocError(
+            "log masses were asked for with an attention mask that is not (B, T), as a static cache makes; "
+            "expected the dynamic cache, or no output_attentions"
+        )
     return args, {**kwargs, "block_ids": model.locality.block_ids(mask)}
 
 
@@ -135,8 +141,8 @@ def localize(
         config: schedule, blocks and α; the defaults if None.
         tokenizer: reserved for partitioners that step token by token through text; `fixed:N` needs none.
         attn_implementation: "progloc", or "progloc_reference" for the materialised definition.
-        base_model: recorded in `locality.json`; by default the name the model was loaded by.
-        sequence_length: recorded in `locality.json`, as the length it is trained at.
+        base_model: recorded in `locality.json`; by default what was recorded, else the name the model was loaded by.
+        sequence_length: recorded in `locality.json`, as the length it is trained at; by default what was recorded.
 
     Raises:
         ProglocError: an architecture that cannot be served, or a schedule that does not fit its number of layers.
@@ -146,7 +152,10 @@ def localize(
     lambdas = tuple(parse_schedule(config.schedule, config.denominator)(len(attention_modules(model))))
     name = base_model or getattr(model.config, "_name_or_path", None) or None
     model.set_attn_implementation(attn_implementation)
-    first_time = not hasattr(model, "locality")
+    before = getattr(model, "locality", None)
+    first_time = before is None
+    if before is not None:
+        name, sequence_length = base_model or before.base_model, sequence_length or before.sequence_length
     model.locality = Locality(config, lambdas, partitioner(config.blocks), name, sequence_length)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
@@ -158,16 +167,24 @@ def localize(
     return model
 
 
-def read_locality(folder: Path) -> dict[str, Any] | None:
-    """Return what a model folder's `locality.json` holds (see `Locality.to_dict`), or None where there is none."""
-    path = folder / LOCALITY_FILE
-    if not path.exists():
+def read_locality(model: str | Path, **hub: Any) -> dict[str, Any] | None:
+    """Return what a model's `locality.json` holds (see `Locality.to_dict`), or None where it has none.
+
+    Args:
+        model: a folder or hub name.
+        hub: where and what to ask the hub, such as ``revision`` and ``token``.
+    """
+    try:
+        found_at = cached_file(str(model), LOCALITY_FILE, _raise_exceptions_for_missing_entries=False, **hub)
+    except OSError:  # no such model: loading it says so
         return None
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
-        raise ProglocError(
-            f"{path} has schema version {found.get('schema_version')!r}; this progloc reads {SCHEMA_VERSION}"
-        )
+    if found_at is None:
+        return None
+    path = Path(found_at)
+    found = read_mapping(path)
+    if found.get("schema_version") != SCHEMA_VERSION:
+        version = found.get("schema_version")
+        raise ProglocError(f"{path} has schema version {version!r}; this progloc reads {SCHEMA_VERSION}")
     return found
 
 
@@ -185,17 +202,18 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     """
     from transformers import AutoModelForCausalLM
 
-    stored = read_locality(Path(folder)) or {}
+    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
+    stored = read_locality(folder, **hub) or {}
     settings = config or from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ProglocError(
             f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
         ) from error
     return localize(
         model,
         settings,
-        base_model=stored["base_model"] if stored else str(folder),
+        base_model=stored.get("base_model") if stored else str(folder),
         sequence_length=stored.get("sequence_length"),
     )

@@ -197,7 +197,13 @@ def test_report_writes_the_page_again(reproduced: Path) -> None:
         (["train", "--schedule", "quintik"], "did you mean 'quintic'?"),
         (["train", "--schedule", "0,1.5"], "λ(1) is 1.5"),
         (["train", "--schedule", "uniform:2"], "expected a number in [0, 1]"),
+        (["train", "--schedule", ""], "unknown schedule ''"),
+        (["train", *NANO, "--schedule", "0,1,1"], "3 values; the model has 2 layers"),
         (["train", "--blocks", "fixed:0"], "whole number ≥ 1"),
+        (["train", "--blocks", "fixed:99999999999999999999"], "whole number ≥ 1"),
+        (["train", *NANO, "--out", "short.txt/run"], "short.txt is a file"),
+        (["train", *NANO, "--out", "x" * 300], "File name too long"),
+        (["train", "--config", "taken"], "cannot read taken"),
         (["train", "--blocks", "sentence"], "unknown partitioner"),
         (["train", "--alpha", "-1"], "alpha is -1.0"),
         (["train", "--epochs", "many"], "--epochs"),
@@ -209,6 +215,9 @@ def test_report_writes_the_page_again(reproduced: Path) -> None:
         (["evaluate", "bloom"], "BloomForCausalLM cannot be localised"),
         (["reproduce", "--suite", "papers"], "unknown suite 'papers'"),
         (["reproduce", "--seeds", "0"], "--seeds 0"),
+        (["reproduce", "--suite", "bad.yaml"], "unknown setting 'locality'"),
+        (["reproduce", "--suite", "noseeds.yaml"], "the setting 'seeds' is missing"),
+        (["reproduce", "--suite", "empty.yaml"], "expected at least one schedule"),
         (["report", "taken"], "taken"),
         (["schedule", "quintic", "--layers", "0"], "at least one layer"),
         (["schedule", "quintic", "--denominator", "N"], "expected L-1 or L"),
@@ -222,6 +231,8 @@ def test_bad_input_gets_one_line_and_status_2(tmp_path: Path, arguments: list[st
     (tmp_path / "latin.txt").write_bytes("caf\xe9 noir".encode("latin-1"))
     (tmp_path / "short.txt").write_text("Too short.")
     (tmp_path / "bad.yaml").write_text("locality: {schedul: quintic}")
+    (tmp_path / "noseeds.yaml").write_text("base: {}\narchitectures: [linear]")
+    (tmp_path / "empty.yaml").write_text("seeds: 1\nbase: {}\narchitectures: []")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("mine")
     if "bloom" in arguments:
@@ -245,6 +256,7 @@ def test_bad_input_gets_one_line_and_status_2(tmp_path: Path, arguments: list[st
 def test_a_sequence_longer_than_the_context_is_refused(trained: Path) -> None:
     message = refused(progloc("evaluate", "results/run", "--sequence-length", "512", cwd=trained))
     assert "context of 256" in message
+    assert "0" in refused(progloc("evaluate", "results/run", "--sequence-length", "0", cwd=trained))
 
 
 def test_a_killed_suite_goes_on(tmp_path: Path) -> None:

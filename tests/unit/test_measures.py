@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, localize, measure, register_measure
+from progloc.data import collate
 from progloc.measures import Ratio, Rows, measures
 
 LENGTHS = (17, 17, 12, 9)  # the last two are padded within a batch
@@ -81,6 +83,26 @@ def test_every_measure_by_layer_and_head(model: Any, batch_size: int) -> None:
         np.testing.assert_allclose(found, value, rtol=2e-4, atol=1e-6, err_msg=name)
         np.testing.assert_allclose([layer[name] for layer in report.layers], value.mean(-1), rtol=2e-4, err_msg=name)
         assert getattr(report, name) == pytest.approx(value.mean(), rel=2e-4), name
+
+
+def left_padded(features: list[Any]) -> dict[str, Tensor]:
+    return collate(features, padding_side="left")
+
+
+def unlabelled(features: list[Any]) -> dict[str, Tensor]:
+    batch = collate(features)
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.parametrize("collator", [left_padded, unlabelled])
+def test_nothing_is_predicted_from_padding(
+    tiny_llama: Callable[..., Any], collator: Callable[[list[Any]], Mapping[str, Any]]
+) -> None:
+    model = localize(tiny_llama())
+    expected = measure(model, dataset(), batch_size=4)
+    found = measure(model, dataset(), batch_size=4, collator=collator)
+    assert found.tokens == expected.tokens == sum(n - 1 for n in LENGTHS)
+    assert found.perplexity == pytest.approx(expected.perplexity, rel=1e-5)
 
 
 def test_the_objective_is_the_one_trained_for(model: Any) -> None:

@@ -136,9 +136,26 @@ def test_a_damaged_locality_file_is_named(tiny_gpt2: Callable[..., Any], tmp_pat
     (tmp_path / "locality.json").write_text('{"schema_version": 99}')
     with pytest.raises(ProglocError, match="schema version 99"):
         load(tmp_path)
-    (tmp_path / "locality.json").write_text("{")
-    with pytest.raises(ProglocError, match="not valid JSON"):
-        load(tmp_path)
+    for text, message in (("{", "not valid JSON"), ("[]", "holds list, not an object")):
+        (tmp_path / "locality.json").write_text(text)
+        with pytest.raises(ProglocError, match=message):
+            load(tmp_path)
+
+
+def test_localising_again_keeps_what_was_recorded(tiny_gpt2: Callable[..., Any]) -> None:
+    model = localize(tiny_gpt2(), base_model="org/base", sequence_length=32)
+    again = localize(model, LocalityConfig(schedule="linear")).locality
+    assert (again.config.schedule, again.base_model, again.sequence_length) == ("linear", "org/base", 32)
+
+
+def test_locality_is_read_from_the_hub_too(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    """A snapshot in the hub's cache, found by its hub name."""
+    snapshot = tmp_path / "models--me--local" / "snapshots" / "abc"
+    localize(tiny_gpt2(), LocalityConfig(schedule="linear", blocks="fixed:3")).save_pretrained(snapshot)
+    (tmp_path / "models--me--local" / "refs").mkdir()
+    (tmp_path / "models--me--local" / "refs" / "main").write_text("abc")
+    found = load("me/local", cache_dir=tmp_path).locality.config
+    assert (found.schedule, found.blocks) == ("linear", "fixed:3")
 
 
 def test_a_damaged_model_is_named(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:

@@ -107,6 +107,27 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert [e["objective"] for e in resumed["epochs"]] == [e["objective"] for e in whole["epochs"]]
 
 
+def test_a_run_killed_after_stopping_early_ends_as_it_would_have(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = dataclasses.replace(CONFIG.training, epochs=20, patience=1, learning_rate=0.3)
+    config = dataclasses.replace(CONFIG, training=training)
+    whole = train_run(config, tmp_path / "whole", inputs, name="linear")
+    assert whole["training"]["stopped_early"]
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("progloc.training.run._save_model", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "cut", inputs, name="linear")
+    monkeypatch.undo()
+    resumed = train_run(config, tmp_path / "cut", inputs, name="linear")
+    assert resumed["final"] == whole["final"]
+    assert resumed["training"]["steps"] == whole["training"]["steps"]
+    assert resumed["training"]["kept_step"] == whole["training"]["kept_step"]
+
+
 def test_a_full_disk_is_found_before_anything_is_written(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

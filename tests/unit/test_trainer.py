@@ -250,3 +250,37 @@ def test_what_cannot_be_trained_is_refused(tiny_gpt2: Callable[..., Any], tmp_pa
     reentrant = arguments(tmp_path, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True})
     with pytest.raises(ProglocError, match="use_reentrant"):
         LocalistTrainer(model=localize(tiny_gpt2()), args=reentrant, train_dataset=sequences())
+
+
+def test_metrics_of_ones_own_are_added_and_logged_once(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+
+    class Watch(TrainerCallback):
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+            seen.append(metrics)
+
+    model = localize(tiny_gpt2())
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path), eval_dataset={"a": sequences(3)}, callbacks=[Watch()],
+        compute_metrics=lambda predictions: {"shape": float(predictions.predictions.shape[0])},
+    )  # fmt: skip
+    metrics = trainer.evaluate("a")
+    assert metrics["eval_shape"] == 3.0
+    assert metrics["eval_loss"] == pytest.approx(measure(model, sequences(3)).cross_entropy)
+    assert len(seen) == 1
+
+
+def test_a_diverged_training_says_so(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2())
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    trainer = LocalistTrainer(model=model, args=arguments(tmp_path), eval_dataset=sequences(2))
+    with pytest.raises(ProglocError, match="training diverged: after step 0"):
+        trainer.evaluate()
+
+
+def test_gradient_norms_are_logged_without_clipping_too(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = trained(localize(tiny_gpt2()), tmp_path, max_steps=1, max_grad_norm=0.0)
+    log = trainer.state.log_history[0]
+    assert log["clipped_share"] == 0.0
+    assert log["grad_norm"] > log["grad_norm/layer_0"] > 0

@@ -33,7 +33,7 @@ def reference_attention(
 
     Args:
         query: (B, H, T, D).
-        key: (B, H, K, D), K ≥ T; the queries are the last T positions.
+        key: (B, H, K, D), K ≥ T; with block ids, the queries are the last T positions.
         value: (B, H, K, D).
         allowed: (B, 1, T, K) boolean; True where a query may look. The sink is a row's first True.
         block_ids: (B, K) integers.
@@ -47,8 +47,11 @@ def reference_attention(
     """
     T, K = query.shape[2], key.shape[2]
     itself = torch.eye(T, K, dtype=torch.bool, device=query.device).roll(K - T, dims=1)  # (T, K)
-    real = (allowed & itself).any(-1, keepdim=True)  # (B, 1, T, 1)
-    allowed = (allowed & real) | itself  # a padding row sees itself alone, so that nothing below is ever log 0
+    if block_ids is None:  # K may be a static cache's capacity, so where a query's own key is cannot be known
+        allowed = allowed | ~allowed.any(-1, keepdim=True)  # a padding row sees everything; nobody reads its output
+    else:
+        real = (allowed & itself).any(-1, keepdim=True)  # (B, 1, T, 1)
+        allowed = (allowed & real) | itself  # a padding row sees itself alone, so that nothing below is ever log 0
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
         scores = (query.to(wide) @ key.to(wide).transpose(-1, -2)) * scaling  # s, (B, H, T, K)

@@ -18,7 +18,7 @@ class Fixed(Partitioner):
     causal = True
 
     def __init__(self, argument: str = "") -> None:
-        if not argument.isdecimal() or int(argument) < 1:
+        if not argument.isdecimal() or not 1 <= int(argument) < 2**31:
             raise ProglocError(f"blocks 'fixed:{argument}'; expected fixed:N with N a whole number ≥ 1, as in fixed:5")
         self.size = int(argument)
 

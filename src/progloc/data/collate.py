@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["collate"]
+__all__ = ["collate", "predicted"]
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,17 +17,24 @@ NO_BLOCK = -1
 """The block id of padding: block ids of tokens are ≥ 0."""
 
 
+def predicted(labels: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return labels (B, T) with −100 where nothing is predicted: on padding, and on a token that follows padding."""
+    after_padding = torch.nn.functional.pad(attention_mask[:, :-1] == 0, (1, 0))
+    return labels.masked_fill((attention_mask == 0) | after_padding, IGNORED)
+
+
 def collate(
     features: Sequence[dict[str, Any]], *, pad_token_id: int = 0, padding_side: Literal["right", "left"] = "right"
 ) -> dict[str, Tensor]:
     """Return a batch of B sequences, padded to the longest: a Trainer's ``data_collator``.
 
-    Every feature has ``input_ids``; ``attention_mask`` (default: all ones), ``labels`` (default: the input ids, −100
-    where masked) and ``block_ids`` are taken where given, other columns are left out.
+    Every feature has ``input_ids``; ``attention_mask`` (default: all ones), ``labels`` (default: the input ids) and
+    ``block_ids`` are taken where given, other columns are left out.
 
     Returns:
-        int64 tensors (B, T): ``input_ids`` (``pad_token_id`` on padding), ``attention_mask`` (0 on padding), ``labels``
-        (−100 on padding) and, where the features have them, ``block_ids`` (−1 on padding).
+        int64 tensors (B, T): ``input_ids`` (``pad_token_id`` on padding), ``attention_mask`` (0 on padding),
+        ``labels`` (−100 on padding and on a token that follows it) and, where the features have them, ``block_ids``
+        (−1 on padding).
     """
 
     def pad(rows: list[Tensor], value: int) -> Tensor:
@@ -41,11 +48,12 @@ def collate(
 
     ids = [torch.as_tensor(feature["input_ids"], dtype=torch.long) for feature in features]
     masks = column("attention_mask", [torch.ones_like(row) for row in ids])
-    labels = column("labels", [row.masked_fill(mask == 0, IGNORED) for row, mask in zip(ids, masks, strict=True)])
+    labels = column("labels", ids)
+    attention_mask = pad(masks, 0)
     batch = {
         "input_ids": pad(ids, pad_token_id),
-        "attention_mask": pad(masks, 0),
-        "labels": pad(labels, IGNORED),
+        "attention_mask": attention_mask,
+        "labels": predicted(pad(labels, IGNORED), attention_mask),
     }
     if "block_ids" in features[0]:
         blocks = [torch.as_tensor(feature["block_ids"], dtype=torch.long) for feature in features]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from progloc.attention import EXTRA_CHANNELS, log_masses
-from progloc.data.collate import collate
+from progloc.data.collate import collate, predicted
 from progloc.errors import ProglocError
 from progloc.measures.definitions import measures
 from progloc.measures.report import Figures, LayerFigures, Report
@@ -78,7 +78,7 @@ def measure(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
         )
     attention, uniform = _Sums(), _Sums()
-    loss_sum, predicted, done = 0.0, 0, 0
+    loss_sum, tokens, done = 0.0, 0, 0
     was_training = model.training
     model.eval()
     # a generator of its own: measuring between epochs must not move the training's random numbers
@@ -92,8 +92,9 @@ def measure(
         with torch.inference_mode():
             for batch in batches:
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                labels = batch.pop("labels", batch["input_ids"])
-                real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+                mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+                real = mask.bool()
+                labels = predicted(batch.pop("labels", batch["input_ids"]), mask)
                 block_ids = batch.pop("block_ids", None)
                 if block_ids is None:
                     block_ids = locality.block_ids(real)
@@ -107,7 +108,7 @@ def measure(
                 logits, targets = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
                 loss = torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
                 loss_sum += loss.double().item()
-                predicted += int(targets.ne(-100).sum())
+                tokens += int(targets.ne(-100).sum())
                 marks = [mark.to(torch.float32) for mark in flags(real, block_ids)]
                 attention.add([Rows(*layer.float().unbind(-1), *marks) for layer in log_masses(outputs)])
                 uniform.add([uniform_rows(real, block_ids)])
@@ -116,7 +117,7 @@ def measure(
                     progress(done)
     finally:
         model.train(was_training)
-    if predicted == 0:
+    if tokens == 0:
         raise ProglocError(
             "nothing to measure: the dataset has no predicted token; give sequences of at least two tokens"
         )
@@ -124,11 +125,11 @@ def measure(
     values = attention.values()
     penalties = values["penalty_nats"]
     weighted = float(locality_penalty(penalties, torch.tensor(locality.lambdas), locality.config.reduction))
-    cross_entropy = loss_sum / predicted
+    cross_entropy = loss_sum / tokens
     return Report(
-        perplexity=math.exp(cross_entropy),
+        perplexity=math.exp(min(cross_entropy, 700.0)),  # a diverged model's would overflow
         cross_entropy=cross_entropy,
-        tokens=predicted,
+        tokens=tokens,
         weighted_penalty_nats=weighted,
         objective=cross_entropy + locality.config.alpha * weighted,
         model=Figures(_means(values)),

@@ -40,6 +40,10 @@ class Preset:
     """The schedules compared, each a row of Table 1."""
     optimisation: Optimisation | None = None
 
+    def __post_init__(self) -> None:
+        if not self.architectures:
+            raise ProglocError("a suite's 'architectures' is empty; expected at least one schedule")
+
 
 @dataclass(frozen=True)
 class PlannedRun:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from progloc.config import SCHEMA_VERSION
-from progloc.files import read_json, write_json
+from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.suite.live import Standing
 from progloc.suite.plan import Plan, PlannedRun
@@ -35,7 +35,7 @@ def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
     check_folder(out, SUITE_FILE, fixed)
     path = out / SUITE_FILE
     runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
-    earlier = read_json(path)["runs"] if path.exists() else []
+    earlier = read_mapping(path)["runs"] if path.exists() else []
     runs = [run for run in earlier if run not in runs] + runs
     write_json(
         path,
@@ -60,7 +60,7 @@ def _measure_base(plan: Plan, out: Path, inputs: Inputs) -> dict[str, Any]:
         started = time.monotonic()
         report = measure(model, inputs.validation, batch_size=plan.base.training.batch_size).to_dict()
         write_json(path, {"seconds": time.monotonic() - started, "report": report})
-    return read_json(path)
+    return read_mapping(path)
 
 
 def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:

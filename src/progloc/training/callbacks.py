@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.files import write_text
 
@@ -28,20 +29,21 @@ class CompleteMarker(TrainerCallback):
 
 
 def whole_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint in ``folder`` that was written whole, or None."""
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{MARKER}")]
+    """Return the newest checkpoint in ``folder`` that was written whole and still is, or None."""
+    marked = [path.parent for path in folder.glob(f"checkpoint-*/{MARKER}")]
+    whole = [path for path in marked if (path / TRAINER_STATE_NAME).exists() and any(path.glob("*.safetensors"))]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
     """Return the events of one kind ("step", "evaluation") from an events.jsonl; a line cut short is left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if event.get("event") == kind:
+        if isinstance(event, dict) and event.get("event") == kind:
             events.append(event)
     return events
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
-from progloc.files import read_json
+from progloc.files import read_mapping
 
 RESULT_FILE = "result.json"
 RUN_FILE = "run.json"
@@ -55,8 +55,15 @@ def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
     """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` what ``description`` says."""
     path = folder / file
-    if path.exists():
-        there, here = _flat(read_json(path)), _flat(description)
+    try:
+        there_is = path.exists()
+    except OSError as error:
+        raise ProglocError(f"{folder}: {error.strerror}; give another folder with --out") from error
+    ancestor = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not ancestor.is_dir():
+        raise ProglocError(f"{ancestor} is a file, so {folder} cannot be made; give another folder with --out")
+    if there_is:
+        there, here = _flat(read_mapping(path)), _flat(description)
         different = [key for key in here if there.get(key) != here[key]]
         if different:
             key = different[0]

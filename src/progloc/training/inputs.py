@@ -16,7 +16,8 @@ from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.hub import check_hub
 from progloc.model import load
-from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_tokenizer
+from progloc.schedules import parse_schedule
+from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_size, scratch_tokenizer
 
 SCRATCH = "scratch:"
 MODELS = f"a Hugging Face folder or hub name, or {' or '.join(SCRATCH + size for size in SCRATCH_SIZES)}"
@@ -60,24 +61,26 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
         return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
     try:
         return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ProglocError(f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected {MODELS}") from error
 
 
-def check_length(model: str, sequence_length: int) -> None:
-    """Raise ProglocError if there is no such model, or if sequences are longer than its context."""
+def check_length(model: str, sequence_length: int) -> int:
+    """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
     from transformers import AutoConfig
 
     check_hub(model, "model", MODELS)
     try:
-        context = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
+        config = AutoConfig.from_pretrained(model).get_text_config(decoder=True)
     except (OSError, ValueError) as error:
         raise ProglocError(f"no model at '{model}' ({str(error).splitlines()[0]})") from error
+    context = getattr(config, "max_position_embeddings", None)
     if context is not None and sequence_length > context:
         raise ProglocError(
             f"sequences of {sequence_length} tokens; {model} has a context of {context}; "
             f"expected --sequence-length {context} or less"
         )
+    return int(config.num_hidden_layers)
 
 
 def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, progress: bool = False) -> Inputs:
@@ -93,8 +96,11 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     """
     corpus = load_corpus(config.corpus)
     scratch = config.model.startswith(SCRATCH)
-    if not scratch:
-        check_length(config.model, config.sequence_length)
+    if scratch:
+        layers = scratch_size(config.model.removeprefix(SCRATCH)).layers
+    else:
+        layers = check_length(config.model, config.sequence_length)
+    parse_schedule(config.locality.schedule, config.locality.denominator)(layers)  # a list has to fit the model
     tokenizer = load_tokenizer(config.model, corpus)
     say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)

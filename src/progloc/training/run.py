@@ -12,11 +12,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.config import RunConfig
 from progloc.environment import describe_environment
-from progloc.files import read_json, require_space, write_json
+from progloc.files import read_mapping, require_space, write_json
 from progloc.measures import measure
 from progloc.schedules import parse_schedule
 from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
@@ -114,7 +115,7 @@ def train_run(
     description = {**describe_run(config, name, role), "data": inputs.summary()}
     check_folder(folder, RUN_FILE, description)
     if finished(folder):
-        return read_json(folder / RESULT_FILE)
+        return read_mapping(folder / RESULT_FILE)
 
     model = open_model(inputs, config)
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -140,10 +141,18 @@ def train_run(
         trainer.remove_callback(printer)
     if heard is not None:
         trainer.add_callback(Listener(heard))
-    if training.patience is not None:
-        trainer.add_callback(StageTwoEarlyStopping(stages, training.patience))
+    stopping = None if training.patience is None else StageTwoEarlyStopping(stages, training.patience)
+    if stopping is not None:
+        trainer.add_callback(stopping)
     checkpoint = whole_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)) if checkpoint else None
+    if state is not None and stopping is not None and stopping.is_over(state, training.select):
+        # it had stopped early, and was interrupted before its result was written: another step would be one too many
+        trainer.state = state
+        state.best_model_checkpoint = str(checkpoints / f"checkpoint-{state.best_global_step}")
+        trainer._load_best_model()
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     steps = read_events(folder / EVENTS_FILE, "step")
     evaluations = read_events(folder / EVENTS_FILE, "evaluation")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SCRATCH_SIZES", "ScratchSize", "scratch_model", "scratch_tokenizer"]
+__all__ = ["SCRATCH_SIZES", "ScratchSize", "scratch_model", "scratch_size", "scratch_tokenizer"]
 
 import dataclasses
 import math
@@ -73,7 +73,7 @@ def scratch_tokenizer(corpus: Corpus, size: str = "tiny") -> PreTrainedTokenizer
     Raises:
         ProglocError: an unknown size (the known ones are named).
     """
-    vocabulary = _size(size).vocabulary
+    vocabulary = scratch_size(size).vocabulary
 
     def build(folder: Path) -> None:
         backend = Tokenizer(models.BPE())
@@ -111,7 +111,7 @@ def scratch_model(
     Raises:
         ProglocError: an unknown size (the known ones are named).
     """
-    settings = _size(size)
+    settings = scratch_size(size)
     key = key_of(FORMAT, "model", corpus.sha256, tokenizer_key(tokenizer), split_sha256, dataclasses.asdict(settings))
 
     def build(folder: Path) -> None:
@@ -123,7 +123,8 @@ def scratch_model(
     return cached_folder(cache_dir() / "scratch" / key, build)
 
 
-def _size(name: str) -> ScratchSize:
+def scratch_size(name: str) -> ScratchSize:
+    """Return the size that `scratch:NAME` stands for; ProglocError names the known ones."""
     if name not in SCRATCH_SIZES:
         raise ProglocError(f"unknown size in 'scratch:{name}'; {suggest(name, SCRATCH_SIZES)}")
     return SCRATCH_SIZES[name]

@@ -123,10 +123,12 @@ class LocalistTrainer(Trainer):
             value = value.detach()
             self._window[name] = self._window[name] + value if name in self._window else value
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        self._note(layer_norms=layer_gradient_norms(self._layers))
-        norm = super()._clip_grad_norm(model)
-        self._note(clipped_share=(torch.as_tensor(norm) > self.args.max_grad_norm).float())
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        total, limit = torch.as_tensor(norm, dtype=torch.float32).cpu(), self.args.max_grad_norm
+        # the gradients are clipped (and, in fp16, unscaled) by now; the one factor that clipping used gives them back
+        kept = (limit / (total + 1e-6)).clamp(max=1.0) if limit > 0 else torch.ones(())
+        self._note(layer_norms=layer_gradient_norms(self._layers) / kept, clipped_share=(kept < 1.0).float())
         return norm
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -157,9 +159,14 @@ class LocalistTrainer(Trainer):
     ) -> dict[str, float]:
         """Measure the model on a dataset (or each of a dictionary of them), log and return the figures.
 
-        Where `compute_metrics` was given, Trainer's own evaluation runs as well and its metrics are added.
+        Where `compute_metrics` was given, Trainer's own evaluation loop runs as well and its metrics are added.
+
+        Raises:
+            ProglocError: there is no dataset, or the objective is no longer finite.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):
+            dataset = self.eval_dataset[dataset]
         if isinstance(dataset, dict):
             found: dict[str, float] = {}
             for name, part in dataset.items():
@@ -169,6 +176,11 @@ class LocalistTrainer(Trainer):
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
         model = self.accelerator.unwrap_model(self.model)
         report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
+        if not math.isfinite(report.objective):
+            raise ProglocError(
+                f"training diverged: after step {self.state.global_step} the objective is {report.objective}; "
+                "try a smaller learning rate or α"
+            )
         metrics = {
             "loss": report.cross_entropy,
             "perplexity": report.perplexity,
@@ -179,7 +191,9 @@ class LocalistTrainer(Trainer):
         }
         metrics = {f"{metric_key_prefix}_{name}": v for name, v in metrics.items() if not math.isnan(v)}
         if self.compute_metrics is not None:
-            metrics = {**super().evaluate(dataset, ignore_keys, metric_key_prefix), **metrics}
+            loader = self.get_eval_dataloader(dataset)
+            theirs = self.evaluation_loop(loader, "Evaluation", None, ignore_keys, metric_key_prefix)
+            metrics = {**(theirs.metrics or {}), **metrics}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -218,11 +232,14 @@ class StageTwoEarlyStopping(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look back over the evaluations of stage 2."""
-        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        control.should_training_stop |= self.is_over(state, str(args.metric_for_best_model))
+
+    def is_over(self, state: TrainerState, metric: str) -> bool:
+        """Return whether a training that has come to ``state`` stops there."""
+        name = f"eval_{metric.removeprefix('eval_')}"
         boundary = self.stages.boundary(state.max_steps)
         values = [entry[name] for entry in state.log_history if name in entry and entry["step"] > boundary]
-        if values and len(values) - 1 - values.index(min(values)) >= self.patience:
-            control.should_training_stop = True
+        return bool(values) and len(values) - 1 - values.index(min(values)) >= self.patience
 
 
 def training_arguments(training: TrainingConfig, output_dir: str | Path, **overrides: Any) -> TrainingArguments:
