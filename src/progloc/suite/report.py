@@ -45,9 +45,11 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     gaps = {name: estimate.mean for name in suite.localised if (estimate := gap(suite, name).estimate).n}
     if gaps:
         low, high = min(gaps, key=lambda name: gaps[name]), max(gaps, key=lambda name: gaps[name])
-        spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that"
+        spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that of λ=0"
         last = {name: gap(suite, name, kept=False).estimate.mean for name in (low, high)}
-        said.append(f"With one it is {spread if low != high else f'{number(gaps[low], 3)}× that ({low})'}.")
+        said.append(
+            f"With a penalty perplexity is {spread if low != high else f'{number(gaps[low], 3)}× that of λ=0 ({low})'}."
+        )
         said.append(
             f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}× and {high} "
             f"{number(last[high], 3)}×."
