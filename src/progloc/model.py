@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from progloc.attention import IMPLEMENTATION
@@ -200,8 +200,6 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     Raises:
         ProglocError: no such model, a damaged `locality.json`, or an architecture that cannot be served.
     """
-    from transformers import AutoModelForCausalLM
-
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
     stored = read_locality(folder, **hub) or {}
     settings = config or from_mapping(LocalityConfig, stored.get("locality", {}), "locality")

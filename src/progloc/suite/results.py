@@ -6,7 +6,7 @@ DIR/runs/<name>-seed<k>/result.json         one finished run
 
 from __future__ import annotations
 
-__all__ = ["CSV_COLUMNS", "Figure", "MissingRun", "Run", "Suite", "load_suite", "rows", "write_csv"]
+__all__ = ["CSV_COLUMNS", "SUITE_FILE", "Figure", "MissingRun", "Run", "Suite", "load_suite", "rows", "write_csv"]
 
 import csv
 import io
@@ -20,6 +20,9 @@ from typing import Any
 from progloc.config import SCHEMA_VERSION
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
+from progloc.training.folder import RESULT_FILE
+
+SUITE_FILE = "suite.json"
 
 _MEASURES = (
     "entropy_bits", "entropy_bits_no_sink", "fidelity", "fidelity_no_sink", "fidelity_no_first_block", "penalty_nats",
@@ -166,12 +169,6 @@ class Suite:
         return [name for name in self.architectures if not self.one(name).is_distributed]
 
     @property
-    def polynomials(self) -> list[str]:
-        """The architectures with an exponent, by rising β."""
-        beta = {name: self.one(name).beta for name in self.architectures}
-        return sorted((name for name in beta if beta[name] is not None), key=lambda name: beta[name] or 0.0)
-
-    @property
     def distributed(self) -> str | None:
         """The name of the architecture with λ = 0, if any of its runs is finished."""
         return next((name for name in self.architectures if self.one(name).is_distributed), None)
@@ -239,7 +236,7 @@ def load_suite(folder: Path) -> Suite:
     Raises:
         ProglocError: the folder holds no suite, or one of its files is damaged; the message names the file.
     """
-    plan_file = folder / "suite.json"
+    plan_file = folder / SUITE_FILE
     if not plan_file.is_file():
         raise ProglocError(f"{folder} is no suite: it has no suite.json; give a folder that 'progloc reproduce' wrote")
     plan = read_json(plan_file)
@@ -251,7 +248,7 @@ def load_suite(folder: Path) -> Suite:
         ) from error
     runs, missing = [], []
     for run in planned:
-        path = folder / "runs" / run.folder / "result.json"
+        path = folder / "runs" / run.folder / RESULT_FILE
         if path.is_file():
             runs.append(_read_run(path, run))
         else:

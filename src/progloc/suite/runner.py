@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SUITE_FILE", "run_suite"]
+__all__ = ["run_suite"]
 
 import time
 from pathlib import Path
@@ -16,11 +16,11 @@ from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.suite.live import Standing
 from progloc.suite.plan import Plan, PlannedRun
+from progloc.suite.results import SUITE_FILE
 from progloc.training.folder import check_folder, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
 from progloc.training.run import estimate_seconds, train_run
 
-SUITE_FILE = "suite.json"
 BASE_FILE = "base.json"
 
 
@@ -35,7 +35,7 @@ def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
     check_folder(out, SUITE_FILE, fixed)
     path = out / SUITE_FILE
     runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
-    earlier = read_mapping(path)["runs"] if path.exists() else []
+    earlier = read_mapping(path).get("runs", []) if path.exists() else []
     runs = [run for run in earlier if run not in runs] + runs
     write_json(
         path,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
 
 from progloc.blocks import partitioner
 from progloc.config import RunConfig
@@ -55,8 +57,6 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
     Raises:
         ProglocError: there is none.
     """
-    from transformers import AutoTokenizer
-
     if model.startswith(SCRATCH):
         return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
     try:
@@ -67,8 +67,6 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
 
 def check_length(model: str, sequence_length: int) -> int:
     """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
-    from transformers import AutoConfig
-
     check_hub(model, "model", MODELS)
     try:
         config = AutoConfig.from_pretrained(model).get_text_config(decoder=True)
@@ -87,12 +85,12 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
 
     Args:
-        config: the run; of its locality only `blocks` matters here.
+        config: the run. Of its locality the schedule is checked against the model, and the blocks are made.
         say: told what is being done, a line at a time.
         progress: show a bar while pretraining.
 
     Raises:
-        ProglocError: a model, corpus or length that cannot be used.
+        ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
     corpus = load_corpus(config.corpus)
     scratch = config.model.startswith(SCRATCH)
@@ -129,11 +127,9 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
 
 def open_model(inputs: Inputs, config: RunConfig) -> Any:
     """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (SPEC §6)."""
-    import torch
-
     model = load(inputs.model, config.locality)
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):  # llama's, a number and not a module
             module.attention_dropout = 0.0
