@@ -35,8 +35,8 @@ format: setup  ## mend style and formatting in place
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup  ## time attention with and without the penalty
-	$(BIN)/python benchmarks/attention_overhead.py $(ARGS)
+bench: setup  ## time training steps with and without the penalty (ARGS="--lengths 128,1024 --compile")
+	$(BIN)/progloc doctor --bench $(ARGS)
 
 clean:  ## remove .venv, caches and builds; results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -46,6 +46,7 @@ Schedule = Annotated[
 ]
 Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
 Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
+BENCH: dict[str, Any] = {"rich_help_panel": "With --bench"}
 
 
 def _print_json(value: Any) -> None:
@@ -253,8 +254,28 @@ def blocks(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can run, and how fast."""
+def doctor(
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Time training steps with and without the penalty: ten minutes and more.")
+    ] = False,
+    lengths: Annotated[
+        str | None, typer.Option(help="Sequence lengths, e.g. 128,1024; 128x32 for a batch of 32.", **BENCH)
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens a step: the batch is as many sequences.", **BENCH)] = None,
+    repeats: Annotated[int | None, typer.Option(help="Timed steps of each variant.", **BENCH)] = None,
+    layers: Annotated[int | None, typer.Option(help="The model's layers; GPT-2's 12.", **BENCH)] = None,
+    width: Annotated[int | None, typer.Option(help="The model's width; GPT-2's 768.", **BENCH)] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Time compiled models too.", **BENCH)] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder; default results/bench.", **BENCH)] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can run, and how fast; with --bench, what the penalty costs a step."""
+    options = _given(lengths=lengths, tokens=tokens, repeats=repeats, layers=layers, width=width)
+    if bench:
+        _bench({**options, "compiled": compiled}, out or Path("results") / "bench", as_json)
+        return
+    if options or compiled or out is not None:
+        raise ProglocError("options of the benchmark were given without --bench; run progloc doctor --bench …")
     from progloc.doctor import examine, to_table
 
     found = examine()
@@ -262,6 +283,21 @@ def doctor(as_json: Json = False) -> None:
         _print_json(found)
     else:
         out_console.print(to_table(found))
+
+
+def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
+    from progloc.benchmark import made_by, run_benchmark, run_tables, settings_for, target_table, write_report
+    from progloc.suite.rendering import to_rich
+
+    run_benchmark(settings_for(**options), folder, notes, "progloc " + shlex.join(sys.argv[1:]))
+    found = write_report(folder)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    for table in (*run_tables(found), target_table([found])):
+        out_console.print(to_rich(table))
+    out_console.print(made_by(found), style="dim", highlight=False)
+    out_console.print("\nAlso written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))
 
 
 def _stop(message: str, status: int = 2) -> None:

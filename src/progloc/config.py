@@ -80,6 +80,8 @@ class TrainingConfig:
     accumulation: int = 4
     """Micro-batches a step: the effective batch is batch_size × accumulation."""
     max_grad_norm: float = 1.0
+    fused_loss: bool = False
+    """Compute the training loss without making logits: the same to rounding; refused for a model that needs them."""
     patience: int | None = 5
     """Stop after this many evaluations of stage 2 without a better one; None never stops early."""
     select: Literal["objective", "perplexity"] = "objective"

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["examine", "to_table"]
 
 import shutil
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,14 +12,12 @@ from typing import Any
 import torch
 from rich import box
 from rich.table import Table
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from progloc.attention import log_masses
+from progloc.benchmark import localist_loss, random_gpt2, timed
 from progloc.config import LocalityConfig
 from progloc.environment import describe_environment
 from progloc.files import cache_dir
 from progloc.model import localize
-from progloc.objective import locality_penalty, penalty_by_head
 from progloc.suite.plan import plan, read_preset
 from progloc.training.scratch import SCRATCH_SIZES
 
@@ -29,20 +26,10 @@ TIMED_STEPS = 5
 
 def _tokens_a_second(device: torch.device) -> float:
     """Return training tokens a second of a GPT-2 of 6 layers × 128 with the penalty, 8 × 128 tokens a step."""
-    config = GPT2Config(n_layer=6, n_embd=128, n_head=4, vocab_size=2048, n_positions=128,
-                        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)  # fmt: skip
-    model = localize(GPT2LMHeadModel(config).to(device), LocalityConfig())
+    base = random_gpt2(layers=6, width=128, heads=4, vocabulary=2048, positions=128).to(device)
+    model = localize(base, LocalityConfig())
     ids = torch.randint(0, 2048, (8, 128), device=device)
-    model.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
-    lambdas = torch.tensor(model.locality.lambdas)
-    seconds = []
-    for _ in range(TIMED_STEPS + 1):
-        started = time.perf_counter()
-        outputs = model(input_ids=ids, labels=ids, output_attentions=True, use_cache=False)
-        (outputs.loss + 0.05 * locality_penalty(penalty_by_head(log_masses(outputs)), lambdas)).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+    seconds = [timed(lambda: localist_loss(model, ids).backward(), device) for _ in range(TIMED_STEPS + 1)]
     return ids.numel() / median(seconds[1:])
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["LOCALITY_FILE", "Locality", "attention_modules", "check_servable", "load", "localize", "read_locality"]
+__all__ = [
+    "LOCALITY_FILE",
+    "REENTRANT",
+    "Locality",
+    "attention_modules",
+    "check_servable",
+    "load",
+    "localize",
+    "read_locality",
+]
 
 import dataclasses
 import types
@@ -15,15 +24,21 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from progloc.attention import IMPLEMENTATION
-from progloc.blocks import Partitioner, partitioner, positions_in
+from progloc.attention.segments import PADDING, documents_in, segments, tokens_before
+from progloc.blocks import NO_BLOCK, Partitioner, partitioner
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.schedules import parse_schedule
 
 LOCALITY_FILE = "locality.json"
+REENTRANT = (
+    "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
+    "gradient_checkpointing_kwargs={'use_reentrant': False}, transformers' default"
+)
 
 
 @dataclass
@@ -39,19 +54,23 @@ class Locality:
     sequence_length: int | None = None
     """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
 
-    def block_ids(self, attention_mask: Tensor) -> Tensor:
-        """Return block ids (B, T) from a mask (B, T) alone, for partitioners that need only positions.
+    def block_ids(self, documents: Tensor) -> Tensor:
+        """Return block ids (B, T) from positions within documents alone, for partitioners that need no more.
+
+        Args:
+            documents: (B, T), from `documents_in`; no two share a block.
 
         Raises:
             ProglocError: the partitioner needs the text; the caller has to pass `block_ids`.
         """
-        ids = self.partitioner.from_positions(positions_in(attention_mask))
+        ids = self.partitioner.from_positions(tokens_before(segments(documents)))
         if ids is None:
             raise ProglocError(
                 f"the blocks '{self.config.blocks}' need the text, so the model must be given block_ids; "
                 "progloc.data.with_block_ids(dataset, partitioner) adds them"
             )
-        return ids.masked_fill(~attention_mask.bool(), -1)
+        ids = ids + documents * (ids.amax() + 1)
+        return ids.masked_fill(documents == PADDING, NO_BLOCK)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `locality.json` holds."""
@@ -92,27 +111,45 @@ def check_servable(model: Any) -> None:
         refuse(f"{layers} of its {config.num_hidden_layers} layers are causal softmax attention")
 
 
+def _refuse_reentrant(model: Any) -> None:
+    """Raise where checkpointing would run layers without a graph, and the penalty's gradient be lost silently."""
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+            if getattr(checkpoint, "keywords", {}).get("use_reentrant"):
+                raise ProglocError(REENTRANT)
+            return
+
+
 def _fill_block_ids(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
     """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions."""
     wanted = kwargs.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
-    if not wanted or kwargs.get("block_ids") is not None:
+    if not wanted:
+        return None
+    if model.training and torch.is_grad_enabled():
+        _refuse_reentrant(model)
+    if kwargs.get("block_ids") is not None:
         return None
     tokens = kwargs.get("input_ids", args[0] if args else None)
     if tokens is None:
         tokens = kwargs["inputs_embeds"]
-    mask = kwargs.get("attention_mask")
+    mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+    if getattr(cache, "is_compileable", False):
+        raise ProglocError(
+            "log masses were asked for with a static cache, which does not say where the text ends; "
+            "expected the dynamic cache, or no output_attentions"
+        )
     if mask is None:
-        cache = kwargs.get("past_key_values")
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         raise ProglocError(
-            "log masses were asked for with an attention mask that is not (B, T), as a static cache makes; "
-            "expected the dynamic cache, or no output_attentions"
+            "log masses were asked for with an attention mask that is not (B, T); expected one of 0 and 1 a token"
         )
-    return args, {**kwargs, "block_ids": model.locality.block_ids(mask)}
+    packed = kwargs.get("position_ids") if kwargs.get("attention_mask") is None and cache is None else None
+    return args, {**kwargs, "block_ids": model.locality.block_ids(documents_in(mask, packed))}
 
 
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -162,6 +199,7 @@ def localize(
         part.locality = model.locality
         if first_time:
             part.register_forward_pre_hook(_fill_block_ids, with_kwargs=True)
+            maybe_install_capturing_hooks(part)  # transformers would at the first call, under a lock no compiler traces
     if first_time:
         model.save_pretrained = types.MethodType(_save_pretrained, model)
     return model

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from progloc.cli import main
+from command_line import progloc, refused
 
 SMOKE = """
 seeds: 2
@@ -29,34 +26,6 @@ architectures: [distributed, localist, linear, quadratic, cubic, quartic, quinti
 optimisation: {schedule: cubic, alphas: [0.5, 0.05], epochs: [1, 2]}
 """
 NANO = ["--model", "scratch:nano", "--sequence-length", "32"]
-
-
-@dataclass(frozen=True)
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def progloc(*arguments: str, cwd: Path, stdin: str = "") -> Finished:
-    """Run the command line in this process: starting one costs seconds of imports."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.chdir(cwd)
-        patch.setenv("COLUMNS", "160")
-        patch.setattr(sys, "argv", ["progloc", *arguments])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as caught:
-            main()
-    return Finished(int(caught.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def refused(result: Finished) -> str:
-    """Return the one line a refused command ends with."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-    return result.stderr.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

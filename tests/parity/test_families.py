@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from progloc import localize, log_masses
+from progloc.fused_loss import FusedLoss
 
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 101,
@@ -27,12 +29,17 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_and_masses(family: str) -> None:
+def build(family: str) -> tuple[PreTrainedModel, Tensor]:
+    """A small model of the family, and two sequences of tokens; the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        eager = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])).eval()
-        ids = torch.randint(1, 101, (2, 17))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])).eval()
+        return model, torch.randint(1, 101, (2, 17))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_masses(family: str) -> None:
+    eager, ids = build(family)
     local = localize(copy.deepcopy(eager))
     eager.set_attn_implementation("eager")
     mask = torch.ones_like(ids)
@@ -50,3 +57,14 @@ def test_logits_and_masses(family: str) -> None:
     for layer, weights in zip(masses, expected.attentions, strict=True):
         rows = real[:, None].expand(-1, 4, -1)
         torch.testing.assert_close(layer[..., 0].exp()[rows], (weights * inside[:, None]).sum(-1)[rows])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_fused_loss(family: str) -> None:
+    model, ids = build(family)
+    expected, found = copy.deepcopy(model), model
+    expected(input_ids=ids, labels=ids).loss.backward()
+    with FusedLoss(found):
+        found(input_ids=ids, labels=ids).loss.backward()
+    for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)

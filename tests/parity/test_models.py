@@ -1,4 +1,6 @@
-"""Localised models against transformers' own eager attention, on GPT-2 and Llama."""
+"""Localised models against transformers' own attention, on GPT-2 and Llama: the definition against the eager kind, to
+the bit, and the fast paths against torch's scaled dot-product attention.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from progloc import LocalityConfig, ProglocError, localize, log_masses
-from progloc.attention import EXTRA_CHANNELS, REFERENCE
+from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
+from progloc.attention import EXTRA_CHANNELS, IMPLEMENTATION, REFERENCE
 from progloc.objective import locality_penalty, penalty_by_head
 
 T = 17
 FAMILIES = ["tiny_gpt2", "tiny_llama"]
+PLAIN = {REFERENCE: "eager", IMPLEMENTATION: "sdpa"}
+"""What a localised model's own attention is compared with."""
 
 
 @pytest.fixture(params=FAMILIES)
@@ -22,10 +27,15 @@ def build(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return request.getfixturevalue(request.param)
 
 
-def pair(build: Callable[..., Any], **config: Any) -> tuple[Any, Any]:
+@pytest.fixture(params=PLAIN)
+def attention(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def pair(build: Callable[..., Any], attention: str = IMPLEMENTATION, **config: Any) -> tuple[Any, Any]:
     plain = build()
-    local = localize(copy.deepcopy(plain), LocalityConfig(**config), attn_implementation=REFERENCE)
-    plain.set_attn_implementation("eager")
+    local = localize(copy.deepcopy(plain), LocalityConfig(**config), attn_implementation=attention)
+    plain.set_attn_implementation(PLAIN[attention])
     return plain, local
 
 
@@ -39,11 +49,14 @@ def padded(side: str) -> dict[str, torch.Tensor]:
     return {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
 
 
-def test_outputs_and_gradients_are_equal_to_the_bit(build: Callable[..., Any]) -> None:
-    plain, local = pair(build)
+@pytest.mark.parametrize("asked", [{}, {"output_attentions": True}], ids=["no masses", "masses"])
+def test_outputs_and_gradients_are_equal_to_the_bit(
+    build: Callable[..., Any], attention: str, asked: dict[str, Any]
+) -> None:
+    plain, local = pair(build, attention)
     ids = tokens()
     expected = plain(input_ids=ids, labels=ids)
-    found = local(input_ids=ids, labels=ids, output_attentions=True)
+    found = local(input_ids=ids, labels=ids, **asked)
     assert torch.equal(found.logits, expected.logits)
     expected.loss.backward()
     found.loss.backward()
@@ -52,18 +65,22 @@ def test_outputs_and_gradients_are_equal_to_the_bit(build: Callable[..., Any]) -
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_logits_with_padding(build: Callable[..., Any], side: str) -> None:
-    plain, local = pair(build)
+def test_logits_with_padding(build: Callable[..., Any], attention: str, side: str) -> None:
+    plain, local = pair(build, attention)
     inputs = padded(side)
     expected = plain(input_ids=tokens(), **inputs).logits
     found = local(input_ids=tokens(), output_attentions=True, **inputs).logits
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(found[real], expected[real])
+    without = local(input_ids=tokens(), **inputs).logits
+    if attention == IMPLEMENTATION:
+        assert torch.equal(without[real], expected[real])
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
-def test_log_masses_are_those_of_the_eager_weights(build: Callable[..., Any], side: str) -> None:
-    plain, local = pair(build)
+def test_log_masses_are_those_of_the_eager_weights(build: Callable[..., Any], attention: str, side: str) -> None:
+    plain, local = pair(build, attention)
+    plain.set_attn_implementation("eager")
     inputs = padded(side) if side != "none" else {}
     mask = inputs.get("attention_mask", torch.ones(2, T, dtype=torch.long))
     weights = plain(input_ids=tokens(), output_attentions=True, **inputs).attentions
@@ -79,8 +96,8 @@ def test_log_masses_are_those_of_the_eager_weights(build: Callable[..., Any], si
         torch.testing.assert_close(found[..., 3][real], torch.special.entr(a).sum(-1)[real], atol=1e-5, rtol=1e-4)
 
 
-def test_the_penalty_alone_reaches_the_penalised_layers(build: Callable[..., Any]) -> None:
-    _, local = pair(build, schedule="quintic")
+def test_the_penalty_alone_reaches_the_penalised_layers(build: Callable[..., Any], attention: str) -> None:
+    _, local = pair(build, attention, schedule="quintic")
     outputs = local(input_ids=tokens(), output_attentions=True)
     locality_penalty(penalty_by_head(log_masses(outputs)), torch.tensor(local.locality.lambdas)).backward()
     reached = {name for name, p in local.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
@@ -89,8 +106,8 @@ def test_the_penalty_alone_reaches_the_penalised_layers(build: Callable[..., Any
     assert any("wte" in name or "embed_tokens" in name for name in reached)
 
 
-def test_gradient_checkpointing_keeps_the_penaltys_gradient(build: Callable[..., Any]) -> None:
-    _, local = pair(build, schedule="localist")
+def test_gradient_checkpointing_keeps_the_penaltys_gradient(build: Callable[..., Any], attention: str) -> None:
+    _, local = pair(build, attention, schedule="localist")
     gradients = []
     for checkpointing in (False, True):
         model = copy.deepcopy(local).train()
@@ -104,8 +121,18 @@ def test_gradient_checkpointing_keeps_the_penaltys_gradient(build: Callable[...,
         torch.testing.assert_close(checkpointed, plain)
 
 
-def test_block_ids_given_are_used(build: Callable[..., Any]) -> None:
+def test_reentrant_checkpointing_is_refused_wherever_masses_are_asked(build: Callable[..., Any]) -> None:
     _, local = pair(build)
+    local.train().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    for blocks in (None, torch.zeros(2, T, dtype=torch.long)):
+        with pytest.raises(ProglocError, match="use_reentrant=True drops the penalty's gradient"):
+            local(input_ids=tokens(), block_ids=blocks, output_attentions=True, use_cache=False)
+    local(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()  # without masses nothing is lost
+    local.eval()(input_ids=tokens(), output_attentions=True)
+
+
+def test_block_ids_given_are_used(build: Callable[..., Any], attention: str) -> None:
+    _, local = pair(build, attention)
     ids = tokens()
     alone = torch.arange(T).expand(2, T)
     mass = log_masses(local(input_ids=ids, block_ids=alone, output_attentions=True))[0][..., 0].exp()
@@ -116,8 +143,8 @@ def test_block_ids_given_are_used(build: Callable[..., Any]) -> None:
     torch.testing.assert_close(log_masses(one_block)[0][..., 0], torch.zeros(2, 4, T), atol=1e-6, rtol=0)
 
 
-def test_generation_is_the_plain_models_and_measures_on_request(build: Callable[..., Any]) -> None:
-    plain, local = pair(build)
+def test_generation_is_the_plain_models_and_measures_on_request(build: Callable[..., Any], attention: str) -> None:
+    plain, local = pair(build, attention)
     prompt = {"input_ids": tokens()[:, :6], "attention_mask": torch.ones(2, 6, dtype=torch.long)}
     settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
     assert torch.equal(local.generate(**prompt, **settings), plain.generate(**prompt, **settings))
@@ -129,3 +156,106 @@ def test_generation_is_the_plain_models_and_measures_on_request(build: Callable[
     step_by_step = torch.cat([step[-1] for step in asked.attentions], dim=2)  # the last layer's rows, token by token
     at_once = local(input_ids=asked.sequences[:, :-1], output_attentions=True).attentions[-1]
     torch.testing.assert_close(step_by_step, at_once, atol=1e-5, rtol=1e-4)
+
+
+def test_layers_that_are_not_asked_cost_nothing_and_keep_their_place(build: Callable[..., Any]) -> None:
+    plain, local = pair(build)
+    every = local(input_ids=tokens(), output_attentions=True)
+    last = len(every.attentions) - 1
+    some = local(input_ids=tokens(), output_attentions=True, locality_layers=(last,))
+    assert torch.equal(some.attentions[last], every.attentions[last])
+    for layer in some.attentions[:last]:
+        assert layer.shape == every.attentions[last].shape
+        assert not layer.any()
+        assert layer.untyped_storage().nbytes() == layer.element_size()
+    none = local(input_ids=tokens(), output_attentions=True, locality_layers=())
+    assert torch.equal(none.logits, plain(input_ids=tokens()).logits)
+
+
+def test_packed_documents_are_what_they_are_alone(build: Callable[..., Any], attention: str) -> None:
+    _, local = pair(build, attention)
+    lengths = (7, 4, 6)
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    asked = {"output_attentions": True, "locality_channels": EXTRA_CHANNELS, "use_cache": False}
+    packed = local(input_ids=tokens(1), position_ids=positions, **asked)
+    for part, ids in zip(positions.eq(0).cumsum(-1).unique(), tokens(1).split(lengths, dim=1), strict=True):
+        there = positions.eq(0).cumsum(-1)[0] == part
+        alone = local(input_ids=ids, **asked)
+        torch.testing.assert_close(packed.logits[:, there], alone.logits)
+        for one, other in zip(log_masses(packed), log_masses(alone), strict=True):
+            torch.testing.assert_close(one[:, :, there], other, atol=1e-5, rtol=1e-4)
+
+
+def test_packed_documents_measure_as_they_do_alone(build: Callable[..., Any]) -> None:
+    _, local = pair(build)
+    lengths = (7, 4, 6)
+    ids = tokens(1)[0]
+    alone = measure(local, [{"input_ids": part} for part in ids.split(lengths)])
+    packed = {"input_ids": ids, "position_ids": torch.cat([torch.arange(length) for length in lengths])}
+    together = measure(local, [packed], collator=lambda items: {name: items[0][name][None] for name in packed})
+    assert together.tokens == alone.tokens
+    for name, value in alone.model.items():
+        assert together.model[name] == pytest.approx(value, rel=1e-4)
+    for name, value in alone.chance.items():
+        assert together.chance[name] == pytest.approx(value, rel=1e-6)
+    assert together.perplexity == pytest.approx(alone.perplexity, rel=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation returns."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(each, torch.Tensor):
+                self.numbers = max(self.numbers, each.untyped_storage().nbytes() // each.element_size())
+        return found
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+def test_nothing_grows_with_the_square_of_the_length(build: Callable[..., Any], side: str) -> None:
+    _, local = pair(lambda: build(n_positions=1024, max_position_embeddings=1024), schedule="localist")
+    ids = torch.randint(0, 101, (1, 1024), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    if side != "none":
+        mask[0, slice(None, 100) if side == "left" else slice(-100, None)] = 0
+    with Largest() as largest:
+        outputs = local(input_ids=ids, attention_mask=mask, labels=ids, output_attentions=True, use_cache=False)
+        (outputs.loss + penalty_by_head(log_masses(outputs), mask).sum()).backward()
+        measure(local, [{"input_ids": ids[0], "attention_mask": mask[0]}])
+    assert ids.numel() * 101 <= largest.numbers < 1024**2 / 4
+
+
+@pytest.mark.parametrize("side", ["none", "left", "packed"])
+def test_compiled_without_a_graph_break(build: Callable[..., Any], side: str) -> None:
+    _, local = pair(build, schedule="localist")
+    inputs = padded(side) if side == "left" else {}
+    if side == "packed":
+        inputs = {"position_ids": torch.cat([torch.arange(7), torch.arange(T - 7)])[None].expand(2, -1)}
+    real = inputs.get("attention_mask", torch.ones(2, T, dtype=torch.long)).bool()
+    local.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
+    torch._dynamo.reset()
+    results = []
+    for model in (local, torch.compile(copy.deepcopy(local), backend="aot_eager", fullgraph=True)):
+        outputs = model(input_ids=tokens(), labels=tokens(), output_attentions=True, use_cache=False, **inputs)
+        by_head = penalty_by_head(log_masses(outputs), real)
+        (outputs.loss + by_head.sum()).backward()
+        results.append((outputs.logits[real], by_head, *(p.grad for p in model.parameters())))
+    for compiled, eager in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_is_done_right_if_not_fast(tiny_gpt2: Callable[..., Any]) -> None:
+    plain, local = pair(lambda: tiny_gpt2(attn_pdrop=0.5))
+    for model in (plain, local):
+        model.train()
+    outputs = []
+    for model, asked in ((plain, {}), (local, {}), (local, {"output_attentions": True})):
+        torch.manual_seed(4)
+        outputs.append(model(input_ids=tokens(), **asked))
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    assert not torch.equal(outputs[2].logits, local.eval()(input_ids=tokens()).logits)
+    masses = log_masses(local(input_ids=tokens(), output_attentions=True))
+    torch.testing.assert_close(log_masses(outputs[2])[0], masses[0], atol=1e-5, rtol=1e-4)  # before dropout

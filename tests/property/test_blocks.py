@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progloc.blocks import TokenisedText, partitioner, positions_in
+from progloc.attention.segments import documents_in, segments, tokens_before
+from progloc.blocks import TokenisedText, partitioner
 
 sizes = st.integers(1, 40)
 lengths = st.integers(1, 200)
@@ -45,5 +46,6 @@ def test_blocks_from_positions_are_those_from_the_text(size, tokens):
 def test_padding_on_either_side_moves_no_token_to_another_block(size, tokens, left, right):
     fixed = partitioner(f"fixed:{size}")
     mask = torch.tensor([[0] * left + [1] * tokens + [0] * right])
-    ids = fixed.from_positions(positions_in(mask))[0, left : left + tokens]
+    positions = tokens_before(segments(documents_in(mask)))
+    ids = fixed.from_positions(positions)[0, left : left + tokens]
     assert np.array_equal(ids.numpy(), fixed(text_of(tokens)))

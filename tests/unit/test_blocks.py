@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from progloc.blocks import Fixed, Partitioner, TokenisedText, partitioner, positions_in
+from progloc.blocks import Fixed, Partitioner, TokenisedText, partitioner
 from progloc.errors import ProglocError
 
 
@@ -60,17 +60,3 @@ def test_a_partitioner_is_taken_to_need_the_text_and_the_future_unless_it_says_o
     assert Whole().from_positions(torch.arange(4)[None]) is None
     with pytest.raises(ProglocError, match="'Whole' takes no argument; given '3'"):
         Whole("3")
-
-
-@pytest.mark.parametrize(
-    ("mask", "positions"),
-    [
-        ([1, 1, 1, 1], [0, 1, 2, 3]),
-        ([0, 0, 1, 1], [0, 0, 0, 1]),
-        ([1, 1, 0, 0], [0, 1, 1, 1]),
-        ([0, 0, 0, 0], [0, 0, 0, 0]),
-    ],
-    ids=["full", "padded left", "padded right", "nothing"],
-)
-def test_positions_count_from_the_first_real_token(mask, positions):
-    assert positions_in(torch.tensor([mask])).tolist() == [positions]

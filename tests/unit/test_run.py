@@ -11,6 +11,7 @@ import pytest
 
 from progloc import LocalityConfig, ProglocError, load, measure
 from progloc.config import RunConfig, TrainingConfig
+from progloc.fused_loss import FusedLoss
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
@@ -135,3 +136,15 @@ def test_a_full_disk_is_found_before_anything_is_written(
     with pytest.raises(ProglocError, match="MiB free"):
         train_run(CONFIG, tmp_path / "run", inputs, name="linear")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_the_fused_loss_gives_the_same(
+    finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("progloc.training.trainer.FusedLoss", lambda model: made.append(model) or FusedLoss(model))
+    fused = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, fused_loss=True))
+    result = train_run(fused, tmp_path / "fused", inputs, name="linear")
+    assert len(made) == 1
+    assert result["config"]["training"]["fused_loss"]
+    assert result["final"]["perplexity"] == pytest.approx(finished_run[1]["final"]["perplexity"], rel=1e-4)

@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
-from progloc.attention import REFERENCE
+from progloc.attention import IMPLEMENTATION, REFERENCE
 from progloc.config import TrainingConfig
 from progloc.data import collate
 from progloc.objective import locality_penalty, penalty_by_head
@@ -51,9 +51,11 @@ def equal(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
-@pytest.mark.parametrize("underneath", ["eager", REFERENCE])
+@pytest.mark.parametrize(
+    ("underneath", "attention"), [("eager", REFERENCE), (REFERENCE, REFERENCE), ("sdpa", IMPLEMENTATION)]
+)
 def test_without_locality_it_is_plain_fine_tuning_to_the_bit(
-    family: str, underneath: str, request: pytest.FixtureRequest, tmp_path: Path
+    family: str, underneath: str, attention: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     start = request.getfixturevalue(family)()
     plain, local = copy.deepcopy(start), copy.deepcopy(start)
@@ -61,7 +63,7 @@ def test_without_locality_it_is_plain_fine_tuning_to_the_bit(
     theirs = Trainer(model=plain, args=arguments(tmp_path), train_dataset=sequences(), data_collator=collate)
     theirs.train()
     config = LocalityConfig(schedule="distributed")
-    ours = trained(localize(local, config, attn_implementation=REFERENCE), tmp_path)
+    ours = trained(localize(local, config, attn_implementation=attention), tmp_path)
     assert equal(plain, local)
     assert not equal(plain, start)
     losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (ours, theirs)]
@@ -122,8 +124,10 @@ def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path:
     assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert first["grad_norm"] == pytest.approx(whole, rel=1e-5)
     assert first["clipped_share"] == 1.0
+    assert "penalty_nats/layer_0" not in first  # λ = 0 there, so training does not look
     for layer in range(L):
-        assert first[f"penalty_nats/layer_{layer}"] == pytest.approx(by_head[layer].mean().item(), rel=1e-5)
+        if layer:
+            assert first[f"penalty_nats/layer_{layer}"] == pytest.approx(by_head[layer].mean().item(), rel=1e-5)
         assert first[f"grad_norm/layer_{layer}"] == pytest.approx(norms[layer], rel=1e-4)
     assert (first["stage"], second["stage"]) == (1, 2)
     assert (first["alpha"], second["alpha"]) == (pytest.approx(0.03), 0.3)
@@ -284,3 +288,26 @@ def test_gradient_norms_are_logged_without_clipping_too(tiny_gpt2: Callable[...,
     log = trainer.state.log_history[0]
     assert log["clipped_share"] == 0.0
     assert log["grad_norm"] > log["grad_norm/layer_0"] > 0
+
+
+def test_the_fused_loss_trains_the_same_without_logits(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    logs = []
+    for fused in (False, True):
+        trainer = LocalistTrainer(
+            model=localize(tiny_gpt2(), LocalityConfig(schedule="linear", alpha=0.5)),
+            args=arguments(tmp_path, gradient_accumulation_steps=2, max_steps=3),
+            train_dataset=[{"input_ids": item["input_ids"][: 5 + n]} for n, item in enumerate(sequences())],
+            fused_loss=fused,
+        )
+        trainer.train()
+        logs.append(trainer.state.log_history[:3])
+        outputs = trainer.compute_loss(trainer.model.train(), collate(sequences(2)), return_outputs=True)[1]
+        assert outputs.logits.shape == (2, T, 0 if fused else 101)
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_a_fused_loss_that_logits_are_needed_beside_is_refused(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    smoothed = arguments(tmp_path, label_smoothing_factor=0.1)
+    with pytest.raises(ProglocError, match="leave fused_loss off"):
+        LocalistTrainer(model=localize(tiny_gpt2()), args=smoothed, train_dataset=sequences(), fused_loss=True)

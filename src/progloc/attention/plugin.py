@@ -8,17 +8,18 @@ from __future__ import annotations
 
 __all__ = ["IMPLEMENTATION", "REFERENCE"]
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv
-from transformers.masking_utils import sdpa_mask
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.utils import logging
 
-from progloc.attention.masses import EXTRA_CHANNELS
+from progloc.attention.fast import fast_attention
+from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS
 from progloc.attention.reference import reference_attention
+from progloc.attention.visibility import mask_of, visibility
 from progloc.errors import ProglocError, suggest
 
 IMPLEMENTATION = "progloc"
@@ -27,36 +28,43 @@ REFERENCE = "progloc_reference"
 REFUSED = ("softcap", "s_aux", "position_bias")
 """Keywords that change the scores; a layer that passes one is refused rather than measured wrongly."""
 
+logger = logging.get_logger(__name__)
+
 
 def _refuse(condition: bool, given: str, expected: str) -> None:
     if condition:
         raise ProglocError(f"{given}; expected {expected}")
 
 
-def _check(query: Tensor, key: Tensor, mask: Tensor | None, blocks: Tensor | None, extra: dict[str, Any]) -> None:
+def _check(
+    query: Tensor, key: Tensor, seen: Tensor | None, blocks: Tensor | None, channels: Sequence[str], extra: Any
+) -> None:
     for name in REFUSED:
         _refuse(extra.get(name) is not None, f"this model's attention uses {name}", "plain scaled q·k scores")
+    _refuse(
+        seen is not None and seen.is_floating_point(),
+        f"an attention mask of type {None if seen is None else seen.dtype}",
+        "a 2-dimensional mask of 0 and 1, or none",
+    )
+    if blocks is None:
+        return
     window = extra.get("sliding_window")
     _refuse(
         window is not None and key.shape[2] > window,
         f"{key.shape[2]} tokens do not fit this model's sliding window of {window}",
         "sequences no longer than the window",
     )
+    for channel in channels:
+        _refuse(channel not in EXTRA_CHANNELS, f"unknown channel '{channel}'", suggest(channel, EXTRA_CHANNELS))
+    expected = (query.shape[0], key.shape[2])
     _refuse(
-        mask is None or mask.dtype != torch.bool,
-        f"an attention mask of type {None if mask is None else mask.dtype}",
-        "a 2-dimensional mask of 0 and 1, or none",
+        tuple(blocks.shape) not in (expected, (1, expected[1])) or blocks.is_floating_point(),
+        f"block_ids is {blocks.dtype} of shape {tuple(blocks.shape)}",
+        f"integers of shape {expected}",
     )
-    if blocks is not None:
-        expected = (query.shape[0], key.shape[2])
-        _refuse(
-            tuple(blocks.shape) not in (expected, (1, expected[1])) or blocks.is_floating_point(),
-            f"block_ids is {blocks.dtype} of shape {tuple(blocks.shape)}",
-            f"integers of shape {expected}",
-        )
 
 
-def progloc_attention(
+def reference(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -70,20 +78,14 @@ def progloc_attention(
     locality_channels: Sequence[str] = (),
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """transformers' attention signature around `reference_attention`; the second value is the log masses.
-
-    A model passes on the keywords it does not know, so `model(…, block_ids=…, attention_temperature=…,
-    locality_channels=…)` arrives here. Without block ids no masses are computed.
-    """
-    _check(query, key, attention_mask, block_ids, extra)
-    for channel in locality_channels:
-        _refuse(channel not in EXTRA_CHANNELS, f"unknown channel '{channel}'", suggest(channel, EXTRA_CHANNELS))
+    """transformers' attention signature around `reference_attention`; see `progloc`."""
+    _check(query, key, attention_mask, block_ids, locality_channels, extra)
     groups = query.shape[1] // key.shape[1]  # grouped-query attention shares a key head among several query heads
     output, masses = reference_attention(
         query,
         repeat_kv(key, groups),
         repeat_kv(value, groups),
-        attention_mask,  # type: ignore[arg-type]  # _check has seen to it
+        mask_of(attention_mask, query.shape[2], key.shape[2], query.device).expand(len(query), -1, -1, -1),
         None if block_ids is None else block_ids.to(query.device),
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         temperature=attention_temperature,
@@ -93,11 +95,68 @@ def progloc_attention(
     return output.transpose(1, 2), masses
 
 
-def boolean_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """Return the (B, 1, T, K) boolean mask, always: never None for "causal, work it out yourself"."""
-    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
+def progloc(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    block_ids: Tensor | None = None,
+    attention_temperature: float = 1.0,
+    locality_channels: Sequence[str] = (),
+    locality_layers: Collection[int] | None = None,
+    **extra: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """transformers' attention signature around the fast paths; the second value is the log masses.
+
+    A model passes on the keywords it does not know, so `model(…, block_ids=…, attention_temperature=…,
+    locality_channels=…, locality_layers=…)` arrives here.
+
+    - Without block ids, or in a layer that is not among `locality_layers` (None: all are), this is torch's own scaled
+      dot-product attention and nothing else; zeros of the promised shape stand for the masses of such a layer.
+    - With them, `fast_attention`, or the materialised definition for what that does not do: dropout on the weights,
+      queries that are the end of a longer past, and masks that are more than causal attention within documents.
+
+    Returns:
+        (B, T, H, D), and (B, H, T, 2 + len(locality_channels)) in nats, or None without block ids.
+    """
+    _check(query, key, attention_mask, block_ids, locality_channels, extra)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    length = query.shape[2]
+    if block_ids is None or (locality_layers is not None and module.layer_idx not in locality_layers):
+        mask = attention_mask if attention_mask is None else mask_of(attention_mask, length, key.shape[2], query.device)
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, mask, dropout, scaling / attention_temperature, **extra
+        )
+        width = len(CHANNELS) + len(locality_channels)
+        nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
+        return output, nothing
+    if dropout or length != key.shape[2] or (attention_mask is not None and attention_mask.ndim == 4):
+        if dropout:
+            logger.warning_once(
+                f"attention dropout of {dropout} makes progloc hold the whole attention matrix; "
+                "set it to 0 in the model's configuration for time and memory of plain attention"
+            )
+        return reference(
+            module, query, key, value, attention_mask, scaling, dropout, block_ids=block_ids,
+            attention_temperature=attention_temperature, locality_channels=locality_channels, **extra,
+        )  # fmt: skip
+    output, masses = fast_attention(
+        query,
+        key,
+        value,
+        attention_mask,
+        block_ids.to(query.device),
+        scaling=scaling,
+        temperature=attention_temperature,
+        channels=locality_channels,
+    )
+    return output.transpose(1, 2), masses
 
 
-for _name in (IMPLEMENTATION, REFERENCE):
-    AttentionInterface.register(_name, progloc_attention)
-    AttentionMaskInterface.register(_name, boolean_mask)
+for _name, _function in ((IMPLEMENTATION, progloc), (REFERENCE, reference)):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, visibility)

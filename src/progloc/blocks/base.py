@@ -12,7 +12,7 @@ To add one, subclass `Partitioner` in a file of its own beside this one and deco
 
 from __future__ import annotations
 
-__all__ = ["IntArray", "Partitioner", "TokenisedText", "partitioner", "positions_in", "register_partitioner"]
+__all__ = ["NO_BLOCK", "IntArray", "Partitioner", "TokenisedText", "partitioner", "register_partitioner"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +27,8 @@ from progloc.errors import ProglocError
 from progloc.registry import Registry
 
 IntArray = NDArray[np.int64]
+NO_BLOCK = -1
+"""The block id of padding: block ids of tokens are ≥ 0."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,3 @@ def partitioner(name: str | Partitioner) -> Partitioner:
     built = _registry[key](argument)
     built.name = name.strip()
     return built
-
-
-def positions_in(attention_mask: Tensor) -> Tensor:
-    """Return the position of each real token, counted from the first real one: (B, T) from a (B, T) mask of 0 and 1."""
-    return (attention_mask.to(torch.long).cumsum(-1) - 1).clamp(min=0)

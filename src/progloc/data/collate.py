@@ -11,16 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from progloc.attention.segments import PADDING, documents_in
+from progloc.blocks import NO_BLOCK
+
 IGNORED = -100
 """The label that cross-entropy leaves out."""
-NO_BLOCK = -1
-"""The block id of padding: block ids of tokens are ≥ 0."""
 
 
-def predicted(labels: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return labels (B, T) with −100 where nothing is predicted: on padding, and on a token that follows padding."""
-    after_padding = torch.nn.functional.pad(attention_mask[:, :-1] == 0, (1, 0))
-    return labels.masked_fill((attention_mask == 0) | after_padding, IGNORED)
+def predicted(labels: Tensor, documents: Tensor) -> Tensor:
+    """Return labels (B, T) with −100 where nothing is predicted: on padding, and on a document's first token.
+
+    Args:
+        labels: (B, T).
+        documents: (B, T), from `documents_in`. A sequence's first label is never read, so it is left as it is.
+    """
+    follows_another = torch.nn.functional.pad(documents[:, 1:] != documents[:, :-1], (1, 0))
+    return labels.masked_fill((documents == PADDING) | follows_another, IGNORED)
 
 
 def collate(
@@ -53,7 +59,7 @@ def collate(
     batch = {
         "input_ids": pad(ids, pad_token_id),
         "attention_mask": attention_mask,
-        "labels": predicted(pad(labels, IGNORED), attention_mask),
+        "labels": predicted(pad(labels, IGNORED), documents_in(attention_mask)),
     }
     if "block_ids" in features[0]:
         blocks = [torch.as_tensor(feature["block_ids"], dtype=torch.long) for feature in features]

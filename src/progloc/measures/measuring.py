@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from progloc.attention import EXTRA_CHANNELS, log_masses
+from progloc.attention.segments import documents_in
 from progloc.data.collate import collate, predicted
 from progloc.errors import ProglocError
+from progloc.fused_loss import SummedLoss
 from progloc.measures.definitions import measures
 from progloc.measures.report import Figures, LayerFigures, Report
 from progloc.measures.rows import Rows, flags, uniform_rows
@@ -55,7 +57,7 @@ def measure(
     collator: Callable[[list[Any]], Mapping[str, Any]] = collate,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Measure a localised model on a dataset, in one pass that never holds more than a batch's attention.
+    """Measure a localised model on a dataset, in one pass that holds no more than a batch's attention, and no logits.
 
     Args:
         model: a model from `localize` or `load`. It is left in the mode (train or eval) it was in.
@@ -77,7 +79,7 @@ def measure(
         raise ProglocError(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
         )
-    attention, uniform = _Sums(), _Sums()
+    attention, uniform, run = _Sums(), _Sums(), SummedLoss(model)
     loss_sum, tokens, done = 0.0, 0, 0
     was_training = model.training
     model.eval()
@@ -92,27 +94,30 @@ def measure(
         with torch.inference_mode():
             for batch in batches:
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
-                real = mask.bool()
-                labels = predicted(batch.pop("labels", batch["input_ids"]), mask)
+                mask = batch.get("attention_mask")
+                documents = (
+                    documents_in(torch.ones_like(batch["input_ids"]), batch.get("position_ids"))
+                    if mask is None
+                    else documents_in(mask)
+                )
+                labels = predicted(batch.pop("labels", batch["input_ids"]), documents)
                 block_ids = batch.pop("block_ids", None)
                 if block_ids is None:
-                    block_ids = locality.block_ids(real)
-                outputs = model(
+                    block_ids = locality.block_ids(documents)
+                outputs, loss = run(
+                    labels,
                     **batch,
                     block_ids=block_ids,
                     output_attentions=True,
                     locality_channels=EXTRA_CHANNELS,
                     use_cache=False,
                 )
-                logits, targets = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-                loss = torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
-                loss_sum += loss.double().item()
-                tokens += int(targets.ne(-100).sum())
-                marks = [mark.to(torch.float32) for mark in flags(real, block_ids)]
+                loss_sum += loss.item()
+                tokens += int(labels[:, 1:].ne(-100).sum())
+                marks = [mark.to(torch.float32) for mark in flags(documents, block_ids)]
                 attention.add([Rows(*layer.float().unbind(-1), *marks) for layer in log_masses(outputs)])
-                uniform.add([uniform_rows(real, block_ids)])
-                done += len(real)
+                uniform.add([uniform_rows(documents, block_ids)])
+                done += len(documents)
                 if progress is not None:
                     progress(done)
     finally:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from progloc.attention.segments import PADDING, first_tokens, segments, tokens_before
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -48,28 +50,20 @@ class Rows:
         return -torch.expm1(self.log_sink) * self.beyond_sink
 
 
-def flags(real: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (real, beyond_sink, beyond_first_block), (B, 1, T) booleans, from (B, T) flags and block ids."""
-    first = real.long().argmax(-1, keepdim=True)  # the sink: the first real token
-    position = torch.arange(real.shape[1], device=real.device)
-    beyond_sink = real & (position > first)
-    beyond_first_block = real & (block_ids != block_ids.gather(-1, first))
+def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (real, beyond_sink, beyond_first_block), (B, 1, T) booleans, from documents and block ids (B, T)."""
+    real = documents != PADDING
+    sink = first_tokens(segments(documents))
+    beyond_sink = real & (torch.arange(sink.shape[-1], device=sink.device) != sink)
+    beyond_first_block = real & (block_ids != block_ids.gather(-1, sink))
     return real[:, None], beyond_sink[:, None], beyond_first_block[:, None]
 
 
-def uniform_rows(real: Tensor, block_ids: Tensor) -> Rows:
+def uniform_rows(documents: Tensor, block_ids: Tensor) -> Rows:
     """Return the rows that uniform causal attention gives on these blocks: the chance level of every measure."""
-    marks = flags(real, block_ids)
-    causal = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=real.device).tril()
-    seen = (causal & real[:, None, :]) | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)  # (B, T, T)
-    in_block = seen & (block_ids[:, :, None] == block_ids[:, None, :])
-    n, n_block = seen.sum(-1).double(), in_block.sum(-1).double()  # (B, T)
-    sink_in_block = (marks[1] & ~marks[2])[:, 0].double()
-    n_other = (n - marks[1][:, 0].double()).clamp(min=1)
-    rows = (
-        (n_block / n).log(),
-        -n.log(),
-        ((n_block - sink_in_block) / n_other).log(),
-        n.log(),
-    )
-    return Rows(*(row[:, None] for row in rows), *(flag.double() for flag in marks))
+    marks = [mark.double() for mark in flags(documents, block_ids)]
+    n = (tokens_before(segments(documents)) + 1)[:, None].double()  # keys a token sees, (B, 1, T)
+    n_block = (tokens_before(segments(documents, block_ids)) + 1)[:, None].double()
+    sink_in_block = marks[1] * (1 - marks[2])
+    n_other = (n - marks[1]).clamp(min=1)
+    return Rows((n_block / n).log(), -n.log(), ((n_block - sink_in_block) / n_other).log(), n.log(), *marks)

@@ -293,8 +293,9 @@ def table_4(suite: Suite) -> list[Table]:
         ))  # fmt: skip
     thresholds = sorted({float(run.config["training"]["max_grad_norm"]) for run in suite.runs})
     note = (
-        "Over the steps of both stages. Σλp is the sum in the loss, Σp the same without λ; the paper does not say "
-        "which it tabulates, and only a sum over layers can be as large as its figures. The gradient norm is the "
+        "Over both stages. Σλp is the sum in the loss, of every step; Σp is the same without λ, of every evaluation, "
+        "for training does not look into layers with λ = 0. The paper does not say which of the two it tabulates, and "
+        "only a sum over layers can be as large as its figures. The gradient norm is the "
         f"global L2 norm before clipping at {', '.join(f'{value:g}' for value in thresholds)}: after clipping it is "
         f"below that by construction. {_PAPER_NOTE}"
     )

@@ -48,9 +48,10 @@ def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
     return events
 
 
-def _layers(logs: dict[str, Any], name: str) -> list[float]:
-    found = {key: value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
-    return [found[f"{name}/layer_{n}"] for n in range(len(found))]
+def _layers(logs: dict[str, Any], name: str) -> list[float | None]:
+    """A figure of every layer, None for one that has none: attention of layers with λ = 0 is not looked into."""
+    found = {int(key.rpartition("_")[2]): value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
+    return [found.get(layer) for layer in range(max(found, default=-1) + 1)]
 
 
 class EventLog(TrainerCallback):

@@ -52,8 +52,12 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
 def _training_summary(
     steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept_step: int, planned: int
 ) -> dict[str, Any]:
-    """What happened over all steps (Table 4): penalties in nats, gradient norms before clipping."""
-    unweighted = [sum(step["penalty_by_layer"]) for step in steps]
+    """What happened (Table 4): penalties in nats, gradient norms before clipping.
+
+    Penalties without λ are those of the evaluations, which look into every layer; training does not at λ = 0.
+    """
+    by_layer = [evaluation["penalty_nats_by_layer"] for evaluation in evaluations]
+    unweighted = [sum(layers) for layers in by_layer]
     weighted = [step["penalty"] for step in steps]
     norms = [step["gradient_norm"] for step in steps]
     kept = next(e for e in evaluations if e["step"] == kept_step)
@@ -68,7 +72,7 @@ def _training_summary(
         "max_penalty_nats": max(weighted),
         "mean_penalty_nats_unweighted": fmean(unweighted),
         "max_penalty_nats_unweighted": max(unweighted),
-        "penalty_nats_by_layer": [fmean(layer) for layer in zip(*(s["penalty_by_layer"] for s in steps), strict=True)],
+        "penalty_nats_by_layer": [fmean(layer) for layer in zip(*by_layer, strict=True)],
         "gradient_norm_mean": fmean(norms),
         "gradient_norm_max": max(norms),
         "clipped_share": fmean(step["clipped"] for step in steps),
@@ -135,6 +139,7 @@ def train_run(
         train_dataset=inputs.train,
         eval_dataset=inputs.validation,
         stages=stages,
+        fused_loss=training.fused_loss,
         callbacks=[EventLog(folder / EVENTS_FILE), CompleteMarker()],
     )
     for printer in (PrinterCallback, ProgressCallback):

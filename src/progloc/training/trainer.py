@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "training_arguments"]
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from progloc.attention import log_masses
 from progloc.config import TrainingConfig
 from progloc.data.collate import collate
 from progloc.errors import ProglocError
+from progloc.fused_loss import FusedLoss
 from progloc.measures import measure
-from progloc.model import attention_modules
+from progloc.model import REENTRANT, attention_modules
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.training.stages import Stages
 
@@ -33,28 +35,32 @@ class LocalistTrainer(Trainer):
       (CE + α·Σλp at the full α) and every registered measure;
     - only evaluations of stage 2 can be the best one;
     - each log line also has `ce`, `penalty_nats` (Σλp), `alpha`, `stage`, `clipped_share`, and per layer
-      `penalty_nats/layer_N` (unweighted) and `grad_norm/layer_N`. Gradient norms are those before clipping.
+      `penalty_nats/layer_N` (unweighted; where λ > 0) and `grad_norm/layer_N`. Gradient norms are those before
+      clipping;
+    - attention in layers with λ = 0 is the plain model's: their log masses are not worked out.
 
     Args:
         stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
+        fused_loss: compute the training loss without making logits (`FusedLoss`): the same to rounding, in less memory.
         Everything else: as for Trainer; `model` must come from `localize` or `load`.
 
     Raises:
-        ProglocError: the model has no locality.
+        ProglocError: the model has no locality, or ``fused_loss`` cannot be had.
     """
 
-    def __init__(self, *args: Any, stages: Stages | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stages: Stages | None = None, fused_loss: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
         if getattr(self.model, "locality", None) is None:
             raise ProglocError("the model has no locality; run progloc.localize(model, LocalityConfig(…)) first")
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
-            raise ProglocError(
-                "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
-                "gradient_checkpointing_kwargs={'use_reentrant': False}, transformers' default"
-            )
+            raise ProglocError(REENTRANT)
+        if fused_loss and (self.label_smoother is not None or self.compute_loss_func is not None):
+            raise ProglocError("label smoothing and a loss function of one's own need logits; leave fused_loss off")
+        self._fused_loss = FusedLoss(self.model) if fused_loss else nullcontext()
         self.stages = stages or Stages()
         self._lambdas = torch.tensor(self.model.locality.lambdas)
+        self._penalised = tuple(layer for layer, strength in enumerate(self.model.locality.lambdas) if strength)
         self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
         self._real_tokens: Tensor | None = None
         self._window: dict[str, Tensor] = {}
@@ -96,10 +102,11 @@ class LocalistTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         stage = self.stage
         temperature = self.stages.temperature(stage)
-        asked = {"output_attentions": True, "use_cache": False}
+        asked = {"output_attentions": True, "use_cache": False, "locality_layers": self._penalised}
         if temperature != 1.0:
-            asked["attention_temperature"] = temperature  # type: ignore[assignment]
-        ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
+            asked["attention_temperature"] = temperature
+        with self._fused_loss:
+            ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
 
         config = self.model.locality.config
         by_head = penalty_by_head(
@@ -109,7 +116,8 @@ class LocalistTrainer(Trainer):
             by_head = by_head * (self.accelerator.num_processes // self.get_tp_size())  # as Trainer scales the CE
         penalty = locality_penalty(by_head, self._lambdas, config.reduction)
         share = 1.0 if self._real_tokens is not None else 1.0 / self.current_gradient_accumulation_steps
-        self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_head.mean(-1) * share)
+        by_layer = by_head.mean(-1)[list(self._penalised)]
+        self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_layer * share)
 
         weight = self.stages.alpha(config.alpha, stage)
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
@@ -147,7 +155,8 @@ class LocalistTrainer(Trainer):
             stage = self.stages.stage(self.state.global_step - 1, self.state.max_steps)
             logs |= {name: float(value) for name, value in means.items()}
             logs |= {"stage": stage, "alpha": self.stages.alpha(self.model.locality.config.alpha, stage)}
-            logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in enumerate(by_layer)}
+            penalties = zip(self._penalised, by_layer, strict=True)
+            logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in penalties}
             logs |= {f"grad_norm/layer_{layer}": float(value) for layer, value in enumerate(norms)}
             self._window, self._window_steps = {}, 0
         super().log(logs, start_time)

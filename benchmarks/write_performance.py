@@ -1,0 +1,45 @@
+"""Write the measured part of docs/performance.md and its figures, from the runs that benchmarks/measured/ keeps.
+
+    python benchmarks/write_performance.py [RESULTS …]
+
+RESULTS are folders that `progloc doctor --bench --out RESULTS` made. Each run is first kept under its folder's name, in
+place of an earlier one of that name; without any, the page is written again from what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from progloc.benchmark.report import fill, write_figure
+from progloc.benchmark.results import BENCHMARK_FILE, read_benchmark
+from progloc.errors import ProglocError
+from progloc.files import write_json, write_text
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "benchmarks" / "measured"
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def page() -> str:
+    """Return docs/performance.md as it is, with the measured part made anew."""
+    kept = {path.stem: read_benchmark(path) for path in sorted(KEPT.glob("*.json"))}
+    return fill(PAGE.read_text(encoding="utf-8"), kept, {name: f"images/performance-{name}.png" for name in kept})
+
+
+def main() -> None:
+    """Keep the runs given, then write the page and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
+    for folder in parser.parse_args().results:
+        write_json(KEPT / f"{folder.name}.json", read_benchmark(folder / BENCHMARK_FILE).to_dict())
+    for path in KEPT.glob("*.json"):
+        write_figure(read_benchmark(path), ROOT / "docs" / "images" / f"performance-{path.stem}.png")
+    write_text(PAGE, page())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ProglocError as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,150 @@
+"""Log masses from log-sum-exps: the fast path behind the name `progloc`, in the time and memory of plain attention.
+
+What `reference_attention` computes from a matrix, with the matrix never made (SPEC §2, §4). The sink is the first
+token of a token's document. Where what is off the sink is asked for, attention runs over the other keys alone and the
+sink is merged in afterwards, so that nothing is ever found by subtracting masses.
+"""
+
+from __future__ import annotations
+
+__all__ = ["fast_attention"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from progloc.attention.masses import CHANNELS
+from progloc.attention.ops import segment_attention, sink_scores
+from progloc.attention.segments import first_tokens, segments
+
+NEVER = float("-inf")
+
+
+def _gather(x: Tensor, tokens: Tensor) -> Tensor:
+    """(B, H, T, D) at tokens (B, T)."""
+    return x.gather(2, tokens[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+class _Attention:
+    """One layer's attention over whole documents, for one value after another.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H_kv, T, D).
+        documents: (B, T) integers, or None where every sequence is one document.
+        scaling: what q·k is multiplied by.
+        sink_apart: whether attention over the keys without the sink is asked for.
+    """
+
+    def __init__(self, query: Tensor, key: Tensor, documents: Tensor | None, scaling: float, sink_apart: bool) -> None:
+        self.query, self.key, self.scaling, self.sink_apart = query, key, scaling, sink_apart
+        self.given = documents
+        position = torch.arange(query.shape[2], device=query.device)[None]
+        if sink_apart and query.shape[2] == 1 and documents is None:  # there is no other key to slice off
+            documents = position.expand(query.shape[0], -1)
+        self.documents = None if documents is None else segments(documents)
+        self.sink = position[:, :1] if self.documents is None else first_tokens(self.documents)
+        """(1, 1) or (B, T): each token's sink."""
+        self.is_sink = position == self.sink
+        self.sink_score = sink_scores(query, self.of_sink(key), scaling)
+        """s_i,sink, (B, H, T)."""
+        if sink_apart and documents is not None:
+            self.documents = segments(documents, self.is_sink)
+
+    def of_sink(self, x: Tensor) -> Tensor:
+        """(B, H_kv, T, D) → what the sinks hold, (B, H_kv, 1 or T, D)."""
+        return x[:, :, :1] if self.sink.shape[-1] == 1 else _gather(x, self.sink)
+
+    def over_all(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the output (B, H, T, D), and the log-sum-exps over all keys and over those that are not the sink.
+
+        Both are (B, H, T). A sink's own row has itself in both; unless the sink was to be apart, they are the same.
+        """
+        if not self.sink_apart:
+            output, lse = segment_attention(self.query, self.key, value, self.documents, self.scaling)
+            return output, lse, lse
+        output, others = self._over_others(value)
+        sink = self.sink_score.masked_fill(self.is_sink[:, None], NEVER)  # its own row holds it already
+        lse = torch.logaddexp(others, sink)
+        share = (sink - lse).exp()[..., None]
+        of_sink = self._by_query_head(self.of_sink(value))
+        return (output + share * (of_sink - output)).to(output.dtype), lse, others
+
+    def _over_others(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        if self.documents is not None:
+            return segment_attention(self.query, self.key, value, self.documents, self.scaling)
+        query, key, rest = (x[:, :, 1:] for x in (self.query, self.key, value))
+        output, lse = segment_attention(query, key, rest, None, self.scaling)
+        first = self._by_query_head(value[:, :, :1])
+        return torch.cat([first, output], 2), torch.cat([self.sink_score[:, :, :1], lse], 2)
+
+    def widened(self) -> _Attention:
+        """Return the same in float32."""
+        return _Attention(self.query.float(), self.key.float(), self.given, self.scaling, self.sink_apart)
+
+    def _by_query_head(self, x: Tensor) -> Tensor:
+        """(B, H_kv, …) → (B, H, …)."""
+        return x.repeat_interleave(self.query.shape[1] // x.shape[1], 1)
+
+
+def fast_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    documents: Tensor | None,
+    block_ids: Tensor,
+    *,
+    scaling: float,
+    temperature: float = 1.0,
+    channels: Sequence[str] = (),
+) -> tuple[Tensor, Tensor]:
+    """Return attention's output and its log masses, as `reference_attention` does, in memory linear in T.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H_kv, T, D), H a multiple of H_kv.
+        value: as `key`.
+        documents: (B, T) integers; a token sees the earlier ones of its own document. Padding is a document as well.
+            None: every sequence is one.
+        block_ids: (B, T) or (1, T) integers; a block ends where its document does.
+        scaling: what q·k is multiplied by.
+        temperature: what scores are divided by.
+        channels: further channels, from `EXTRA_CHANNELS`.
+
+    Returns:
+        The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, both differentiable.
+    """
+    device = query.device.type
+    if torch.is_autocast_enabled(device):  # as autocast treats torch's own attention
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    scaling = scaling / temperature
+    block_ids = block_ids.expand(query.shape[0], -1)
+    sink_apart = "log_mass_no_sink" in channels
+    attention = _Attention(query, key, documents, scaling, sink_apart)
+    output, lse, lse_others = attention.over_all(value)
+
+    labels = [block_ids] if documents is None else [documents, block_ids]
+    blocks = segments(*labels, *([attention.is_sink] if sink_apart else []))
+    _, lse_block = segment_attention(query, key, None, blocks, scaling)
+    shares = {"log_sink": attention.sink_score - lse}
+    if sink_apart:
+        shares["log_mass_no_sink"] = lse_block - lse_others
+        block_of_sink = block_ids.gather(-1, attention.sink.expand(query.shape[0], -1))
+        elsewhere = (block_ids != block_of_sink) | attention.is_sink
+        lse_block = torch.logaddexp(lse_block, attention.sink_score.masked_fill(elsewhere[:, None], NEVER))
+    shares["log_mass"] = lse_block - lse
+    found = {name: share.clamp(max=0.0) for name, share in shares.items()}  # rounding can leave one a hair above 0
+    if "entropy" in channels:
+        found["entropy"] = lse - _mean_score(attention)
+    return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)
+
+
+def _mean_score(attention: _Attention) -> Tensor:
+    """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2).
+
+    In at least float32, for the entropy is a small difference of large numbers.
+    """
+    if attention.query.dtype in (torch.float16, torch.bfloat16):
+        attention = attention.widened()
+    return (attention.query * attention.over_all(attention.key)[0]).sum(-1) * attention.scaling

@@ -1,0 +1,72 @@
+"""From a benchmark to what a person reads: `performance.md`, `performance.png`, and the page docs/performance.md."""
+
+from __future__ import annotations
+
+__all__ = ["FIGURE_FILE", "TABLES_FILE", "fill", "run_tables", "write_figure", "write_report"]
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from progloc.benchmark.figure import drawing
+from progloc.benchmark.results import BENCHMARK_FILE, Benchmark, read_benchmark
+from progloc.benchmark.tables import growth_table, made_by, step_table, target_table
+from progloc.errors import ProglocError
+from progloc.files import write_text
+from progloc.suite.rendering import Table, to_markdown
+
+TABLES_FILE, FIGURE_FILE = "performance.md", "performance.png"
+_BEGIN, _END = "<!-- begin: written by benchmarks/write_performance.py -->", "<!-- end -->"
+
+
+def run_tables(benchmark: Benchmark) -> list[Table]:
+    """Return a run's own tables."""
+    return [table for table in (step_table(benchmark), growth_table(benchmark)) if table is not None]
+
+
+def write_figure(benchmark: Benchmark, path: Path) -> None:
+    """Draw a benchmark to a PNG, in one step: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as aside:
+        part = Path(aside) / path.name
+        part.write_bytes(drawing(benchmark))
+        part.replace(path)
+
+
+def write_report(folder: Path) -> Benchmark:
+    """Write `performance.md` and `performance.png` beside the `benchmark.json` that is in ``folder``, and return it.
+
+    Raises:
+        ProglocError: there is no `benchmark.json`, or it is damaged.
+    """
+    benchmark = read_benchmark(folder / BENCHMARK_FILE)
+    tables = [*run_tables(benchmark), target_table([benchmark])]
+    picture = f"![Step time and peak memory]({FIGURE_FILE})"
+    write_text(folder / TABLES_FILE, "\n".join([*map(to_markdown, tables), made_by(benchmark), "", picture, ""]))
+    write_figure(benchmark, folder / FIGURE_FILE)
+    return benchmark
+
+
+def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, str]) -> str:
+    """Return a page with the text between its two marks replaced by the targets and every run's tables.
+
+    Args:
+        page: markdown with one begin and one end mark.
+        benchmarks: runs by name.
+        pictures: where each run's figure lies, as the page links to it.
+
+    Raises:
+        ProglocError: the marks are not there.
+    """
+    parts = [to_markdown(target_table(list(benchmarks.values())))]
+    for name, benchmark in benchmarks.items():
+        parts += [f"## Measured: {name}\n", made_by(benchmark), ""]
+        parts += [to_markdown(table).replace("## ", "### ", 1) for table in run_tables(benchmark)]
+        parts += [f"![Step time and peak memory, {name}]({pictures[name]})", ""]
+    measured = "\n".join([_BEGIN, "", *parts, _END])
+    marked = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+    filled, count = marked.subn(lambda _: measured, page)
+    if count != 1:
+        raise ProglocError(f"the page has {count} marked places; expected one '{_BEGIN}' … '{_END}'")
+    return filled

@@ -1,0 +1,159 @@
+"""Causal language models that compute their loss from hidden states, so that no logits are made."""
+
+from __future__ import annotations
+
+__all__ = ["CannotFuse", "FusedLoss", "SummedLoss"]
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.loss.loss_utils import ForCausalLMLoss
+
+from progloc.cross_entropy import IGNORED, linear_cross_entropy
+from progloc.errors import ProglocError
+
+
+class CannotFuse(ProglocError):
+    """A model's loss cannot be computed without its logits; the message says why."""
+
+
+def _causal_model(model: nn.Module) -> PreTrainedModel:
+    """Return the model with a language-model head that ``model`` is, or wraps (PEFT, DDP, torch.compile)."""
+    for module in model.modules():
+        if isinstance(module, nn.DataParallel):
+            raise CannotFuse("nn.DataParallel copies the model in every step; run one process a device (torchrun)")
+        if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
+            return module
+    raise CannotFuse(f"{type(model).__name__} has no language-model head; expected a causal language model")
+
+
+def _replace(part: nn.Module, name: str, value: Any) -> Callable[[], Any]:
+    """Set an attribute on ``part`` itself, over its class's, and return what undoes it."""
+    own = vars(part)
+    undo = functools.partial(own.__setitem__, name, own[name]) if name in own else functools.partial(own.pop, name)
+    own[name] = value
+    return undo
+
+
+class FusedLoss:
+    """Makes a causal language model compute its loss from hidden states, within a `with` statement.
+
+        fused = FusedLoss(model)
+        with fused:
+            model(**inputs, labels=labels).loss.backward()
+
+    The loss and its gradients are those of transformers' `ForCausalLMLoss`, to rounding; `logits` in the output are
+    (B, T, 0). The head returns such empty logits, and the model's loss function, which is handed them, takes the hidden
+    states that the head was given. All of it happens in the model's own forward pass, so what wraps the model stays
+    right. Entered and left as often as wanted, also one inside another; a model is for one thread at a time.
+
+    Args:
+        model: a transformers causal language model, or a wrapper around one.
+
+    Raises:
+        CannotFuse: the head is no plain `nn.Linear` (an adapter on it, quantised weights, hooks), or the loss another
+            one. While running: the model changes its logits (scales, soft-caps) before the loss.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = _causal_model(model)
+        self.head = self.model.get_output_embeddings()
+        self._given: tuple[Tensor, Tensor] | None = None
+        self._entered: list[ExitStack] = []
+        self._check()
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise CannotFuse(f"the loss of {type(self.model).__name__} cannot be fused: {reason}; leave fused_loss off")
+
+    def _check(self) -> None:
+        head, loss = self.head, self.model.loss_function
+        # the function under a bound method: FusedLoss's own where one is entered within another
+        runs = getattr(head.forward, "__func__", head.forward)
+        if not isinstance(head, nn.Linear) or runs not in (nn.Linear.forward, FusedLoss._keep_hidden):
+            self._refuse(f"its head is not a plain nn.Linear but {type(head).__name__} with a forward of its own")
+        if head._forward_hooks or head._forward_pre_hooks:
+            self._refuse("its head has hooks")
+        if getattr(loss, "__func__", loss) not in (ForCausalLMLoss, FusedLoss.loss):
+            self._refuse(f"its loss function is {getattr(loss, '__name__', loss)}, not ForCausalLMLoss")
+
+    def __enter__(self) -> FusedLoss:
+        self._check()
+        undo = ExitStack()
+        undo.callback(_replace(self.head, "forward", self._keep_hidden))
+        undo.callback(_replace(self.model, "_loss_function", self.loss))
+        self._entered.append(undo)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.pop().close()
+        self._given = None
+
+    def _keep_hidden(self, hidden: Tensor) -> Tensor:
+        """The head's forward: (…, D) to empty logits (…, 0)."""
+        # in float32, so that they stay the very tensor where the model or accelerate only widens its logits
+        empty = hidden.new_empty((*hidden.shape[:-1], 0), dtype=torch.float32)
+        self._given = hidden, empty
+        return empty
+
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        vocab_size: int | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        ignore_index: int = IGNORED,
+        shift_labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """`ForCausalLMLoss` with the logits of the forward pass just made: its arguments, its result.
+
+        Raises:
+            CannotFuse: ``logits`` are not those that the head returned.
+        """
+        given, self._given = self._given, None
+        if given is None or logits is not given[1]:
+            self._refuse("it changes its logits before the loss (scales or soft-caps them, say)")
+        if shift_labels is None:
+            shift_labels = nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:]
+        targets = shift_labels.to(given[0].device)
+        if ignore_index != IGNORED:
+            targets = targets.masked_fill(targets == ignore_index, IGNORED)
+        reduction = "mean" if num_items_in_batch is None else "sum"
+        loss = linear_cross_entropy(given[0], self.head.weight, targets, self.head.bias, reduction=reduction)
+        if isinstance(num_items_in_batch, Tensor):
+            num_items_in_batch = num_items_in_batch.to(loss.device)
+        return loss if num_items_in_batch is None else loss / num_items_in_batch
+
+
+class SummedLoss:
+    """Runs a causal language model and sums its cross-entropy, without logits where it can do without.
+
+    Where it cannot (`CannotFuse`), the first call finds out, and this and every later one use the logits.
+
+    Args:
+        model: as for `FusedLoss`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._fused: FusedLoss | None = None
+        with suppress(CannotFuse):
+            self._fused = FusedLoss(model)
+
+    def __call__(self, labels: Tensor, **inputs: Any) -> tuple[Any, Tensor]:
+        """Return the output for ``inputs``, and the sum over labels (B, T) other than -100, in nats, as a scalar.
+
+        The label of a token is predicted from the tokens before it, as everywhere in transformers.
+        """
+        if self._fused is not None:
+            with self._fused as fused, suppress(CannotFuse):
+                outputs = self._model(**inputs)
+                return outputs, fused.loss(outputs.logits, labels, num_items_in_batch=1)
+            self._fused = None
+        outputs = self._model(**inputs)
+        return outputs, ForCausalLMLoss(outputs.logits, labels, outputs.logits.shape[-1], num_items_in_batch=1)

@@ -1,0 +1,196 @@
+"""The fast paths against the materialised definition: output, every channel, and every gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from progloc.attention import EXTRA_CHANNELS, reference_attention
+from progloc.attention.fast import fast_attention
+from progloc.attention.ops import segment_attention, sink_scores
+from progloc.attention.segments import segments
+from progloc.attention.stock import shifted
+from progloc.objective import token_penalty
+
+B, D = 2, 8
+SCALING, TEMPERATURE = 0.6, 1.3
+HEADS = {"every head its keys": (4, 4), "grouped": (4, 2)}
+BLOCKS = ["fixed", "one token", "whole sequence", "uneven", "scattered"]
+DOCUMENTS = ["one", "left padding", "right padding", "packed"]
+CHANNELS = [(), ("entropy",), ("log_mass_no_sink",), EXTRA_CHANNELS]
+CORNER = -1e-5
+"""Where a mass is 1 up to rounding, the clamp's derivative is whatever rounding left."""
+
+
+def blocks_of(name: str, length: int) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    token = torch.arange(length).expand(B, length)
+    return {
+        "fixed": token // 5,
+        "one token": token,
+        "whole sequence": torch.zeros_like(token),
+        "uneven": (torch.rand(B, length, generator=generator) < 0.15).long().cumsum(-1),
+        "scattered": torch.randint(0, 6, (B, length), generator=generator),
+    }[name]
+
+
+def documents_of(name: str, length: int) -> Tensor | None:
+    token = torch.arange(length)
+    return {
+        "one": None,
+        "left padding": torch.stack([token * 0, -(token < length // 3).long()]),
+        "right padding": torch.stack([token * 0, -(token >= length - length // 3).long()]),
+        "packed": torch.stack([token // max(1, length // 2), token // max(1, length // 3)]),
+    }[name]
+
+
+def random_qkv(heads: tuple[int, int], length: int, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(B, length, number, D) for number in (heads[0], heads[1], heads[1])]
+    return [(torch.randn(shape, generator=generator, dtype=torch.float64) * 1.5).to(dtype).transpose(1, 2)
+            for shape in shapes]  # fmt: skip
+
+
+def by_definition(
+    q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None, blocks: Tensor, channels: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    groups, length = q.shape[1] // k.shape[1], q.shape[2]
+    allowed = torch.ones(length, length, dtype=torch.bool).tril().expand(B, 1, length, length)
+    if documents is not None:
+        allowed = allowed & (documents[:, None, :, None] == documents[:, None, None, :])
+    output, masses = reference_attention(
+        q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), allowed, blocks,
+        scaling=SCALING, temperature=TEMPERATURE, channels=channels,
+    )  # fmt: skip
+    assert masses is not None
+    return output, masses
+
+
+def gradients(results: tuple[Tensor, Tensor], leaves: list[Tensor], corner: Tensor) -> list[Tensor]:
+    """Of each channel alone, and of all of them with the output, as random weights of them make losses."""
+    generator = torch.Generator().manual_seed(7)
+    output, masses = results
+    weights = torch.randn(masses.shape, generator=generator, dtype=torch.float64).masked_fill(corner, 0.0)
+    losses = list((masses * weights).sum((0, 1, 2)))
+    losses.append(sum(losses) + (output * torch.randn(output.shape, generator=generator, dtype=torch.float64)).sum())
+    return [
+        gradient
+        for loss in losses
+        for gradient in torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True, allow_unused=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("documents", DOCUMENTS)
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_output_channels_and_gradients(blocks: str, documents: str, heads: str, dtype: torch.dtype) -> None:
+    tolerance = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    for length in (1, 7, 67):
+        given = documents_of(documents, length), blocks_of(blocks, length)
+        for channels in CHANNELS:
+            leaves = [x.requires_grad_() for x in random_qkv(HEADS[heads], length, dtype)]
+            found = fast_attention(*leaves, *given, scaling=SCALING, temperature=TEMPERATURE, channels=channels)
+            expected = by_definition(*leaves, *given, channels)
+            for ours, defined in zip(found, expected, strict=True):
+                assert ours.dtype == defined.dtype
+                torch.testing.assert_close(ours, defined, **tolerance)
+            corner = expected[1].detach() > CORNER
+            corner[..., 3:] = False  # entropy is not clamped
+            ours, defined = (gradients(result, leaves, corner) for result in (found, expected))
+            for one, other in zip(ours, defined, strict=True):
+                torch.testing.assert_close(one, other, **tolerance)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("documents", DOCUMENTS)
+@pytest.mark.parametrize("blocks", ["fixed", "uneven", "scattered"])
+@pytest.mark.parametrize("channels", [(), ("log_mass_no_sink",)], ids=["plain", "sink apart"])
+def test_the_penalty_alone_pulls_on_queries_and_keys(
+    blocks: str, documents: str, heads: str, channels: Sequence[str]
+) -> None:
+    q, k, v = (x.requires_grad_() for x in random_qkv(HEADS[heads], 67, torch.float32))
+    _, masses = fast_attention(
+        q, k, v, documents_of(documents, 67), blocks_of(blocks, 67), scaling=SCALING, channels=channels
+    )
+    for log_mass in masses[..., 0], masses[..., -1] if channels else None:
+        if log_mass is None:
+            continue
+        d_q, d_k = torch.autograd.grad(token_penalty(log_mass[..., None]).mean(), (q, k), retain_graph=True)
+        # but for the first tokens, which see only their block, every query of every head is pulled
+        assert (d_q.abs().amax(-1) > 0).float().mean() > 0.6
+        assert (d_k.abs().amax(-1) > 0).float().mean() > 0.6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("heads", HEADS)
+def test_output_is_torchs_own_to_the_bit(heads: str, dtype: torch.dtype) -> None:
+    leaves = [x.requires_grad_() for x in random_qkv(HEADS[heads], 67, dtype)]
+    found, _ = fast_attention(*leaves, None, blocks_of("fixed", 67), scaling=SCALING)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *leaves, is_causal=True, scale=SCALING, enable_gqa=heads == "grouped"
+    )
+    assert torch.equal(found, expected)
+    pull = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for ours, theirs in zip(*(torch.autograd.grad(x, leaves, pull) for x in (found, expected)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("documents", ["one", "packed"])
+def test_half_precision_comes_as_near_as_its_type_allows(documents: str, dtype: torch.dtype) -> None:
+    leaves = [x.requires_grad_() for x in random_qkv((4, 2), 67, dtype)]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    given = documents_of(documents, 67), blocks_of("uneven", 67)
+    found = fast_attention(*leaves, *given, scaling=SCALING, temperature=TEMPERATURE, channels=EXTRA_CHANNELS)
+    expected = by_definition(*exact, *given, EXTRA_CHANNELS)
+    assert found[0].dtype == dtype
+    assert found[1].dtype == torch.float32
+    torch.testing.assert_close(found[1].double(), expected[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[0].double(), expected[0], rtol=3e-2, atol=3e-2)
+    for size in (1.0, 1e-3):  # a penalty as large as the rest of the loss, and a thousand times as large
+        ours, theirs = (
+            torch.autograd.grad(
+                size * output.double().sum() - masses[..., 0].double().sum(), inputs[:2], retain_graph=True
+            )
+            for (output, masses), inputs in ((found, leaves), (expected, exact))
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one.double() - other).norm() < 0.02 * other.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-7, 1.0, 1e4])
+def test_a_shifted_output_carries_the_gradient_of_the_log_sum_exp(scale: float, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    row, output = ((torch.randn(50, 16, generator=generator, dtype=torch.float64) * s).to(dtype) for s in (scale, 1.0))
+    g = (torch.randn(50, generator=generator, dtype=torch.float64)).to(torch.promote_types(dtype, torch.float32))
+    g[::7] = 0.0
+    new_row, new_output = shifted(row, output, g)
+    assert torch.isfinite(new_output).all()
+    resolution = torch.finfo(dtype).eps
+    d = (new_row.double() * new_output.double()).sum(-1)
+    expected = (row.double() * output.double()).sum(-1) - g
+    size = g.abs() + (row.double() * output.double()).abs().sum(-1)
+    assert ((d - expected).abs() <= 4 * resolution * size).all()
+    assert ((new_row.double() - row.double()).abs().amax(-1) <= resolution * g.abs()).all()
+
+
+def test_ops_are_what_compilers_are_told() -> None:
+    q, k, v = (x.requires_grad_() for x in random_qkv((4, 2), 13, torch.float32))
+    parts = list(segments(blocks_of("scattered", 13)))
+    for value, given in ((v, []), (v, parts), (None, parts)):
+        torch.library.opcheck(torch.ops.progloc.segment_attention.default, (q, k, value, given, SCALING))
+    for keys in (k[:, :, :1], k):
+        torch.library.opcheck(torch.ops.progloc.sink_scores.default, (q, keys, SCALING))
+
+
+def test_gradcheck() -> None:
+    q, k, v = (x[:1].requires_grad_() for x in random_qkv((2, 1), 6, torch.float64))
+    found = segments(torch.tensor([[0, 0, 1, 1, 0, 2]]))
+    assert torch.autograd.gradcheck(lambda q, k, v: segment_attention(q, k, v, found, SCALING), (q, k, v))
+    assert torch.autograd.gradcheck(lambda q, k: segment_attention(q, k, None, found, SCALING)[1], (q, k))
+    assert torch.autograd.gradcheck(lambda q, k: sink_scores(q, k, SCALING), (q, k))
