@@ -265,12 +265,16 @@ def doctor(
     repeats: Annotated[int | None, typer.Option(help="Timed steps of each variant.", **BENCH)] = None,
     layers: Annotated[int | None, typer.Option(help="The model's layers; GPT-2's 12.", **BENCH)] = None,
     width: Annotated[int | None, typer.Option(help="The model's width; GPT-2's 768.", **BENCH)] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Time the variants with this in their name, and what they stand against.", **BENCH),
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Time compiled models too.", **BENCH)] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; default results/bench.", **BENCH)] = None,
     as_json: Json = False,
 ) -> None:
     """Say what this machine can run, and how fast; with --bench, what the penalty costs a step."""
-    options = _given(lengths=lengths, tokens=tokens, repeats=repeats, layers=layers, width=width)
+    options = _given(lengths=lengths, tokens=tokens, repeats=repeats, layers=layers, width=width, only=only)
     if bench:
         _bench({**options, "compiled": compiled}, out or Path("results") / "bench", as_json)
         return
@@ -335,5 +339,6 @@ def main() -> None:
             _stop(f"{error.filename}: {error.strerror}; expected a place you may read and write")
         raise
     if status == INTERRUPTED:
-        _stop("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+        what = "starts again" if "--bench" in sys.argv else "goes on where this one stopped"
+        _stop(f"interrupted; the same command {what}", INTERRUPTED)
     raise SystemExit(status if isinstance(status, int) else 0)

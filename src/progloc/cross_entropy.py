@@ -72,7 +72,7 @@ def _liger() -> Callable[..., tuple[Any, ...]] | None:
     """Return liger-kernel's loss with its gradients, where the extra `fused` is installed."""
     if importlib.util.find_spec("liger_kernel") is None:
         return None
-    from liger_kernel.ops import fused_linear_cross_entropy_forward
+    from liger_kernel.ops.fused_linear_cross_entropy import fused_linear_cross_entropy_forward
 
     return fused_linear_cross_entropy_forward
 
@@ -95,7 +95,7 @@ def _by_liger(
     return loss, of_hidden, of_weight, hidden.new_empty(0)
 
 
-# The schema is written out because torch 2.6 cannot read it from postponed annotations.
+# The schema is written out because not every torch can read it from postponed annotations.
 @torch.library.custom_op(
     "progloc::linear_cross_entropy",
     mutates_args=(),
@@ -176,10 +176,12 @@ def linear_cross_entropy(
         The loss in nats, a scalar of at least float32. It has a first derivative only.
 
     Raises:
-        ProglocError: shapes that do not fit, or another reduction.
+        ProglocError: shapes that do not fit, another reduction, or a chunk of nothing.
     """
     if reduction not in ("mean", "sum"):
         raise ProglocError(f"reduction is {reduction!r}; expected 'mean' or 'sum'")
+    if chunk is not None and chunk < 1:
+        raise ProglocError(f"chunk is {chunk}; expected a number of tokens ≥ 1")
     if hidden.shape[:-1] != targets.shape or hidden.shape[-1] != weight.shape[-1]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (hidden, weight, targets))
         raise ProglocError(f"hidden, weight and targets are {shapes}; expected (…, D), (V, D) and (…)")

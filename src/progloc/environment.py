@@ -49,7 +49,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         **{package: version(package) for package in packages},
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}".rstrip(", "),
         "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.processor() or platform.machine()})",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

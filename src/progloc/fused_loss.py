@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from progloc.cross_entropy import IGNORED, linear_cross_entropy
 from progloc.errors import ProglocError
@@ -71,7 +71,10 @@ class FusedLoss:
         raise CannotFuse(f"the loss of {type(self.model).__name__} cannot be fused: {reason}; leave fused_loss off")
 
     def _check(self) -> None:
-        head, loss = self.head, self.model.loss_function
+        head = self.head
+        # what `loss_function` would give, which warns wherever a class's name does not name its loss (GPT-2's)
+        named = LOSS_MAPPING.get(getattr(self.model, "loss_type", None), ForCausalLMLoss)
+        loss = getattr(self.model, "_loss_function", named)
         # the function under a bound method: FusedLoss's own where one is entered within another
         runs = getattr(head.forward, "__func__", head.forward)
         if not isinstance(head, nn.Linear) or runs not in (nn.Linear.forward, FusedLoss._keep_hidden):

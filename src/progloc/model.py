@@ -14,7 +14,10 @@ __all__ = [
 ]
 
 import dataclasses
+import functools
+import inspect
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +105,8 @@ def check_servable(model: Any) -> None:
         refuse("it is an encoder-decoder")
     if not model._can_set_attn_implementation():
         refuse("its attention does not go through AttentionInterface")
+    if getattr(config, "is_causal", True) is False:
+        refuse("its attention sees later tokens")
     if getattr(config, "attn_logit_softcapping", None) is not None:
         refuse("its attention scores are soft-capped")
     if any(name.rsplit(".", 1)[-1] == "sinks" for name, _ in model.named_parameters()):
@@ -121,34 +126,45 @@ def _refuse_reentrant(model: Any) -> None:
             return
 
 
-def _fill_block_ids(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-    """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions."""
-    wanted = kwargs.get("output_attentions")
+def _fill_block_ids(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str]
+) -> tuple[Any, Any] | None:
+    """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions.
+
+    Args:
+        model: the model called.
+        args: what it is called with, as kwargs.
+        kwargs: …
+        names: of its forward's parameters, for those given by position.
+    """
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
     if not wanted:
         return None
     if model.training and torch.is_grad_enabled():
         _refuse_reentrant(model)
-    if kwargs.get("block_ids") is not None:
-        return None
-    tokens = kwargs.get("input_ids", args[0] if args else None)
-    if tokens is None:
-        tokens = kwargs["inputs_embeds"]
-    mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+    mask, cache = given.get("attention_mask"), given.get("past_key_values")
     if getattr(cache, "is_compileable", False):
         raise ProglocError(
             "log masses were asked for with a static cache, which does not say where the text ends; "
             "expected the dynamic cache, or no output_attentions"
         )
+    if given.get("block_ids") is not None:
+        return None
+    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    packed = None
     if mask is None:
+        if cache is None and not given.get("use_cache") and given.get("position_ids") is not None:
+            # transformers tells packed documents apart by positions, but only where it makes no cache
+            packed, kwargs = given["position_ids"], {**kwargs, "use_cache": False}
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         raise ProglocError(
             "log masses were asked for with an attention mask that is not (B, T); expected one of 0 and 1 a token"
         )
-    packed = kwargs.get("position_ids") if kwargs.get("attention_mask") is None and cache is None else None
     return args, {**kwargs, "block_ids": model.locality.block_ids(documents_in(mask, packed))}
 
 
@@ -198,7 +214,8 @@ def localize(
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
         part.locality = model.locality
         if first_time:
-            part.register_forward_pre_hook(_fill_block_ids, with_kwargs=True)
+            names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
+            part.register_forward_pre_hook(functools.partial(_fill_block_ids, names=names), with_kwargs=True)
             maybe_install_capturing_hooks(part)  # transformers would at the first call, under a lock no compiler traces
     if first_time:
         model.save_pretrained = types.MethodType(_save_pretrained, model)

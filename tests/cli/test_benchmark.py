@@ -85,6 +85,7 @@ def test_a_terminal_shows_every_row_and_target(folder: Path) -> None:
         (["--bench", "--tokens", "0"], "--tokens 0"),
         (["--bench", "--repeats", "0"], "--repeats 0"),
         (["--bench", "--layers", "-1"], "--layers -1"),
+        (["--bench", "--only", "flash"], "--only 'flash'; expected a part of one of 'sdpa', 'eager + penalty'"),
         (["--bench", "--width", "100"], "expected a multiple of 64"),
         (["--bench", "--out", "taken"], "taken is not empty"),
         (["--bench", "--out", "taken/thesis.txt/run"], "is a file"),

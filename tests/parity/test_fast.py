@@ -108,21 +108,19 @@ def test_output_channels_and_gradients(blocks: str, documents: str, heads: str, 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("documents", DOCUMENTS)
 @pytest.mark.parametrize("blocks", ["fixed", "uneven", "scattered"])
-@pytest.mark.parametrize("channels", [(), ("log_mass_no_sink",)], ids=["plain", "sink apart"])
-def test_the_penalty_alone_pulls_on_queries_and_keys(
-    blocks: str, documents: str, heads: str, channels: Sequence[str]
-) -> None:
+@pytest.mark.parametrize("channel", ["log_mass", "log_mass_no_sink"])
+def test_the_penalty_alone_pulls_on_queries_and_keys(blocks: str, documents: str, heads: str, channel: str) -> None:
+    """What a kernel that drops the gradient of its log-sum-exp fails at once, whatever the tolerance elsewhere."""
     q, k, v = (x.requires_grad_() for x in random_qkv(HEADS[heads], 67, torch.float32))
-    _, masses = fast_attention(
-        q, k, v, documents_of(documents, 67), blocks_of(blocks, 67), scaling=SCALING, channels=channels
-    )
-    for log_mass in masses[..., 0], masses[..., -1] if channels else None:
-        if log_mass is None:
-            continue
-        d_q, d_k = torch.autograd.grad(token_penalty(log_mass[..., None]).mean(), (q, k), retain_graph=True)
-        # but for the first tokens, which see only their block, every query of every head is pulled
-        assert (d_q.abs().amax(-1) > 0).float().mean() > 0.6
-        assert (d_k.abs().amax(-1) > 0).float().mean() > 0.6
+    channels = [channel] if channel in EXTRA_CHANNELS else []
+    given = documents_of(documents, 67), blocks_of(blocks, 67)
+    _, masses = fast_attention(q, k, v, *given, scaling=SCALING, channels=channels)
+    log_mass = masses[..., [2 if channels else 0]]
+    pulled = log_mass.detach()[..., 0] < CORNER  # not the tokens that see only their block
+    d_q, d_k = torch.autograd.grad(token_penalty(log_mass).sum(), (q, k))
+    assert pulled.float().mean() > 0.5
+    assert (d_q.abs().amax(-1) > 0)[pulled].all()
+    assert (d_k.abs().amax(-1) > 0).float().mean() > 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -162,12 +160,15 @@ def test_half_precision_comes_as_near_as_its_type_allows(documents: str, dtype: 
             assert (one.double() - other).norm() < 0.02 * other.norm()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-7, 1.0, 1e4])
-def test_a_shifted_output_carries_the_gradient_of_the_log_sum_exp(scale: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+def test_a_shifted_output_carries_the_gradient_of_the_log_sum_exp(
+    size: float, scale: float, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(0)
     row, output = ((torch.randn(50, 16, generator=generator, dtype=torch.float64) * s).to(dtype) for s in (scale, 1.0))
-    g = (torch.randn(50, generator=generator, dtype=torch.float64)).to(torch.promote_types(dtype, torch.float32))
+    g = (torch.randn(50, generator=generator, dtype=torch.float64) * size).to(torch.promote_types(dtype, torch.float32))
     g[::7] = 0.0
     new_row, new_output = shifted(row, output, g)
     assert torch.isfinite(new_output).all()
@@ -175,8 +176,35 @@ def test_a_shifted_output_carries_the_gradient_of_the_log_sum_exp(scale: float, 
     d = (new_row.double() * new_output.double()).sum(-1)
     expected = (row.double() * output.double()).sum(-1) - g
     size = g.abs() + (row.double() * output.double()).abs().sum(-1)
-    assert ((d - expected).abs() <= 4 * resolution * size).all()
-    assert ((new_row.double() - row.double()).abs().amax(-1) <= resolution * g.abs()).all()
+    assert ((d - expected).abs() <= 4 * resolution * size + 1e-17).all()
+    assert ((new_row.double() - row.double()).abs().amax(-1) <= resolution * g.abs() + 2e-18).all()
+
+
+@pytest.mark.parametrize("size", [1e2, 1.0, 1e-4, 1e-7])
+def test_float16_keeps_small_gradients(size: float) -> None:
+    """Rows without a gradient of their own are those of prompts, whose labels are -100, in the last layer."""
+    leaves = [x.requires_grad_() for x in random_qkv((4, 2), 67, torch.float16)]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    found = segment_attention(*leaves, None, SCALING)
+    expected = segment_attention(*exact, None, SCALING)
+    pull = torch.ones_like(found[0]) * size * (torch.arange(67) > 40)[:, None]
+    along = torch.randn(found[1].shape, generator=torch.Generator().manual_seed(2)) * size
+    ours = torch.autograd.grad(found, leaves, (pull, along), retain_graph=True)
+    theirs = torch.autograd.grad(expected, exact, (pull.double(), along.double()))
+    for one, other in zip(ours, theirs, strict=True):
+        resolution = max(0.01, 6e-8 / float(other.abs().mean()))  # what the gradient's own type can hold
+        assert (one.double() - other).norm() < resolution * other.norm()
+
+
+def test_any_layout_of_rows() -> None:
+    rows = [x.transpose(-1, -2).contiguous().transpose(-1, -2) for x in random_qkv((4, 2), 13, torch.float64)]
+    assert rows[0].stride(-1) != 1
+    given = None, blocks_of("uneven", 13)
+    for ours, defined in zip(
+        fast_attention(*rows, *given, scaling=SCALING, temperature=TEMPERATURE), by_definition(*rows, *given, ()),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(ours, defined)
 
 
 def test_ops_are_what_compilers_are_told() -> None:

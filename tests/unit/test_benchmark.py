@@ -19,7 +19,20 @@ from progloc.benchmark.results import BENCHMARK_FILE, Timing, read_benchmark
 from progloc.benchmark.settings import settings_for
 from progloc.benchmark.tables import growth_table, step_table, target_table
 from progloc.benchmark.targets import TARGETS, judge
-from progloc.benchmark.variants import EAGER, LOCALIST, SDPA, Shape, Variant, eager_penalty, steps, variants
+from progloc.benchmark.variants import (
+    EAGER,
+    FORWARD,
+    LOCALIST,
+    LOCALIST_FUSED,
+    MEASURED,
+    SDPA,
+    SDPA_FUSED,
+    Shape,
+    Variant,
+    eager_penalty,
+    steps,
+    variants,
+)
 from progloc.errors import ProglocError
 from progloc.model import localize
 from progloc.objective import locality_penalty, penalty_by_head
@@ -174,6 +187,20 @@ def test_targets_are_judged_by_the_worst_and_by_the_right_device() -> None:
     assert {verdict for what, verdict in found.items() if what.startswith("GPU")} == {"not measured"}
     smaller = synthetic(lambda variant, shape: 1.0, layers=2)
     assert set(verdicts(smaller).values()) == {"not measured"}
+
+
+def test_a_target_is_not_met_by_half_of_what_it_speaks_of() -> None:
+    run = synthetic(lambda variant, shape: 1.0)
+    without = tuple(t for t in run.timings if t.variant != LOCALIST[SENTENCE_LIKE].name)
+    found = verdicts(dataclasses.replace(run, timings=without))
+    assert found["CPU step time, T=1024, contiguous blocks"] == "not measured"
+    assert found["CPU step time, T=1024, scattered blocks"] == "met"
+
+
+def test_only_some_variants_with_what_they_stand_against() -> None:
+    assert variants(False, "progloc, fused") == (SDPA_FUSED, LOCALIST_FUSED)
+    assert variants(False, "scattered") == (SDPA, LOCALIST[SCATTERED])
+    assert variants(False, "measure") == (FORWARD, MEASURED)
 
 
 def test_growth_is_judged_against_plain_attention_s_own() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend
 
-from progloc.attention import stock
+from progloc.attention import ops, stock
 
 
 @pytest.mark.parametrize("kernel", [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION])
@@ -22,12 +22,20 @@ def test_cuda_kernels_take_and_give_what_is_expected(kernel: SDPBackend, monkeyp
     assert [(x.shape, x.dtype) for x in found if x is not None] == [(x.shape, q.dtype) for x in (q, k, k)]
 
 
-def test_what_stock_kernels_serve() -> None:
-    half, single = torch.zeros(1, 1, 2, 64, dtype=torch.bfloat16), torch.zeros(1, 1, 2, 64)
-    assert stock.stock_serves(half)
-    assert stock.stock_serves(single)
+def test_what_the_fast_path_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "HAS_TRITON", True)
     with FakeTensorMode():
-        on_cuda = torch.empty(1, 1, 2, 64, dtype=torch.bfloat16, device="cuda")
-        assert stock.stock_serves(on_cuda)
-        assert not stock.stock_serves(on_cuda.float())
-        assert not stock.stock_serves(torch.empty(1, 1, 2, 68, dtype=torch.bfloat16, device="cuda"))
+
+        def served(device: str, dtype: torch.dtype, width: int = 64, of_values: int = 64) -> bool:
+            query, value = (torch.empty(1, 1, 2, n, dtype=dtype, device=device) for n in (width, of_values))
+            return ops.fast_serves(query, query, value)
+
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            assert served("cpu", dtype)
+            assert served("cuda", dtype)
+        assert served("cpu", torch.float64)
+        assert not served("cuda", torch.float64)
+        assert not served("cpu", torch.float32, of_values=32)
+        assert not served("cpu", torch.float32, 512, 512)
+        monkeypatch.setattr(ops, "HAS_TRITON", False)
+        assert not served("cuda", torch.bfloat16)

@@ -120,6 +120,7 @@ def fast_attention(
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     scaling = scaling / temperature
     block_ids = block_ids.expand(query.shape[0], -1)
+    documents = None if documents is None else documents.expand(query.shape[0], -1)
     sink_apart = "log_mass_no_sink" in channels
     attention = _Attention(query, key, documents, scaling, sink_apart)
     output, lse, lse_others = attention.over_all(value)

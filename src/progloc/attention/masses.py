@@ -30,14 +30,18 @@ def log_masses(outputs: Any) -> tuple[Tensor, ...]:
 
     Returns:
         One tensor (B, H, T, C) a layer, input to output, in nats and differentiable: ``[..., 0]`` the log in-block
-        mass, ``[..., 1]`` the log sink mass, further channels as requested.
+        mass, ``[..., 1]`` the log sink mass, further channels as requested. A layer that ``locality_layers`` left out
+        has zeros, which stand for nothing measured.
 
     Raises:
         ProglocError: the model was not localised, or was called without ``output_attentions=True``.
     """
     layers = getattr(outputs, "attentions", None)
     if not layers:
-        raise ProglocError("these outputs hold no log masses; call a localised model with output_attentions=True")
+        raise ProglocError(
+            "these outputs hold no log masses; expected those of a localised model called with output_attentions=True, "
+            "of an architecture that hands on what its attention returns"
+        )
     widest = len(CHANNELS) + len(EXTRA_CHANNELS)
     if any(layer.ndim != 4 or not len(CHANNELS) <= layer.shape[-1] <= widest for layer in layers):
         raise ProglocError(

@@ -4,7 +4,7 @@ one node each, whatever device and kernel serve it.
 
 from __future__ import annotations
 
-__all__ = ["segment_attention", "sink_scores"]
+__all__ = ["fast_serves", "segment_attention", "sink_scores"]
 
 import importlib.util
 from typing import Any
@@ -16,13 +16,19 @@ from progloc.attention.batched import batched_backward, batched_forward
 from progloc.attention.segments import Segments
 from progloc.attention.stock import stock_backward, stock_forward, stock_serves
 
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 
-def _triton(query: Tensor) -> Any:
-    """The module of Triton kernels where there is Triton and it serves such queries, else None."""
-    served = query.device.type == "cuda" and query.dtype != torch.float64 and query.shape[-1] <= 256
-    if not served or importlib.util.find_spec("triton") is None:
-        return None
-    from progloc.attention import triton_segments  # compiles nothing until it is called
+
+def fast_serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Return whether there are kernels for (B, H, T, D) of this device, type and width, with values as wide as keys."""
+    if not query.shape[-1] == key.shape[-1] == value.shape[-1] <= 256:
+        return False
+    on_cuda = query.device.type == "cuda" and HAS_TRITON and query.dtype != torch.float64
+    return on_cuda or query.device.type == "cpu"
+
+
+def _triton() -> Any:
+    from progloc.attention import triton_segments  # there need be no Triton where there is no GPU
 
     return triton_segments
 
@@ -39,14 +45,14 @@ def _whole(query: Tensor) -> Segments:
     return Segments(place, torch.zeros_like(place), torch.full_like(place, length))
 
 
-def _segments(parts: list[Tensor], query: Tensor) -> Segments | None:
+def _served(parts: list[Tensor], query: Tensor, key: Tensor) -> Segments | None:
     """The segments, or None where a stock kernel serves whole sequences."""
     if parts:
         return Segments(*parts)
-    return None if stock_serves(query) else _whole(query)
+    return None if stock_serves(query, key) else _whole(query)
 
 
-# The schemas are written out because torch 2.6 cannot read them from postponed annotations.
+# The schemas are written out because not every torch can read them from postponed annotations.
 @torch.library.custom_op(
     "progloc::segment_attention",
     mutates_args=(),
@@ -55,13 +61,12 @@ def _segments(parts: list[Tensor], query: Tensor) -> Segments | None:
 def _forward(
     query: Tensor, key: Tensor, value: Tensor | None, segments: list[Tensor], scaling: float
 ) -> tuple[Tensor, Tensor]:
-    found = _segments(segments, query)
-    triton = None if found is None else _triton(query)
+    found = _served(segments, query, key)
     output: Tensor | None
     if found is None:
         output, lse = stock_forward(query, key, key if value is None else value, scaling)
-    elif triton is not None:
-        output, lse = triton.segment_forward(query, key, value, found.order, found.start, scaling=scaling)
+    elif query.is_cuda:
+        output, lse = _triton().segment_forward(query, key, value, found.order, found.start, scaling=scaling)
     else:
         output, lse = batched_forward(query, key, value, found, scaling)
     return query.new_empty(0) if value is None or output is None else _by_token(output), lse.contiguous()
@@ -92,13 +97,14 @@ def _backward(
     segments: list[Tensor],
     scaling: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found = _segments(segments, query)
-    triton = None if found is None else _triton(query)
+    found = _served(segments, query, key)
+    if found is None and query.is_cuda and query.dtype == torch.float16 and grad_lse is not None:
+        found = _whole(query)  # see `stock.shifted`
     given = (grad_output, grad_lse, query, key, value, output, lse)
     if found is None:
         d_query, d_key, d_value = stock_backward(*given, scaling)
-    elif triton is not None:
-        d_query, d_key, d_value = triton.segment_backward(*given, *found, scaling=scaling)
+    elif query.is_cuda:
+        d_query, d_key, d_value = _triton().segment_backward(*given, *found, scaling=scaling)
     else:
         d_query, d_key, d_value = batched_backward(*given, found, scaling)
     return _by_token(d_query), _by_token(d_key), query.new_empty(0) if d_value is None else _by_token(d_value)
@@ -135,6 +141,8 @@ def _gradient(ctx: Any, grad_output: Tensor | None, grad_lse: Tensor | None) -> 
     without = [None] * len(segments), None  # segments and scaling have no gradient
     if grad_output is None and grad_lse is None:
         return None, None, None, *without
+    if grad_output is not None:
+        grad_output = _unit_last(grad_output)
     d_query, d_key, d_value = _backward(grad_output, grad_lse, query, key, value, output, lse, segments, ctx.scaling)
     return d_query, d_key, None if grad_output is None else d_value, *without
 
@@ -145,7 +153,7 @@ _forward.register_autograd(_gradient, setup_context=_setup)
 def segment_attention(
     query: Tensor, key: Tensor, value: Tensor | None, segments: Segments | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """Return causal attention within segments and its log-sum-exp, both differentiable, in memory linear in T.
+    """Return causal attention within segments and its log-sum-exp, both differentiable once, in memory linear in T.
 
     Args:
         query: (B, H, T, D).
@@ -157,7 +165,14 @@ def segment_attention(
     Returns:
         The output (B, H, T, D), empty without a value, and the log-sum-exp (B, H, T) in nats, in at least float32.
     """
-    return _forward(query, key, value, [] if segments is None else list(segments), scaling)
+    q, k = _unit_last(query), _unit_last(key)
+    v = None if value is None else _unit_last(value)
+    return _forward(q, k, v, [] if segments is None else list(segments), scaling)
+
+
+def _unit_last(x: Tensor) -> Tensor:
+    """The same with entries of a row side by side, which every kernel takes for granted."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _grouped(x: Tensor, key: Tensor) -> Tensor:
@@ -204,6 +219,9 @@ def _setup_scores(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient_of_scores(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    values_exist = type(gradient) is Tensor  # and not what a compiler traces with
+    if values_exist and gradient.device.type == "cpu" and not gradient.any():
+        return None, None, None  # a penalty on blocks alone leaves the sink's channel without one
     return *_sink_scores_backward(gradient, *ctx.saved_tensors, ctx.scaling), None
 
 

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from progloc.attention.fast import fast_attention
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS
+from progloc.attention.ops import fast_serves
 from progloc.attention.reference import reference_attention
 from progloc.attention.visibility import mask_of, visibility
 from progloc.errors import ProglocError, suggest
@@ -48,10 +49,11 @@ def _check(
     )
     if blocks is None:
         return
-    window = extra.get("sliding_window")
+    _refuse(extra.get("is_causal") is False, "log masses were asked for with is_causal=False", "causal attention")
+    window, length = extra.get("sliding_window"), max(key.shape[2], blocks.shape[-1])
     _refuse(
-        window is not None and key.shape[2] > window,
-        f"{key.shape[2]} tokens do not fit this model's sliding window of {window}",
+        window is not None and length > window,
+        f"{length} tokens do not fit this model's sliding window of {window}",
         "sequences no longer than the window",
     )
     for channel in channels:
@@ -118,7 +120,8 @@ def progloc(
     - Without block ids, or in a layer that is not among `locality_layers` (None: all are), this is torch's own scaled
       dot-product attention and nothing else; zeros of the promised shape stand for the masses of such a layer.
     - With them, `fast_attention`, or the materialised definition for what that does not do: dropout on the weights,
-      queries that are the end of a longer past, and masks that are more than causal attention within documents.
+      queries that are the end of a longer past, masks that are more than causal attention within documents, values
+      wider or narrower than keys, and devices that no kernel serves.
 
     Returns:
         (B, T, H, D), and (B, H, T, 2 + len(locality_channels)) in nats, or None without block ids.
@@ -127,14 +130,15 @@ def progloc(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     length = query.shape[2]
     if block_ids is None or (locality_layers is not None and module.layer_idx not in locality_layers):
-        mask = attention_mask if attention_mask is None else mask_of(attention_mask, length, key.shape[2], query.device)
+        mask = None if attention_mask is None else mask_of(attention_mask, length, key.shape[2], query.device)
         output, _ = sdpa_attention_forward(
             module, query, key, value, mask, dropout, scaling / attention_temperature, **extra
         )
         width = len(CHANNELS) + len(locality_channels)
         nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
         return output, nothing
-    if dropout or length != key.shape[2] or (attention_mask is not None and attention_mask.ndim == 4):
+    opaque = attention_mask is not None and attention_mask.ndim == 4
+    if dropout or opaque or length != key.shape[2] or not fast_serves(query, key, value):
         if dropout:
             logger.warning_once(
                 f"attention dropout of {dropout} makes progloc hold the whole attention matrix; "

@@ -35,7 +35,7 @@ def documents_in(attention_mask: Tensor, position_ids: Tensor | None = None) -> 
     Args:
         attention_mask: (B, T), 0 at padding.
         position_ids: (B, T) or (1, T), where documents are packed: one begins wherever they do not go up by one.
-            transformers looks at them only where it is given no attention mask.
+            transformers looks at them only where it has neither an attention mask nor a cache.
     """
     labels = torch.zeros(attention_mask.shape, dtype=torch.long, device=attention_mask.device)
     if position_ids is not None:

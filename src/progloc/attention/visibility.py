@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.masking_utils import causal_mask_function, sdpa_mask
+from transformers.masking_utils import and_masks, causal_mask_function, sdpa_mask
 
 from progloc.attention.segments import PADDING
 
+CONJUNCTION = and_masks(causal_mask_function).__qualname__
 AHEAD = "this attention mask lets a token see later ones, which compiled progloc attention cannot do"
 
 
@@ -50,7 +51,9 @@ def visibility(
     queries_come_last = isinstance(q_offset, int) and q_offset + q_length == kv_length and kv_offset == 0
     windowed = local_size is not None and local_size < kv_length
     odd_padding = attention_mask is not None and attention_mask.shape != (batch_size, kv_length)
-    if use_vmap or windowed or odd_padding or not queries_come_last:
+    # transformers packs by a conjunction with causal attention; whatever else a function is, its mask is made whole
+    known = mask_function is causal_mask_function or mask_function.__qualname__ == CONJUNCTION
+    if use_vmap or windowed or odd_padding or not known or not queries_come_last:
         return sdpa_mask(**whole_mask, **others)
 
     tracing = torch.compiler.is_compiling()  # no value can be read

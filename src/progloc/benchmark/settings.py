@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from progloc.benchmark.variants import Shape
+from progloc.benchmark.variants import Shape, Variant, variants
 from progloc.errors import ProglocError
 
 HEAD_DIMENSION = 64
@@ -36,6 +36,8 @@ class Settings:
     vocabulary: int = 50257
     compiled: bool = False
     """Whether compiled variants are timed too."""
+    only: str = ""
+    """Part of the names of the variants that are timed; what they stand against is too."""
     seed: int = 0
     """Draws weights, tokens, blocks and the order of steps."""
 
@@ -45,6 +47,14 @@ class Settings:
                 raise ProglocError(f"--{name} {getattr(self, name)}; expected a whole number ≥ 1")
         if self.width > HEAD_DIMENSION and self.width % HEAD_DIMENSION:
             raise ProglocError(f"--width {self.width}; expected a multiple of {HEAD_DIMENSION}, or less than that")
+        if not self.variants:
+            names = ", ".join(f"'{variant.name}'" for variant in variants(self.compiled))
+            raise ProglocError(f"--only '{self.only}'; expected a part of one of {names}")
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is timed at each shape."""
+        return variants(self.compiled, self.only)
 
     @property
     def heads(self) -> int:
@@ -59,7 +69,7 @@ class Settings:
 
 def _shape(text: str, tokens: int) -> Shape:
     """Return the batch that `T` or `TxB` stands for; T alone is as many sequences as make ``tokens``, at least one."""
-    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text.strip())
+    found = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text.strip())
     if not found or int(found[1]) < 2 or found[2] == "0":
         expected = "lengths ≥ 2 separated by commas, as in 128,1024; 128x32 for a batch of 32"
         raise ProglocError(f"--lengths has '{text}'; expected {expected}")

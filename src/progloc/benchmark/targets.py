@@ -1,7 +1,7 @@
 """What the benchmark has to reach, and whether a run reached it: judged by the median, unrounded.
 
 A target that speaks of several partitions is judged by the worst of them. A target counts as measured only by a run of
-GPT-2's shape on the right kind of device, at the batch it speaks of.
+GPT-2's shape on the right kind of device, and by one that timed every variant it speaks of.
 """
 
 from __future__ import annotations
@@ -154,13 +154,12 @@ def _is_gpt2(settings: Settings) -> bool:
 
 def judge(target: Target, benchmarks: Iterable[Benchmark]) -> Judged:
     """Return what the worst of the runs' figures for a target is."""
-    found = [
-        (spread(values), variant)
-        for benchmark in benchmarks
-        if benchmark.settings.device == target.device and _is_gpt2(benchmark.settings)
-        for variant, values in target.find(benchmark)
-        if values
-    ]
+    found = []
+    for benchmark in benchmarks:
+        if benchmark.settings.device == target.device and _is_gpt2(benchmark.settings):
+            values = list(target.find(benchmark))
+            if all(figures for _, figures in values):
+                found += [(spread(figures), variant) for variant, figures in values]
     if not found:
         return Judged(target, None, None)
     value, variant = (min if target.at_least else max)(found, key=lambda pair: pair[0].median)

@@ -23,11 +23,13 @@ from transformers import GPT2LMHeadModel, set_seed
 from progloc.benchmark.memory import estimated_bytes, free_bytes, peak_bytes
 from progloc.benchmark.results import BENCHMARK_FILE, SCHEMA_VERSION, Benchmark, Timing, spread
 from progloc.benchmark.settings import Settings
-from progloc.benchmark.variants import SDPA, Shape, Variant, random_gpt2, steps, variants
+from progloc.benchmark.variants import SDPA, Shape, Variant, random_gpt2, steps
 from progloc.environment import describe_environment
 from progloc.files import write_json
 from progloc.training.folder import check_folder
 
+PROBED = 128
+"""Tokens of the step that the time of all is estimated from."""
 UNTIMED = 2
 """Steps of each variant before its timed ones."""
 
@@ -51,7 +53,9 @@ def _work(settings: Settings, variant: Variant, shape: Shape) -> float:
 
 
 def _too_large(base: GPT2LMHeadModel, wanted: tuple[Variant, ...], shape: Shape) -> dict[Variant, str]:
-    """Return the variants that free memory will not hold, and why."""
+    """Return the variants that free memory will not hold, and why; a GPU says so itself, and loses nothing by it."""
+    if base.device.type == "cuda":
+        return {}
     free = free_bytes(base.device)
     needed = {variant: estimated_bytes(variant, shape, base.config) for variant in wanted}
     return {
@@ -65,7 +69,7 @@ def _time_shape(
     base: GPT2LMHeadModel, settings: Settings, shape: Shape, heard: Callable[[Shape, Variant], None]
 ) -> list[Timing]:
     """Time every variant at one shape; ``heard`` is told of each step taken."""
-    wanted = variants(settings.compiled)
+    wanted = settings.variants
     skipped = _too_large(base, wanted, shape)
     if settings.compiled:
         torch.compiler.reset()  # else what was compiled for another shape is compiled again for any
@@ -130,10 +134,10 @@ def run_benchmark(settings: Settings, out: Path, console: Console, command: str)
         vocabulary=settings.vocabulary,
         positions=max(shape.length for shape in settings.shapes),
     ).to(settings.device)
-    work = {(shape, v): _work(settings, v, shape) for shape in settings.shapes for v in variants(settings.compiled)}
-    smallest = min(settings.shapes, key=lambda shape: shape.tokens)
-    probe = steps(base, [SDPA], smallest)[SDPA]
-    rate = work[smallest, SDPA] / min(timed(probe, base.device) for _ in range(2))
+    work = {(shape, v): _work(settings, v, shape) for shape in settings.shapes for v in settings.variants}
+    small = Shape(min(PROBED, *(shape.length for shape in settings.shapes)), 1)
+    probe = steps(base, [SDPA], small)[SDPA]
+    rate = _work(settings, SDPA, small) / min(timed(probe, base.device) for _ in range(2))
     passes = UNTIMED + settings.repeats
     total = passes * sum(work.values())
     console.print(
@@ -162,7 +166,7 @@ def run_benchmark(settings: Settings, out: Path, console: Console, command: str)
             timings += _time_shape(base, settings, shape, heard)
             found = Benchmark(command, environment, settings, tuple(timings))
             write_json(out / BENCHMARK_FILE, found.to_dict())
-            done += passes * sum(work[shape, v] for v in variants(settings.compiled))
+            done += passes * sum(work[shape, v] for v in settings.variants)
             bar.update(task, completed=done)  # what was skipped too
             baseline = found.timing(shape, SDPA.name)
             shown = "no sdpa" if baseline is None else f"sdpa {spread(baseline.seconds).median * 1e3:,.0f} ms"

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "EAGER",
     "FORWARD",
+    "FORWARD_FUSED",
     "LOCALIST",
     "LOCALIST_COMPILED",
     "LOCALIST_FUSED",
@@ -98,19 +99,28 @@ SDPA_COMPILED, LOCALIST_COMPILED = (
     for variant in (SDPA_FUSED, LOCALIST_FUSED)
 )
 FORWARD = Variant("forward, sdpa", "sdpa", trains=False)
+FORWARD_FUSED = Variant("forward, sdpa, fused loss", "sdpa", fused=True, trains=False)
 MEASURED = Variant("forward, every measure", IMPLEMENTATION, FIXED, trains=False)
 
 
-def variants(compiled: bool = True) -> tuple[Variant, ...]:
-    """Return what a benchmark times, in the order of its table."""
+def variants(compiled: bool = True, only: str = "") -> tuple[Variant, ...]:
+    """Return what a benchmark times, in the order of its table.
+
+    Args:
+        compiled: compiled ones too.
+        only: those whose name contains this, and what they stand against.
+    """
     after = (SDPA_COMPILED, LOCALIST_COMPILED) if compiled else ()
-    return (SDPA, EAGER, *LOCALIST.values(), SDPA_FUSED, LOCALIST_FUSED, *after, FORWARD, MEASURED)
+    found = (SDPA, EAGER, *LOCALIST.values(), SDPA_FUSED, LOCALIST_FUSED, *after, FORWARD, FORWARD_FUSED, MEASURED)
+    chosen = [variant for variant in found if only in variant.name]
+    return tuple(variant for variant in found if variant in chosen or variant in map(plain, chosen))
 
 
 def plain(variant: Variant) -> Variant:
     """Return the variant that differs from this one in having neither penalty nor measures."""
     kind = (variant.trains, variant.fused, variant.compiled)
-    return next(v for v in variants() if v.partition is None and (v.trains, v.fused, v.compiled) == kind)
+    every = (SDPA, SDPA_FUSED, SDPA_COMPILED, FORWARD, FORWARD_FUSED)
+    return next(other for other in every if (other.trains, other.fused, other.compiled) == kind)
 
 
 def random_gpt2(*, layers: int, width: int, heads: int, vocabulary: int, positions: int) -> GPT2LMHeadModel:
@@ -183,7 +193,7 @@ def _step(variant: Variant, model: Any, ids: Tensor, block_ids: Tensor | None) -
 
     @torch.inference_mode()
     def read() -> None:
-        with mixed:
+        with mixed, fused:
             loss()
 
     def evaluate() -> None:

@@ -13,9 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from progloc.attention.segments import PADDING, documents_in
 from progloc.blocks import NO_BLOCK
-
-IGNORED = -100
-"""The label that cross-entropy leaves out."""
+from progloc.cross_entropy import IGNORED
 
 
 def predicted(labels: Tensor, documents: Tensor) -> Tensor:

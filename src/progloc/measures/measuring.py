@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from progloc.attention import EXTRA_CHANNELS, log_masses
 from progloc.attention.segments import documents_in
+from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted
 from progloc.errors import ProglocError
 from progloc.fused_loss import SummedLoss
@@ -113,7 +114,7 @@ def measure(
                     use_cache=False,
                 )
                 loss_sum += loss.item()
-                tokens += int(labels[:, 1:].ne(-100).sum())
+                tokens += int(labels[:, 1:].ne(IGNORED).sum())
                 marks = [mark.to(torch.float32) for mark in flags(documents, block_ids)]
                 attention.add([Rows(*layer.float().unbind(-1), *marks) for layer in log_masses(outputs)])
                 uniform.add([uniform_rows(documents, block_ids)])
