@@ -304,9 +304,9 @@ def test_what_cannot_be_measured_is_refused(build: Callable[..., Any]) -> None:
 def test_values_of_another_width_than_keys() -> None:
     shape = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
-        "vocab_size": 101, "intermediate_size": 64, "max_position_embeddings": 64, "q_lora_rank": 16, "kv_lora_rank": 16, "n_group": 1,
-        "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12, "first_k_dense_replace": 2, "topk_group": 1,
-        "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
+        "intermediate_size": 64, "max_position_embeddings": 64, "vocab_size": 101, "q_lora_rank": 16,
+        "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12, "n_group": 1,
+        "topk_group": 1, "first_k_dense_replace": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
     }  # fmt: skip
     torch.manual_seed(0)
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model("deepseek_v3", **shape)).eval()
