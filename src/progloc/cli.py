@@ -267,7 +267,7 @@ def doctor(
     width: Annotated[int | None, typer.Option(help="The model's width; GPT-2's 768.", **BENCH)] = None,
     only: Annotated[
         str | None,
-        typer.Option(help="Time the variants with this in their name, and what they stand against.", **BENCH),
+        typer.Option(help="Time what this regular expression names, and what that stands against.", **BENCH),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Time compiled models too.", **BENCH)] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; default results/bench.", **BENCH)] = None,

@@ -199,7 +199,7 @@ def test_a_target_is_not_met_by_half_of_what_it_speaks_of() -> None:
 
 def test_only_some_variants_with_what_they_stand_against() -> None:
     assert variants(False, "progloc, fused") == (SDPA_FUSED, LOCALIST_FUSED)
-    assert variants(False, "scattered") == (SDPA, LOCALIST[SCATTERED])
+    assert variants(False, "fixed|scattered") == (SDPA, LOCALIST[FIXED], LOCALIST[SCATTERED])
     assert variants(False, "measure") == (FORWARD, MEASURED)
 
 

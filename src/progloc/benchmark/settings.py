@@ -37,7 +37,7 @@ class Settings:
     compiled: bool = False
     """Whether compiled variants are timed too."""
     only: str = ""
-    """Part of the names of the variants that are timed; what they stand against is too."""
+    """A regular expression for the names of the variants timed; what they stand against is too."""
     seed: int = 0
     """Draws weights, tokens, blocks and the order of steps."""
 
@@ -47,9 +47,13 @@ class Settings:
                 raise ProglocError(f"--{name} {getattr(self, name)}; expected a whole number ≥ 1")
         if self.width > HEAD_DIMENSION and self.width % HEAD_DIMENSION:
             raise ProglocError(f"--width {self.width}; expected a multiple of {HEAD_DIMENSION}, or less than that")
-        if not self.variants:
+        try:
+            found = self.variants
+        except re.error:
+            found = ()
+        if not found:
             names = ", ".join(f"'{variant.name}'" for variant in variants(self.compiled))
-            raise ProglocError(f"--only '{self.only}'; expected a part of one of {names}")
+            raise ProglocError(f"--only '{self.only}'; expected a regular expression found in one of {names}")
 
     @property
     def variants(self) -> tuple[Variant, ...]:

@@ -28,6 +28,7 @@ __all__ = [
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -108,11 +109,11 @@ def variants(compiled: bool = True, only: str = "") -> tuple[Variant, ...]:
 
     Args:
         compiled: compiled ones too.
-        only: those whose name contains this, and what they stand against.
+        only: those in whose name this regular expression is found, and what they stand against.
     """
     after = (SDPA_COMPILED, LOCALIST_COMPILED) if compiled else ()
     found = (SDPA, EAGER, *LOCALIST.values(), SDPA_FUSED, LOCALIST_FUSED, *after, FORWARD, FORWARD_FUSED, MEASURED)
-    chosen = [variant for variant in found if only in variant.name]
+    chosen = [variant for variant in found if re.search(only, variant.name)]
     return tuple(variant for variant in found if variant in chosen or variant in map(plain, chosen))
 
 
