@@ -137,6 +137,21 @@ def test_output_is_torchs_own_to_the_bit(heads: str, dtype: torch.dtype) -> None
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("documents", DOCUMENTS)
+def test_autocast_chooses_the_type_and_nothing_else(documents: str) -> None:
+    given = documents_of(documents, 33), blocks_of("fixed", 33)
+    asked = {"scaling": SCALING, "temperature": TEMPERATURE, "channels": EXTRA_CHANNELS}
+    leaves = [x.requires_grad_() for x in random_qkv((4, 2), 33, torch.bfloat16)]
+    weights = torch.randn(B, 4, 33, 4, generator=torch.Generator().manual_seed(7))
+    expected = fast_attention(*leaves, *given, **asked)
+    pulls = torch.autograd.grad((expected[1] * weights).sum(), leaves[:2])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast_attention(*leaves, *given, **asked)
+        assert all(torch.equal(ours, without) for ours, without in zip(found, expected, strict=True))
+        pulled = torch.autograd.grad((found[1] * weights).sum(), leaves[:2])
+    assert all(torch.equal(ours, without) for ours, without in zip(pulled, pulls, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("documents", ["one", "packed"])
 def test_half_precision_comes_as_near_as_its_type_allows(documents: str, dtype: torch.dtype) -> None:

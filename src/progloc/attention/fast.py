@@ -39,7 +39,6 @@ class _Attention:
 
     def __init__(self, query: Tensor, key: Tensor, documents: Tensor | None, scaling: float, sink_apart: bool) -> None:
         self.query, self.key, self.scaling, self.sink_apart = query, key, scaling, sink_apart
-        self.given = documents
         position = torch.arange(query.shape[2], device=query.device)[None]
         if sink_apart and query.shape[2] == 1 and documents is None:  # there is no other key to slice off
             documents = position.expand(query.shape[0], -1)
@@ -79,9 +78,9 @@ class _Attention:
         first = self._by_query_head(value[:, :, :1])
         return torch.cat([first, output], 2), torch.cat([self.sink_score[:, :, :1], lse], 2)
 
-    def widened(self) -> _Attention:
-        """Return the same in float32."""
-        return _Attention(self.query.float(), self.key.float(), self.given, self.scaling, self.sink_apart)
+    def mean_score(self) -> Tensor:
+        """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2)."""
+        return (self.query * self.over_all(self.key)[0]).sum(-1) * self.scaling
 
     def _by_query_head(self, x: Tensor) -> Tensor:
         """(B, H_kv, …) → (B, H, …)."""
@@ -137,15 +136,7 @@ def fast_attention(
     shares["log_mass"] = lse_block - lse
     found = {name: share.clamp(max=0.0) for name, share in shares.items()}  # rounding can leave one a hair above 0
     if "entropy" in channels:
-        found["entropy"] = lse - _mean_score(attention)
+        if query.dtype in (torch.float16, torch.bfloat16):  # a small difference of large numbers
+            attention = _Attention(query.float(), key.float(), documents, scaling, sink_apart)
+        found["entropy"] = lse - attention.mean_score()
     return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)
-
-
-def _mean_score(attention: _Attention) -> Tensor:
-    """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2).
-
-    In at least float32, for the entropy is a small difference of large numbers.
-    """
-    if attention.query.dtype in (torch.float16, torch.bfloat16):
-        attention = attention.widened()
-    return (attention.query * attention.over_all(attention.key)[0]).sum(-1) * attention.scaling

@@ -33,6 +33,11 @@ def _triton() -> Any:
     return triton_segments
 
 
+def _types_as_given(x: Tensor) -> torch.autocast:
+    """Autocast off: it stays on inside an operator, and would make log-sum-exps in half precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def _by_token(x: Tensor) -> Tensor:
     """The same (B, H, T, D), laid out (B, T, H, D) as models do: kernels differ in how they lay out results."""
     return x.transpose(1, 2).contiguous().transpose(1, 2)
@@ -63,19 +68,18 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     found = _served(segments, query, key)
     output: Tensor | None
-    if found is None:
-        output, lse = stock_forward(query, key, key if value is None else value, scaling)
-    elif query.is_cuda:
-        output, lse = _triton().segment_forward(query, key, value, found.order, found.start, scaling=scaling)
-    else:
-        output, lse = batched_forward(query, key, value, found, scaling)
+    with _types_as_given(query):
+        if found is None:
+            output, lse = stock_forward(query, key, key if value is None else value, scaling)
+        elif query.is_cuda:
+            output, lse = _triton().segment_forward(query, key, value, found.order, found.start, scaling=scaling)
+        else:
+            output, lse = batched_forward(query, key, value, found, scaling)
     return query.new_empty(0) if value is None or output is None else _by_token(output), lse.contiguous()
 
 
 @_forward.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor | None, segments: list[Tensor], scaling: float
-) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
     lse = query.new_empty(query.shape[:3], dtype=torch.promote_types(query.dtype, torch.float32))
     return query.new_empty(0) if value is None else _by_token(torch.empty_like(query)), lse
 
@@ -101,26 +105,19 @@ def _backward(
     if found is None and query.is_cuda and query.dtype == torch.float16 and grad_lse is not None:
         found = _whole(query)  # see `stock.shifted`
     given = (grad_output, grad_lse, query, key, value, output, lse)
-    if found is None:
-        d_query, d_key, d_value = stock_backward(*given, scaling)
-    elif query.is_cuda:
-        d_query, d_key, d_value = _triton().segment_backward(*given, *found, scaling=scaling)
-    else:
-        d_query, d_key, d_value = batched_backward(*given, found, scaling)
+    with _types_as_given(query):
+        if found is None:
+            d_query, d_key, d_value = stock_backward(*given, scaling)
+        elif query.is_cuda:
+            d_query, d_key, d_value = _triton().segment_backward(*given, *found, scaling=scaling)
+        else:
+            d_query, d_key, d_value = batched_backward(*given, found, scaling)
     return _by_token(d_query), _by_token(d_key), query.new_empty(0) if d_value is None else _by_token(d_value)
 
 
 @_backward.register_fake
 def _(
-    grad_output: Tensor | None,
-    grad_lse: Tensor | None,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
-    output: Tensor | None,
-    lse: Tensor,
-    segments: list[Tensor],
-    scaling: float,
+    grad_output: Tensor | None, _lse: Tensor | None, query: Tensor, key: Tensor, value: Tensor | None, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_value = query.new_empty(0) if value is None or grad_output is None else _by_token(torch.empty_like(value))
     return _by_token(torch.empty_like(query)), _by_token(torch.empty_like(key)), d_value
@@ -185,7 +182,7 @@ def _grouped(x: Tensor, key: Tensor) -> Tensor:
 )
 def _sink_scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:
     q, k = _grouped(query, key), _grouped(key, key)
-    with torch.autocast(query.device.type, enabled=False):
+    with _types_as_given(query):
         found = (q @ k.mT).squeeze(-1) if key.shape[2] == 1 else (q * k).sum(-1)  # (B, H_kv, G, T)
     return found.flatten(1, 2) * scaling
 
@@ -203,7 +200,7 @@ def _(query: Tensor, key: Tensor, scaling: float) -> Tensor:
 def _sink_scores_backward(gradient: Tensor, query: Tensor, key: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
     q, k, g = _grouped(query, key), _grouped(key, key), _grouped(gradient, key) * scaling
     d_query = (g[..., None] * k).flatten(1, 2)
-    with torch.autocast(query.device.type, enabled=False):
+    with _types_as_given(query):
         d_key = (g[..., None, :] @ q if key.shape[2] == 1 else g[..., None] * q).sum(2)
     return _by_token(d_query.to(query.dtype)), d_key.to(key.dtype)
 

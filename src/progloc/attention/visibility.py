@@ -21,7 +21,29 @@ CONJUNCTION = and_masks(causal_mask_function).__qualname__
 AHEAD = "this attention mask lets a token see later ones, which compiled progloc attention cannot do"
 
 
-def visibility(
+def visibility(**asked: Any) -> Tensor | None:
+    """transformers' mask interface: what it returns reaches attention as `attention_mask`.
+
+    Args:
+        asked: what transformers' own mask functions take, such as `sdpa_mask`.
+
+    Returns:
+        None: the queries are all of the tokens so far, or the last one, and see every earlier token.
+        (B, K) int64: the queries are the last T of K tokens, and see the earlier ones of their own label.
+        (B, 1, T, K) boolean, True where a query may look: anything else (static caches, windows, patterns of a model's
+        own).
+    """
+    labels = _labels(**asked)
+    if labels is None:
+        return sdpa_mask(**asked)
+    unmasked = asked.get("attention_mask") is None
+    alone = unmasked and asked.get("mask_function", causal_mask_function) is causal_mask_function
+    if not alone and not torch.compiler.is_compiling():  # whoever compiles cannot read a value
+        alone = bool((labels == labels[:, :1]).all())
+    return None if alone and asked["q_length"] in (1, asked["kv_length"]) else labels
+
+
+def _labels(
     *,
     batch_size: int,
     q_length: int,
@@ -33,43 +55,26 @@ def visibility(
     local_size: int | None = None,
     use_vmap: bool = False,
     device: torch.device | str = "cpu",
-    **others: Any,
+    **_: Any,
 ) -> Tensor | None:
-    """transformers' mask interface: what it returns reaches attention as `attention_mask`.
-
-    Returns:
-        None: the queries are all of the tokens so far, or the last one, and see every earlier token.
-        (B, K) int64: the queries are the last T of K tokens, and see the earlier ones of their own label.
-        (B, 1, T, K) boolean, True where a query may look: anything else (static caches, windows, patterns of a model's
-        own).
-    """
-    whole_mask = {
-        "batch_size": batch_size, "q_length": q_length, "kv_length": kv_length, "q_offset": q_offset,
-        "kv_offset": kv_offset, "mask_function": mask_function, "attention_mask": attention_mask,
-        "local_size": local_size, "use_vmap": use_vmap, "device": device,
-    }  # fmt: skip
+    """Return the document of every token, (B, K) int64; None where attention is more than causal in documents."""
     queries_come_last = isinstance(q_offset, int) and q_offset + q_length == kv_length and kv_offset == 0
     windowed = local_size is not None and local_size < kv_length
     odd_padding = attention_mask is not None and attention_mask.shape != (batch_size, kv_length)
     # transformers packs by a conjunction with causal attention; whatever else a function is, its mask is made whole
-    known = mask_function is causal_mask_function or mask_function.__qualname__ == CONJUNCTION
-    if use_vmap or windowed or odd_padding or not known or not queries_come_last:
-        return sdpa_mask(**whole_mask, **others)
-
-    tracing = torch.compiler.is_compiling()  # no value can be read
     causal = mask_function is causal_mask_function
+    known = causal or mask_function.__qualname__ == CONJUNCTION
+    if use_vmap or windowed or odd_padding or not known or not queries_come_last:
+        return None
     if causal:
         labels = torch.zeros(batch_size, kv_length, dtype=torch.long, device=device)
     else:
         labels, ahead = _documents(mask_function, batch_size, kv_length, device)
-        if tracing:
+        if torch.compiler.is_compiling():
             torch._assert_async(~ahead, AHEAD)
         elif ahead:
-            return sdpa_mask(**whole_mask, **others)
-    if attention_mask is not None:
-        labels = labels.masked_fill(~attention_mask, PADDING)
-    alone = (causal and attention_mask is None) or (not tracing and bool((labels == labels[:, :1]).all()))
-    return None if alone and q_length in (1, kv_length) else labels
+            return None
+    return labels if attention_mask is None else labels.masked_fill(~attention_mask, PADDING)
 
 
 def _documents(mask_function: Callable[..., Tensor], batch: int, length: int, device: Any) -> tuple[Tensor, Tensor]:
