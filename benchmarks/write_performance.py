@@ -31,7 +31,7 @@ def main() -> None:
     """Keep the runs given, then write the page and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
-    for folder in parser.parse_args().results:
+    for folder in (given.resolve() for given in parser.parse_args().results):
         write_json(KEPT / f"{folder.name}.json", read_benchmark(folder / BENCHMARK_FILE).to_dict())
     for path in KEPT.glob("*.json"):
         write_figure(read_benchmark(path), ROOT / "docs" / "images" / f"performance-{path.stem}.png")

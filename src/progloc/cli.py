@@ -290,7 +290,8 @@ def doctor(
 
 
 def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
-    from progloc.benchmark import made_by, run_benchmark, run_tables, settings_for, target_table, write_report
+    from progloc.benchmark import made_by, run_benchmark, run_tables, settings_for
+    from progloc.benchmark.report import write_report
     from progloc.suite.rendering import to_rich
 
     run_benchmark(settings_for(**options), folder, notes, "progloc " + shlex.join(sys.argv[1:]))
@@ -298,7 +299,7 @@ def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
         _print_json(found.to_dict())
         return
-    for table in (*run_tables(found), target_table([found])):
+    for table in run_tables(found):
         out_console.print(to_rich(table))
     out_console.print(made_by(found), style="dim", highlight=False)
     out_console.print("\nAlso written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))

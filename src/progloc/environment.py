@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_environment", "version"]
+__all__ = ["KERNELS", "NOT_INSTALLED", "describe_environment", "version"]
 
 import datetime
 import os
@@ -15,13 +15,17 @@ from typing import Any
 
 import torch
 
+KERNELS = ("triton", "liger-kernel")
+"""Packages that bring kernels, where they are installed."""
+NOT_INSTALLED = "not installed"
+
 
 def version(package: str = "progloc") -> str:
     """Return an installed package's version, or "not installed"."""
     try:
         return installed_version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def _git_state() -> dict[str, Any] | None:
@@ -45,7 +49,7 @@ def _git_state() -> dict[str, Any] | None:
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine, device, git state and the time (UTC), as plain values."""
     cuda = torch.cuda.is_available()
-    packages = ("progloc", "torch", "transformers", "datasets", "numpy")
+    packages = ("progloc", "torch", "transformers", "datasets", "numpy", *KERNELS)
     return {
         **{package: version(package) for package in packages},
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from command_line import progloc, refused
-from progloc.benchmark import write_report
+from progloc.benchmark.report import write_report
 from progloc.benchmark.results import read_benchmark
 from progloc.benchmark.variants import Shape, variants
 

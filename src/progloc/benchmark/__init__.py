@@ -1,9 +1,8 @@
 """What the penalty costs a step, in time and memory, against plain attention: one run, side by side."""
 
-from progloc.benchmark.report import run_tables, write_report
 from progloc.benchmark.results import Benchmark
 from progloc.benchmark.settings import Settings, settings_for
-from progloc.benchmark.tables import made_by, target_table
+from progloc.benchmark.tables import made_by, run_tables
 from progloc.benchmark.timing import run_benchmark, timed
 from progloc.benchmark.variants import localist_loss, random_gpt2
 
@@ -16,7 +15,5 @@ __all__ = [
     "run_benchmark",
     "run_tables",
     "settings_for",
-    "target_table",
     "timed",
-    "write_report",
 ]

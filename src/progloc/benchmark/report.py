@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FIGURE_FILE", "TABLES_FILE", "fill", "run_tables", "write_figure", "write_report"]
+__all__ = ["FIGURE_FILE", "TABLES_FILE", "fill", "write_figure", "write_report"]
 
 import re
 import tempfile
@@ -11,18 +11,13 @@ from pathlib import Path
 
 from progloc.benchmark.figure import drawing
 from progloc.benchmark.results import BENCHMARK_FILE, Benchmark, read_benchmark
-from progloc.benchmark.tables import growth_table, made_by, step_table, target_table
+from progloc.benchmark.tables import made_by, run_tables, step_tables, target_table
 from progloc.errors import ProglocError
 from progloc.files import write_text
-from progloc.suite.rendering import Table, to_markdown
+from progloc.suite.rendering import to_markdown
 
 TABLES_FILE, FIGURE_FILE = "performance.md", "performance.png"
 _BEGIN, _END = "<!-- begin: written by benchmarks/write_performance.py -->", "<!-- end -->"
-
-
-def run_tables(benchmark: Benchmark) -> list[Table]:
-    """Return a run's own tables."""
-    return [table for table in (step_table(benchmark), growth_table(benchmark)) if table is not None]
 
 
 def write_figure(benchmark: Benchmark, path: Path) -> None:
@@ -41,9 +36,10 @@ def write_report(folder: Path) -> Benchmark:
         ProglocError: there is no `benchmark.json`, or it is damaged.
     """
     benchmark = read_benchmark(folder / BENCHMARK_FILE)
-    tables = [*run_tables(benchmark), target_table([benchmark])]
     picture = f"![Step time and peak memory]({FIGURE_FILE})"
-    write_text(folder / TABLES_FILE, "\n".join([*map(to_markdown, tables), made_by(benchmark), "", picture, ""]))
+    write_text(
+        folder / TABLES_FILE, "\n".join([*map(to_markdown, run_tables(benchmark)), made_by(benchmark), "", picture, ""])
+    )
     write_figure(benchmark, folder / FIGURE_FILE)
     return benchmark
 
@@ -62,7 +58,7 @@ def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, 
     parts = [to_markdown(target_table(list(benchmarks.values())))]
     for name, benchmark in benchmarks.items():
         parts += [f"## Measured: {name}\n", made_by(benchmark), ""]
-        parts += [to_markdown(table).replace("## ", "### ", 1) for table in run_tables(benchmark)]
+        parts += [to_markdown(table).replace("## ", "### ", 1) for table in step_tables(benchmark)]
         parts += [f"![Step time and peak memory, {name}]({pictures[name]})", ""]
     measured = "\n".join([_BEGIN, "", *parts, _END])
     marked = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)

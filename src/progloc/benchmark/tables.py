@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["growth_table", "made_by", "step_table", "target_table"]
+__all__ = ["growth_table", "made_by", "run_tables", "step_table", "step_tables", "target_table"]
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from progloc.benchmark.results import Benchmark, Spread, spread
-from progloc.benchmark.targets import GROWTH, TARGETS, growth, judge, relative_growth
+from progloc.benchmark.targets import GROWTH, TARGETS, Target, growth, judge, relative_growth
 from progloc.benchmark.variants import FORWARD, SDPA, Shape, Variant, variants
+from progloc.environment import KERNELS, NOT_INSTALLED
 from progloc.suite.rendering import ABSENT, Column, Table, number
 
 
@@ -16,9 +17,11 @@ def made_by(benchmark: Benchmark) -> str:
     """Return machine, model, versions and command, in one paragraph."""
     e, s, git = benchmark.environment, benchmark.settings, benchmark.environment["git"]
     commit = f"commit {git['commit'][:10]}{' and uncommitted changes' if git['dirty'] else ''}, " if git else ""
+    kernels = "".join(f", {name} {e[name]}" for name in KERNELS if e.get(name, NOT_INSTALLED) != NOT_INSTALLED)
     return (
-        f"{e['device']}, {e['threads']} threads of {e['cpus']} CPUs, {e['platform']}; torch {e['torch']}, transformers "
-        f"{e['transformers']}, Python {e['python']}, progloc {e['progloc']}; {commit}{e['date']}. GPT-2 with random "
+        f"{e['device']}, {e['cpus']} CPUs, threads: {e['threads']}, {e['platform']}; torch {e['torch']}{kernels}, "
+        f"transformers {e['transformers']}, Python {e['python']}, progloc {e['progloc']}; "
+        f"{commit}{e['date']}. GPT-2 with random "
         f"weights: {s.layers} layers × {s.width}, {s.heads} heads, vocabulary {s.vocabulary:,}, {s.precision}. "
         f"{s.repeats} repeats. `{benchmark.command}`"
     )
@@ -46,7 +49,7 @@ def _step_row(benchmark: Benchmark, shape: Shape, variant: Variant) -> tuple[str
         ABSENT if ratio is None else f"{ratio.median:.3f}×",
         ABSENT if ratio is None else _quartiles(ratio, 3),
         number(None if timing.peak_bytes is None else timing.peak_bytes / 2**30, 2),
-        number(benchmark.memory_ratio(shape, variant.name, baseline.name), 3),
+        number(benchmark.memory_ratio(shape, variant.name, baseline.name), 2),
     )
 
 
@@ -93,10 +96,21 @@ def growth_table(benchmark: Benchmark) -> Table | None:
     )
 
 
-def target_table(benchmarks: Sequence[Benchmark]) -> Table:
-    """Return every target, what was measured of it in these runs, and whether it was met."""
+def step_tables(benchmark: Benchmark) -> list[Table]:
+    """Return a run's steps, and their growth where it was timed."""
+    return [table for table in (step_table(benchmark), growth_table(benchmark)) if table is not None]
+
+
+def run_tables(benchmark: Benchmark) -> list[Table]:
+    """Return all that one run shows: its steps, their growth, and the targets for its kind of device."""
+    targets = [target for target in TARGETS if target.device == benchmark.settings.device]
+    return [*step_tables(benchmark), target_table([benchmark], targets)]
+
+
+def target_table(benchmarks: Sequence[Benchmark], targets: Iterable[Target] = TARGETS) -> Table:
+    """Return targets, what was measured of each in these runs, and whether it was met."""
     rows = []
-    for judged in (judge(target, benchmarks) for target in TARGETS):
+    for judged in (judge(target, benchmarks) for target in targets):
         target, value = judged.target, judged.value
         digits = 3 if target.limit < 100 else 0
         rows.append(

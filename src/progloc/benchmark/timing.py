@@ -81,15 +81,16 @@ def _time_shape(
         heard(shape, variant)
         return figure
 
+    peaks: dict[Variant, int | None] = {}
     for variant in tuple(ready):
         try:
             take(variant, timed)
+            peaks[variant] = take(variant, peak_bytes)
         except torch.OutOfMemoryError:
             skipped[variant] = "out of memory"
             del ready[variant]
     gc.collect()
     gc.freeze()  # what is here stays; otherwise looking through all of it falls to some step or other
-    peaks = {variant: take(variant, peak_bytes) for variant in ready}
     seconds: dict[Variant, list[float]] = {variant: [] for variant in ready}
     order, draw = list(ready), random.Random(settings.seed)
     for _ in range(settings.repeats):
@@ -140,6 +141,8 @@ def run_benchmark(settings: Settings, out: Path, console: Console, command: str)
     rate = _work(settings, SDPA, small) / min(timed(probe, base.device) for _ in range(2))
     passes = UNTIMED + settings.repeats
     total = passes * sum(work.values())
+    if (out / BENCHMARK_FILE).exists():
+        console.print(f"the benchmark that {out} holds will be replaced", soft_wrap=True)
     console.print(
         f"{len(work)} variants, {passes} steps of each: about {total / rate / 60:.1f} min"
         f"{', and what compiling takes' if settings.compiled else ''} · results in {out}",
