@@ -19,6 +19,8 @@ from progloc.training.scratch import scratch_tokenizer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = {"--bench": "--layers 1 --width 32 --lengths 8 --repeats 1"}
+"""What is added to a command that has this in it, for as it stands it takes minutes."""
 PROSE = "The overseer must see what an output rested on; the engineer names the price. "
 
 
@@ -71,7 +73,8 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "doctor",
     }
     for line in typed:
-        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        smaller = " ".join(options for word, options in SMALL.items() if word in line)
+        monkeypatch.setattr(sys, "argv", shlex.split(f"{line} {smaller}"))
         with pytest.raises(SystemExit) as caught, redirect_stdout(io.StringIO()) as out:
             main()
         assert caught.value.code in (0, None), line
