@@ -1,0 +1,115 @@
+"""Phrases: by punctuation and function words, or as noun and verb chunks by a parser."""
+
+from __future__ import annotations
+
+__all__ = ["FUNCTION_WORDS", "Phrases", "by_function_words", "by_punctuation"]
+
+import re
+
+import numpy as np
+
+from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
+from progloc.blocks.parsed import chunk_openings
+from progloc.blocks.sentences import sentence_openings
+from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places
+from progloc.errors import ProglocError
+
+_PAUSE = re.compile(
+    r"""
+      [,;:] [\"'”’»)\]}]*+ \s++          # after a comma and its like
+    | — \s*+ | (?<=\S\s) [–-]{1,3} \s++  # after a dash
+    | (?<=[^\s\"”»)\]}]) [\"”»)\]}]++ \s++       # after what closes a bracket or a quotation
+    | (?: [，、；：] [」』）”’》】]*+ | [」』）》】]++ ) \s*+
+    | (?<=\s) (?= [(\[{\"“‘«] )          # before what opens one
+    | (?= [「『（《【] )
+    """,
+    re.VERBOSE,
+)
+
+_BEFORE_WORD = frozenset(' \t\n\r\f\v\u00a0\u3000([{"“‘«—')
+
+_DETERMINERS = "a an the this that these those my your his her its our their some any no each every all both another"
+_PREPOSITIONS = (
+    "about above across after against along among around as at before behind below beside between beyond by despite "
+    "during except for from in inside into near of off on onto out outside over per since than through throughout to "
+    "toward towards under until up upon via with within without"
+)
+_CONJUNCTIONS = "and or but nor so yet if because although though while whereas unless whether"
+_RELATIVES = "when where who whom whose which what why how"
+_SUBJECTS = "i you he she it we they"
+_AUXILIARIES = (
+    "am is are was were be been being have has had do does did will would shall should can could may might must not"
+)
+FUNCTION_WORDS = frozenset(
+    " ".join((_DETERMINERS, _PREPOSITIONS, _CONJUNCTIONS, _RELATIVES, _SUBJECTS, _AUXILIARIES)).split()
+)
+"""English words that begin a phrase; pronouns in the object's form are none of them, for they end one."""
+
+
+def _pauses(text: str) -> IntArray:
+    """Return where phrases open by punctuation and ends of sentences, ascending positions of characters."""
+    after = [match.end() for match in _PAUSE.finditer(text)]
+    return np.unique(np.concatenate([sentence_openings(text), np.array(after, dtype=np.int64)]))
+
+
+def by_punctuation(text: TokenisedText, places: IntArray) -> BoolArray:
+    """Return which tokens follow a pause, (T,); ``places`` are the tokens', as from `token_places`."""
+    return opens_block(places, _pauses(text.text))
+
+
+def by_function_words(text: TokenisedText, places: IntArray) -> BoolArray:
+    """Return which tokens follow a pause, or are a function word after a word that is none, (T,)."""
+    functional, other = _word_classes(text, places)
+    return by_punctuation(text, places) | (functional & np.append(False, other[:-1]))
+
+
+def by_chunks(text: TokenisedText, places: IntArray) -> BoolArray:
+    """Return which tokens follow a pause or open one of spaCy's chunks, (T,)."""
+    return by_punctuation(text, places) | opens_block(places, chunk_openings(text.text))
+
+
+def _word_classes(text: TokenisedText, places: IntArray) -> tuple[BoolArray, BoolArray]:
+    """Return which tokens are function words and which are (pieces of) other words, (T,) each; marks are neither.
+
+    No more is looked at than the text up to a token's end. White space is classed as the word before it, so that it
+    does not come between two.
+    """
+    letters, ends = text.text, text.offsets[:, 1].tolist()
+    functional, other = [], []
+    for place, end in zip(places.tolist(), ends, strict=True):
+        word = letters[place:end].rstrip() if place >= 0 else ""
+        leads = word.lower() in FUNCTION_WORDS and word != "May" and (place == 0 or letters[place - 1] in _BEFORE_WORD)
+        functional.append(leads)
+        other.append(word[-1:].isalnum() and not leads)
+    return np.array(functional, dtype=np.bool_), np.array(other, dtype=np.bool_)
+
+
+_RULES = {"": by_function_words, "punctuation": by_punctuation, "spacy": by_chunks}
+
+
+@register_partitioner("phrases")
+class Phrases(Partitioner):
+    """`phrases`: a block opens after a pause, and at a function word that follows a word which is none.
+
+    A pause is the end of a sentence, a comma, semicolon, colon or dash, and a bracket or quotation mark (opening ones
+    go with what follows). Function words are the English determiners, prepositions, conjunctions, subject pronouns and
+    auxiliaries of `FUNCTION_WORDS`: a phrase is some of them and then other words, as in the chinks and chunks of
+    Liberman and Church (1992). Causal: a token is judged as far as its own end, so a function word cut into several
+    tokens is missed, and the first piece of a longer word is taken for one where it looks like one.
+
+    `phrases:punctuation`: by pauses alone, in any language. Causal.
+
+    `phrases:spacy`: by pauses and the noun and verb chunks of spaCy's English parser. It needs the extra `semantic`
+    and an English pipeline. Not causal: a parser reads the whole sentence.
+    """
+
+    def __init__(self, argument: str = "") -> None:
+        if argument not in _RULES:
+            raise ProglocError(f"blocks 'phrases:{argument}'; expected phrases, phrases:punctuation or phrases:spacy")
+        self.opens = _RULES[argument]
+        self.causal = argument != "spacy"
+
+    def __call__(self, text: TokenisedText) -> IntArray:
+        """Return the number of the phrase each token is in, (T,)."""
+        places = token_places(text)
+        return block_ids(places, self.opens(text, places))

@@ -1,0 +1,234 @@
+"""Partitioners that read the text: gold passages, hand-made cases, and what every tokenizer may do to offsets."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from progloc.blocks import TokenisedText, parsed, partitioner
+from progloc.blocks.entities import entities_by_rule
+from progloc.blocks.spans import token_places
+from progloc.errors import ProglocError
+
+ROOT = Path(__file__).parents[2]
+gold = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "score_boundaries.py")))
+
+
+def cut(name: str, text: str) -> str:
+    """The text with | where blocks open."""
+    found = gold.found_openings(partitioner(name), text)
+    return gold.marked(partitioner(name), gold.Passage("", text, found))
+
+
+def check(name: str, marked: str) -> None:
+    assert cut(name, marked.replace("|", "")) == marked
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out", "precision", "recall"),
+    [
+        ("sentences", False, 0.98, 0.97),
+        ("sentences", True, 0.93, 0.84),
+        ("phrases", False, 0.91, 0.70),
+        ("phrases", True, 0.95, 0.64),
+        ("phrases:punctuation", False, 0.93, 0.37),
+        ("phrases:punctuation", True, 0.97, 0.21),
+    ],
+)
+def test_boundaries_are_those_of_the_gold_passages(name, held_out, precision, recall):
+    passages = [p for p in gold.read_gold(gold.SCORED[name]) if p.name.startswith(gold.HELD_OUT) == held_out]
+    reached = gold.score(partitioner(name), passages)
+    assert precision <= reached.precision
+    assert recall <= reached.recall
+
+
+def test_scores_are_counted_as_they_are_defined():
+    whole = gold.Passage("", "a b c d", frozenset({2, 4}))
+    reached = gold.score(partitioner("fixed:1"), [whole])
+    assert (reached.found, reached.right, reached.gold) == (3, 2, 2)
+    assert (reached.precision, reached.recall, reached.f1) == pytest.approx((2 / 3, 1, 0.8))
+
+
+def test_the_page_has_the_scores_and_examples_of_the_code():
+    assert gold.PAGE.read_text(encoding="utf-8") == gold.page()
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "He saw Dr. Lee. |She saw him.",
+        "It cost 3.50 at example.com. |Cheap.",
+        'He said "No." |Then he left.',
+        "See vol. 2. |Then vol. 3.",
+        "1. Open it. |2. Close it.",
+        "I was there at 5 p.m. |So was J. Lee.",
+        "No (really!) it is. |Yes […] it is.",
+        "Next? |¿Qué? |Sí. |यह है। |और यह।",
+        "見て。|「はい。」と言った。|え？|うん",
+        "Well done! 👏 |Go on.",
+    ],
+)
+def test_sentences(marked):
+    check("sentences", marked)
+
+
+def test_the_rows_of_a_table_are_sentences_of_one_paragraph():
+    text = "Sizes:\n\n| a | b |\n|---|---|\n| 1 | 2 |\nAfter it."
+    rows = [text.index("| a"), text.index("|---"), text.index("| 1"), text.index("After")]
+    assert gold.found_openings(partitioner("sentences"), text) == set(rows)
+    assert gold.found_openings(partitioner("paragraphs"), text) == {rows[0], rows[3]}
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "One line\nand one more. Still it.\n\n|Two.\n \t\n|Three.",
+        "# Title\n|Text:\n|- item\n  goes on. Still.\n|- item\n|Text again.",
+        "1. One\n|2. Two\n   goes on\n|3. Three",
+        "Annual Report\n|The board met.",
+        "Code:\n|```\nx = 1\n\ny = 2\n```\n|Text.",
+        "some code\n```\n|x = 1. Y\n```\n|Text.",
+        "Title\n=====\n|Text with\n`code` and\n2 numbers.",
+    ],
+)
+def test_paragraphs(marked):
+    check("paragraphs", marked)
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"),
+    [
+        ("phrases", "The cat |with a hat, |who sat |on it, |left."),
+        ("phrases", "The inn |(in town) |was shut; |1,000 men slept |in barns."),
+        ("phrases", "You may go |on Sunday 3 May 2021."),
+        ("phrases:punctuation", "The cat with a hat, |who sat on it, |left — |“at last” |and for good."),
+        ("arguments", "We stayed |because it rained. |If it had not, |we would have left; |however, nobody knew."),
+        ("arguments", "He ran |so that, |on the other hand, she could walk."),
+        ("arguments", "Bread, salt, and oil were there, |but he went, |and he did not eat."),
+    ],
+)  # fmt: skip
+def test_phrases_and_arguments(name, marked):
+    check(name, marked)
+
+
+@pytest.mark.parametrize(
+    ("text", "entities"),
+    [
+        ("We saw Ann Lee at the Bank of England.", ["Ann Lee", "Bank of England"]),
+        ("Nobody came. Everybody slept, said Tom.", ["Tom"]),
+        ("NASA paid $3.5 billion on 3 May 2021 for 40 km.", ["NASA", "$3.5 billion", "3 May 2021", "40 km"]),
+        ("as Fig. 2 shows of Apollo 11. 3 men flew", ["Fig. 2", "Apollo 11"]),
+        ("write to a.b@c.org or see https://c.org/d.html.", ["a.b@c.org", "https://c.org/d.html"]),
+        ("he read “War and Peace” on 2021-05-03.", ["“War and Peace”", "2021-05-03"]),
+        ("he read the New York\nTimes to Dr. A. Ito.", ["New York\nTimes", "Dr. A. Ito"]),
+    ],
+)
+def test_entities(text, entities):
+    assert [text[start:end] for start, end in entities_by_rule(text)] == entities
+
+
+def test_an_entity_is_one_block_with_its_punctuation():
+    check("entities", "The dean |(Ann Lee), |of the |Bank of England, |ate |in |Paris.")
+
+
+def test_a_token_stands_at_its_first_character_that_is_not_white_space():
+    text = " a\n\n é🎉"
+    spans = [(0, 2), (2, 4), (4, 6), (6, 7), (6, 7), (7, 7)]
+    tokens = TokenisedText(text, np.arange(6), np.array(spans))
+    assert token_places(tokens).tolist() == [1, 1, 5, 6, 6, 6]
+
+
+def test_white_space_goes_with_the_block_before_and_at_the_start_with_what_follows():
+    text = "\n A. \n B."
+    spans = [(0, 1), (1, 3), (3, 4), (4, 5), (5, 6), (6, 8), (8, 9)]
+    assert partitioner("sentences")(TokenisedText(text, np.arange(7), np.array(spans))).tolist() == [0] * 5 + [1] * 2
+
+
+def test_a_text_of_one_long_line_is_read_whole():
+    line = "It was the 3rd of May. " * 40_000
+    spans = np.array([match.span() for match in re.finditer(r" ?[^ ]+", line)])
+    ids = partitioner("sentences")(TokenisedText(line, np.arange(len(spans)), spans))
+    assert ids.tolist() == np.repeat(np.arange(40_000), 6).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("phrases:commas", "expected phrases, phrases:punctuation or phrases:spacy"),
+        ("entities:x", "expected entities or entities:spacy"),
+        ("sentences:en", "takes no argument; given 'en'"),
+    ],
+)
+def test_an_unknown_argument_is_refused(name, expected):
+    with pytest.raises(ProglocError, match=expected):
+        partitioner(name)
+
+
+def test_causal_is_said_of_the_rule_asked_for():
+    causal = {name: partitioner(name).causal for name in ("sentences", "paragraphs", "phrases", "phrases:punctuation")}
+    assert all(causal.values())
+    assert not any(partitioner(name).causal for name in ("phrases:spacy", "entities", "arguments"))
+
+
+@pytest.fixture
+def fresh_pipeline():
+    parsed.english_pipeline.cache_clear()
+    yield
+    parsed.english_pipeline.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_pipeline")
+@pytest.mark.parametrize("name", ["phrases:spacy", "entities:spacy"])
+def test_without_spacy_the_install_line_is_named(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(
+        ProglocError, match=r"pip install 'progloc\[semantic\]' && python -m spacy download en_core_web"
+    ):
+        partitioner(name)(gold.word_tokens("A text."))
+
+
+@pytest.mark.usefixtures("fresh_pipeline")
+def test_without_a_pipeline_its_download_is_named(monkeypatch):
+    spacy = pytest.importorskip("spacy")
+    monkeypatch.setattr(spacy.util, "get_installed_models", lambda: ["de_core_news_sm"])
+    with pytest.raises(ProglocError, match="run: python -m spacy download en_core_web_sm"):
+        partitioner("phrases:spacy")(gold.word_tokens("A text."))
+
+
+@pytest.fixture
+def annotated(monkeypatch):
+    """A pipeline that gives one sentence the annotation a parser would."""
+    spacy = pytest.importorskip("spacy")
+    blank = spacy.blank("en")
+    words = ["The", "dean", "of", "Oslo", "will", "soon", "meet", "old", "friends", "."]
+    known = spacy.tokens.Doc(
+        blank.vocab,
+        words=words,
+        spaces=[True] * 8 + [False] * 2,
+        pos=["DET", "NOUN", "ADP", "PROPN", "AUX", "ADV", "VERB", "ADJ", "NOUN", "PUNCT"],
+        deps=["det", "nsubj", "prep", "pobj", "aux", "advmod", "ROOT", "amod", "dobj", "punct"],
+        heads=[1, 6, 1, 2, 6, 6, 6, 8, 6, 6],
+        ents=["O", "O", "O", "B-GPE", "O", "O", "O", "O", "O", "O"],
+    )
+
+    def pipe(pieces, as_tuples):
+        for text, context in pieces:
+            assert text.strip() == known.text
+            assert as_tuples
+            yield known, context
+
+    monkeypatch.setattr(parsed, "english_pipeline", lambda: SimpleNamespace(pipe=pipe))
+    return known.text
+
+
+def test_spacy_gives_chunks_in_every_paragraph(annotated):
+    chunks = "The dean |of Oslo |will soon meet |old friends."
+    check("phrases:spacy", f"{chunks}\n\n|{chunks}")
+
+
+def test_spacy_gives_entities(annotated):
+    assert cut("entities:spacy", annotated) == "The dean |of |Oslo |will soon meet old friends."
