@@ -65,7 +65,8 @@ def result(name: str, role: str, config: RunConfig, layers: int = 6) -> dict[str
     schedule = parse_schedule(config.locality.schedule)
     lambdas = schedule(layers)
     mean = sum(lambdas) / layers
-    wobble = _wobble(name, training.seed)
+    # as with fixed blocks: at λ=0 the two are one model
+    wobble = _wobble(config.locality.schedule if role == "partitioner" else name, training.seed)
     price = 1 + 0.5 * mean * (config.locality.alpha / 0.05) ** 0.5
     perplexity = 100 * price * (1.2 if training.epochs == SHORT else 1.0) * (1 + wobble)
     boundary = training.epochs * training.exploration
@@ -127,6 +128,7 @@ def make_suite(
     layers: int = 6,
     corpus: str = "synthetic",
     missing: Collection[str] = (),
+    partitioners: Collection[str] = (),
     change: Change | None = None,
 ) -> Path:
     """Write a suite of the seven architectures and Table 2's other cells, and return its folder.
@@ -137,14 +139,20 @@ def make_suite(
         layers: L.
         corpus: the corpus's name.
         missing: folders of runs to plan but not to write, such as "cubic-seed1".
+        partitioners: further ones beside `fixed:5`; their runs have the same figures until `change` changes them.
         change: alters each result before it is written.
     """
     planned = []
     for seed in seeds:
-        for name, role, schedule, alpha, epochs in (
-            *((name, "architecture", name, 0.05, LONG) for name in ARCHITECTURES),
-            (f"distributed-epochs{SHORT}", "optimisation", "distributed", 0.05, SHORT),
-            *((f"cubic-alpha{a:g}-epochs{e}", "optimisation", "cubic", a, e) for a, e in CELLS),
+        for name, role, schedule, blocks, alpha, epochs in (
+            *((name, "architecture", name, "fixed:5", 0.05, LONG) for name in ARCHITECTURES),
+            *(
+                (f"{s}-{blocks}", "partitioner", s, blocks, 0.05, LONG)
+                for blocks in partitioners
+                for s in ARCHITECTURES
+            ),
+            (f"distributed-epochs{SHORT}", "optimisation", "distributed", "fixed:5", 0.05, SHORT),
+            *((f"cubic-alpha{a:g}-epochs{e}", "optimisation", "cubic", "fixed:5", a, e) for a, e in CELLS),
         ):
             planned.append({"name": name, "seed": seed, "role": role})
             if f"{name}-seed{seed}" in missing:
@@ -155,6 +163,7 @@ def make_suite(
                 training=TrainingConfig(epochs=epochs, seed=seed),
             )
             run = result(name, role, config, layers)
+            run["config"]["locality"]["blocks"] = blocks  # a name only: nothing is partitioned
             if change is not None:
                 change(run)
             write_json(folder / "runs" / f"{name}-seed{seed}" / "result.json", run)

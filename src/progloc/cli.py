@@ -113,7 +113,7 @@ def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"results": rows(suite), "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
         return
-    for table in suite_tables(suite):
+    for table in (table for table in suite_tables(suite) if not table.detail):
         out_console.print(to_rich(table))
     out_console.print(claims_table(claims))
     out_console.print(summary(suite, claims))

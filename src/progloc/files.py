@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cache_dir", "read_json", "read_mapping", "require_space", "write_json", "write_text"]
+__all__ = ["cache_dir", "read_json", "read_mapping", "require_space", "write_bytes", "write_json", "write_text"]
 
 import json
 import os
@@ -15,18 +15,23 @@ import platformdirs
 from progloc.errors import ProglocError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one, never a part."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` in one step: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8") as handle:
-            handle.write(text)
+        with part.open("wb") as handle:
+            handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, in one step."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

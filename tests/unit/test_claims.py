@@ -157,3 +157,58 @@ def test_one_registration_adds_a_claim(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "_claims", dict(claims._claims))
     claim("C11", "Is it so?")(lambda suite: Finding("supported", f"{len(suite.runs)} runs", "—", "It is."))
     assert verdicts(tmp_path, seeds=(0,))["C11"].figure == "11 runs"
+
+
+def on_sentences(cost, fidelity=0.1, chance=0.15, noise=0.0):
+    """Make the gap of the runs on sentences its power of ``cost``, and their F° larger."""
+
+    def change(run):
+        final, blocks = run["final"], run["config"]["locality"]["blocks"]
+        if blocks == "sentences":
+            final["perplexity"] = 100 * (final["perplexity"] / 100) ** cost * (1 + noise * (run["seed"] - 1))
+            final["fidelity_no_sink"] += fidelity
+            final["chance_fidelity_no_sink"] = chance
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (on_sentences(0.5), "supported"),
+        (on_sentences(2.0), "not supported"),
+        (on_sentences(1.0, fidelity=0.0, chance=0.1, noise=0.1), UNKNOWN),
+        # more F°, but no more than its larger blocks have by chance: cheaper at equal F° alone
+        (on_sentences(1.0, fidelity=0.1, chance=0.4), "not supported"),
+        (on_sentences(0.5, fidelity=2.0), UNKNOWN),  # no F° that both reach
+    ],
+)
+def test_semantic_blocks_are_judged_at_equal_fidelity(tmp_path, change, verdict):
+    assert verdicts(tmp_path, partitioners=["sentences"], change=change)["C8"].verdict == verdict
+
+
+def test_c8_names_the_level_and_the_range(tmp_path):
+    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(0.5))["C8"]
+    # F° goes from 0.3 to 0.9 on fixed blocks and from 0.4 to 1.0 on sentences: the middle of what both reach is 0.65
+    assert "sentences 0.8" in found.figure
+    assert "× at F° 0.65" in found.figure
+    assert "both reach F° 0.40" in found.interval
+    assert "3 seeds" in found.interval
+
+
+def test_c8_says_where_nothing_is_matched(tmp_path):
+    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(0.5, fidelity=2.0))["C8"]
+    assert "sentences no F° that both reach" in found.figure
+
+
+def test_c8_needs_both_kinds_of_blocks(untouched, tmp_path):
+    assert untouched["C8"].verdict == UNKNOWN
+    assert "semantic blocks" in untouched["C8"].reason
+    assert verdicts(tmp_path, partitioners=["fixed:10"])["C8"].verdict == UNKNOWN
+
+
+def test_other_blocks_leave_the_other_claims_alone(tmp_path, untouched):
+    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(2.0))
+    assert {name: each for name, each in found.items() if name != "C8"} == {
+        name: each for name, each in untouched.items() if name != "C8"
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from progloc import ProglocError
 from progloc.suite.live import Standing
-from progloc.suite.plan import plan, preset_names, read_preset
+from progloc.suite.plan import Preset, plan, preset_names, read_preset
 
 SEVEN = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
 
@@ -43,6 +44,49 @@ def test_a_seed_is_seven_rows_three_more_cells_and_a_short_baseline() -> None:
     short = next(run for run in first if run.name == "cubic-alpha0.5-epochs5").config
     assert (short.locality.schedule, short.locality.alpha, short.training.epochs) == ("cubic", 0.5, 5)
     assert len({run.folder for run in made.runs}) == len(made.runs) == 22
+
+
+def with_partitioners(tmp_path: Path, partitioners: str) -> Preset:
+    path = tmp_path / "blocks.yaml"
+    path.write_text(
+        "seeds: 2\nbase: {}\narchitectures: [distributed, localist, quintic]\n"
+        f"partitioners: {partitioners}\noptimisation: {{schedule: cubic, alphas: [0.05], epochs: [5]}}\n"
+    )
+    return read_preset(str(path))[1]
+
+
+def test_every_partitioner_has_every_architecture_and_shares_the_run_without_a_penalty(tmp_path: Path) -> None:
+    made = plan("blocks", with_partitioners(tmp_path, "['fixed:10', 'fixed:20']"))
+    second = [run for run in made.runs if run.config.training.seed == 1]
+    assert [(run.name, run.role, run.config.locality.blocks) for run in second[:6]] == [
+        ("distributed", "architecture", "fixed:5"),
+        ("localist", "architecture", "fixed:5"),
+        ("quintic", "architecture", "fixed:5"),
+        ("distributed-fixed:10", "partitioner", "fixed:10"),
+        ("localist-fixed:10", "partitioner", "fixed:10"),
+        ("quintic-fixed:10", "partitioner", "fixed:10"),
+    ]
+    shared = {run.folder: run.measures for run in second if run.measures is not None}
+    assert shared == {
+        "distributed-fixed:10-seed1": "distributed-seed1",
+        "distributed-fixed:20-seed1": "distributed-seed1",
+    }
+    assert len({run.folder for run in made.runs}) == len(made.runs) == 2 * (3 * 3 + 2)
+    configs = {run.name: run.config for run in second}
+    assert configs["quintic-fixed:10"] == dataclasses.replace(
+        configs["quintic"], locality=dataclasses.replace(configs["quintic"].locality, blocks="fixed:10")
+    )
+
+
+@pytest.mark.parametrize("partitioners", ["['fixed:5']", "['fixed:10', 'fixed:10']"])
+def test_a_partitioner_is_named_once(tmp_path: Path, partitioners: str) -> None:
+    with pytest.raises(ProglocError, match="twice"):
+        with_partitioners(tmp_path, partitioners)
+
+
+def test_an_unknown_partitioner_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ProglocError, match="unknown partitioner 'fixt'"):
+        plan("blocks", with_partitioners(tmp_path, "['fixt:5']"))
 
 
 def test_overrides_reach_every_run() -> None:

@@ -14,6 +14,7 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.fused_loss import FusedLoss
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
+from progloc.training.remeasure import remeasure_run
 from progloc.training.run import train_run
 
 CONFIG = RunConfig(
@@ -148,3 +149,49 @@ def test_a_run_with_the_fused_loss_gives_the_same(
     assert len(made) == 1
     assert result["config"]["training"]["fused_loss"]
     assert result["final"]["perplexity"] == pytest.approx(finished_run[1]["final"]["perplexity"], rel=1e-4)
+
+
+# ---- a run without a penalty, measured on other blocks
+
+
+def on(config: RunConfig, **changes: Any) -> RunConfig:
+    return dataclasses.replace(config, locality=dataclasses.replace(config.locality, **changes))
+
+
+@pytest.fixture(scope="module")
+def plain(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run with λ = 0 on `fixed:5`."""
+    folder = tmp_path_factory.mktemp("plain") / "distributed-seed0"
+    return folder, train_run(on(CONFIG, schedule="distributed"), folder, inputs, name="distributed")
+
+
+def test_other_blocks_change_what_is_measured_and_nothing_else(
+    plain: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    trained, of_fives = plain
+    config = on(CONFIG, schedule="distributed", blocks="fixed:10")
+    inputs = gather(config)
+    about: dict[str, Any] = {"name": "distributed-fixed:10", "role": "partitioner", "before": of_fives["before"]}
+    found = remeasure_run(config, tmp_path / "tens", inputs, trained=trained, **about)
+    anew = train_run(config, tmp_path / "anew", inputs, name="distributed-fixed:10", role="partitioner")
+    for key in ("perplexity", "fidelity", "fidelity_no_sink", "chance_fidelity", "penalty_nats"):
+        assert found["final"][key] == pytest.approx(anew["final"][key])  # as if it had been trained on these blocks
+    assert found["final"]["fidelity"] > of_fives["final"]["fidelity"]
+    assert (found["config"], found["data"], found["lambdas"]) == (anew["config"], anew["data"], anew["lambdas"])
+    assert [e["perplexity"] for e in found["epochs"]] == pytest.approx([e["perplexity"] for e in anew["epochs"]])
+    assert {epoch["fidelity"] for epoch in found["epochs"]} == {None}  # was measured on other blocks
+    assert found["measured_from"] == "distributed-seed0"
+    assert not (tmp_path / "tens" / "model").exists()
+    before = (tmp_path / "tens" / "result.json").stat().st_mtime_ns
+    assert remeasure_run(config, tmp_path / "tens", inputs, trained=trained, **about) == found
+    assert (tmp_path / "tens" / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_run_with_a_penalty_or_none_yet_is_not_measured_on_other_blocks(
+    finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
+) -> None:
+    about: dict[str, Any] = {"name": "x", "role": "partitioner", "before": {}}
+    with pytest.raises(ProglocError, match="trained with a penalty"):
+        remeasure_run(on(CONFIG, blocks="fixed:10"), tmp_path / "a", inputs, trained=finished_run[0], **about)
+    with pytest.raises(ProglocError, match="is not finished"):
+        remeasure_run(on(CONFIG, blocks="fixed:10"), tmp_path / "b", inputs, trained=tmp_path / "none", **about)

@@ -1,12 +1,26 @@
 """The statistics of a suite, against formulas written out."""
 
 import math
+import re
+import runpy
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from progloc.suite.statistics import mean_interval, paired_difference, paired_ratio, trend_p
+from progloc.suite.statistics import (
+    BCA_FROM,
+    bca_interval,
+    holm,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+    trend_p,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_interval_is_the_textbook_t_interval():
@@ -49,6 +63,71 @@ def test_pairs_are_made_by_seed_not_by_order():
     assert found.p == pytest.approx(2 * stats.t.sf(t, df=2))
 
 
+def by_seed(*values):
+    return dict(enumerate(values))
+
+
+def compared(*differences):
+    return paired_difference(by_seed(*differences), by_seed(*[0.0] * len(differences)))
+
+
+def test_permutation_goes_through_every_change_of_signs():
+    differences = (3.0, 1.0, 2.0, -0.5)
+    sums = [np.dot(signs, differences) for signs in product((-1, 1), repeat=4)]
+    extreme = sum(abs(total) >= sum(differences) - 1e-9 for total in sums)
+    assert compared(*differences).p_permutation == pytest.approx(extreme / 16)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6])
+def test_the_smallest_permutation_p_is_two_in_all_changes_of_signs(n):
+    assert compared(*np.linspace(1, 1.1, n)).p_permutation == pytest.approx(2 / 2**n)
+
+
+def test_effect_size_is_over_the_spread_of_the_differences():
+    found = paired_difference(by_seed(11.0, 22.0, 33.0), by_seed(10.0, 20.0, 30.0))
+    assert found.d == pytest.approx(2.0)  # differences 1, 2, 3: mean 2, standard deviation 1
+    assert compared(-1.0, -2.0, -3.0).d == pytest.approx(-2.0)
+
+
+def test_equal_differences_have_no_effect_size_and_a_point_for_an_interval():
+    found = compared(*[0.3] * BCA_FROM)
+    assert found.d is None
+    assert found.bca.low == found.bca.high == pytest.approx(0.3)
+    nothing = compared(*[0.0] * BCA_FROM)
+    assert (nothing.p, nothing.p_permutation, nothing.d) == (None, 1.0, None)
+
+
+def test_bca_stands_beside_from_five_seeds_on():
+    assert compared(*range(BCA_FROM - 1)).bca is None
+    assert compared(*range(BCA_FROM)).bca == bca_interval(range(BCA_FROM))
+
+
+def test_bca_of_few_values_is_hardly_more_than_their_range():
+    found = bca_interval([1.0, 2.0, 3.0])
+    assert (found.mean, found.low, found.high) == (2.0, 1.0, 3.0)
+
+
+def test_bca_leans_to_the_long_tail():
+    found = bca_interval([0.0, 0.1, 0.2, 0.3, 0.4, 5.0])
+    assert found.high - found.mean > 1.5 * (found.mean - found.low)
+
+
+def test_one_seed_is_compared_with_nothing():
+    found = compared(1.0)
+    assert (found.estimate.mean, found.p, found.p_permutation, found.bca, found.d) == (1.0, None, None, None, None)
+
+
+def test_holm_by_hand():
+    # sorted 0.01, 0.02, 0.03, 0.04: 4 · 0.01, 3 · 0.02, then 2 · 0.03 and 1 · 0.04, which may not fall below 0.06
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_no_test_is_none_of_the_family():
+    assert holm([None, 0.01, 0.04]) == [None, 0.02, 0.04]
+
+
 def test_ratio_is_geometric_and_turns_over():
     a, b = {0: 2.0, 1: 8.0}, {0: 1.0, 1: 1.0}
     there, back = paired_ratio(a, b).estimate, paired_ratio(b, a).estimate
@@ -71,3 +150,12 @@ def test_trend_of_a_perfect_order_is_one_in_all_orders():
 @pytest.mark.parametrize("rows", [[{0: 1.0}] * 3, [{0: 1.0, 1: 2.0}] * 2, [{0: 1.0, 1: math.nan}] * 3])
 def test_trend_needs_two_seeds_three_treatments_and_numbers(rows):
     assert trend_p(rows, rising=True) is None
+
+
+def test_the_coverage_on_the_page_is_what_the_script_finds():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "interval_coverage.py"))
+    (row,) = re.findall(r"^\| 5 \| (.*) \|$", (ROOT / "docs" / "statistics.md").read_text("utf-8"), re.MULTILINE)
+    shown = [float(share) / 100 for share in row.split(" | ")]
+    found = [share for name in script["DISTRIBUTIONS"] for share in script["coverage"](name, 5, 400).values()]
+    assert found == pytest.approx(shown, abs=4 * math.sqrt(0.2 * 0.8 / 400))
+    assert shown[0] == pytest.approx(0.95, abs=0.01)  # t, normal

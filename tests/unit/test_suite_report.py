@@ -6,6 +6,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -96,7 +97,7 @@ def test_no_gap_to_another_text(tmp_path, key):
 
 
 def test_table_1_holds_means_and_intervals_over_seeds(folder, suite):
-    (table,) = table_1(suite)
+    table, *_ = table_1(suite)
     ppl = perplexities(folder, "cubic")
     assert column(table, "Perplexity")["cubic"] == f"{sum(ppl) / 3:.2f} ± {half_width(ppl):.2f}"
     logs = [math.log(a / b) for a, b in zip(ppl, perplexities(folder, "distributed"), strict=True)]
@@ -112,7 +113,7 @@ def test_table_1_holds_means_and_intervals_over_seeds(folder, suite):
 
 
 def test_table_1_shows_chance_and_the_paper_in_columns_of_its_own(suite):
-    (table,) = table_1(suite)
+    table, *_ = table_1(suite)
     assert column(table, "F°")["chance"] == "0.100"
     assert column(table, "Fidelity F")["chance"] == "0.110"
     assert column(table, "Perplexity", theirs=True)["localist"] == "68.26"
@@ -120,7 +121,7 @@ def test_table_1_shows_chance_and_the_paper_in_columns_of_its_own(suite):
 
 
 def test_table_2_separates_the_two_changes(folder, suite):
-    (table,) = table_2(suite)
+    table, *_ = table_2(suite)
     assert [row[:2] for row in table.rows] == [("0.5", "5"), ("0.5", "20"), ("0.05", "5"), ("0.05", "20")]
     names = ("cubic-alpha0.5-epochs20", "cubic-alpha0.05-epochs5", "cubic")
     previous = perplexities(folder, "cubic-alpha0.5-epochs5")
@@ -131,7 +132,7 @@ def test_table_2_separates_the_two_changes(folder, suite):
 
 
 def test_table_3_has_every_layer_and_its_difference_to_no_penalty(folder, suite):
-    entropy, fidelity, theirs = table_3(suite)
+    entropy, fidelity, theirs, *_ = table_3(suite)
     assert [row[0] for row in entropy.rows] == [str(layer) for layer in range(6)]
     for table, measure, label, digits in ((entropy, "entropy_bits", "H", 2), (fidelity, "fidelity_no_sink", "F°", 3)):
         both = [[raw(folder, n, s)["final"]["layers"][4][measure] for s in range(3)] for n in ("linear", "distributed")]
@@ -143,7 +144,7 @@ def test_table_3_has_every_layer_and_its_difference_to_no_penalty(folder, suite)
 
 
 def test_table_4_shows_the_norm_before_clipping(suite):
-    (table,) = table_4(suite)
+    table, *_ = table_4(suite)
     assert column(table, "Steps clipped (%)")["linear"] == "25.0 ± 0.0"
     assert column(table, "Mean penalty (nats)", theirs=True)["linear"] == "12.34"
     assert column(table, "Mean Σλp (nats)")["linear"].startswith("3.000")  # 6 · mean λ, which is ½
@@ -181,7 +182,7 @@ def test_what_is_undefined_is_a_dash_and_an_empty_cell(tmp_path):
 
     folder = make_suite(tmp_path, seeds=(0,), change=undefined)
     write_report(folder)
-    (table,) = table_1(load_suite(folder))
+    table, *_ = table_1(load_suite(folder))
     assert column(table, "F°")["linear"] == "—"
     with (folder / "results.csv").open() as handle:
         assert {row["fidelity_no_sink"] for row in csv.DictReader(handle)} == {""}
@@ -198,6 +199,118 @@ def test_the_papers_tables_agree_with_their_own_arithmetic():
     assert optimised.perplexity == paper.TABLE_1["cubic"].perplexity
     for row in paper.TABLE_3:
         assert row.lambda_linear == pytest.approx(row.layer / (paper.TABLE_3_LAYERS - 1), abs=6e-4)
+
+
+# ---- tests of a table's comparisons
+
+
+def titled(suite, title):
+    (found,) = [table for table in suite_tables(suite) if table.title == title]
+    return found
+
+
+def test_comparisons_are_paired_and_corrected_for_their_table(folder, suite):
+    table = titled(suite, "Table 1, tested: gap")
+    base = np.log(perplexities(folder, "distributed"))
+    logs = {name: np.log(perplexities(folder, name)) - base for name in ARCHITECTURES[1:]}
+    d = {name: values.mean() / values.std(ddof=1) for name, values in logs.items()}
+    assert column(table, "d_z") == {name: f"{value:.2f}" for name, value in d.items()}
+    assert set(column(table, "p, permutation").values()) == {"0.250"}  # two of the eight changes of three signs
+    assert set(column(table, "Holm, permutation").values()) == {"1.000"}
+    assert set(column(table, "[95%, BCa]").values()) == {"—"}  # three seeds
+    assert "at least 0.250" in table.note
+
+
+def test_holm_is_over_the_rows_of_a_table(tmp_path):
+    def noisy(run):
+        if run["name"] != "distributed":
+            run["final"]["perplexity"] = 100 * (1 + 0.02 * len(run["name"]) * (1 + run["seed"]))
+
+    folder = make_suite(tmp_path, change=noisy)
+    table = titled(load_suite(folder), "Table 1, tested: gap")
+    base = np.log(perplexities(folder, "distributed"))
+    raw_p = {name: stats.ttest_rel(np.log(perplexities(folder, name)), base).pvalue for name in ARCHITECTURES[1:]}
+    assert column(table, "p, t") == {name: "< 0.001" if p < 0.001 else f"{p:.3f}" for name, p in raw_p.items()}
+    least = min(raw_p, key=raw_p.get)
+    assert 0.001 < raw_p[least] < 1 / 6
+    assert column(table, "Holm")[least] == f"{min(1, 6 * raw_p[least]):.3f}"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Table 1, tested: F°", "Trends over β", "Table 2, tested: perplexity", "Table 3, tested: F° by layer",
+        "Table 3, tested: H (bits) by layer", "Table 4, tested: gradient norm",
+    ],
+)  # fmt: skip
+def test_every_table_with_seeds_has_its_tests(suite, title):
+    assert titled(suite, title).rows
+
+
+def test_trends_follow_the_order_of_beta(suite):
+    table = titled(suite, "Trends over β")
+    assert column(table, "Means")["F°"] == "0.600 → 0.520 → 0.480 → 0.457 → 0.442"
+    assert column(table, "p, Page")["F°"] == "< 0.001"
+
+
+# ---- several partitioners
+
+
+def on_sentences(run):
+    if run["config"]["locality"]["blocks"] == "sentences":
+        final = run["final"]
+        final["perplexity"] = 100 * (final["perplexity"] / 100) ** 0.5
+        final["chance_fidelity_no_sink"] = 0.3
+        for measures in (final, *final["layers"]):
+            measures["fidelity_no_sink"] += 0.1
+
+
+@pytest.fixture(scope="module")
+def two_partitioners(tmp_path_factory):
+    folder = make_suite(tmp_path_factory.mktemp("blocks"), partitioners=["sentences"], change=on_sentences)
+    write_report(folder)
+    return load_suite(folder)
+
+
+def test_partitioners_and_schedules_make_one_table(two_partitioners):
+    gaps = titled(two_partitioners, "Table 5: gap by blocks and schedule")
+    assert [c.label for c in gaps.columns] == ["Blocks", *ARCHITECTURES]
+    assert [row[0] for row in gaps.rows] == ["fixed:5", "sentences"]
+    assert column(gaps, "distributed") == {"fixed:5": "1×", "sentences": "1×"}
+    suite = two_partitioners
+    ratios = [suite.gap(run) for run in suite.by_name["localist-sentences"].values()]
+    assert column(gaps, "localist")["sentences"].startswith(f"{math.prod(ratios) ** (1 / 3):.3f}×")
+
+
+def test_the_lowest_layer_is_of_those_meant_to_be_local(two_partitioners):
+    whole = titled(two_partitioners, "Table 5, continued: every figure")
+    row = next(row for row in whole.rows if row[:2] == ("sentences", "linear"))
+    cells = dict(zip((c.label for c in whole.columns), row, strict=True))
+    # of λ = 0, 0.2 … 1 the first that is ≥ 0.5 is 0.6: F° = 0.3 + 0.6 · 0.6 + 0.1, of which chance is 0.3
+    assert cells["Lowest F°, λ ≥ 0.5"].startswith("0.76")
+    assert cells["Lowest above chance, λ ≥ 0.5"].startswith("0.65")
+    assert next(row for row in whole.rows if row[1] == "distributed")[8] == "—"
+
+
+def test_blocks_are_compared_at_equal_locality(two_partitioners):
+    table = titled(two_partitioners, "Table 5, tested: gap at equal F°")
+    ((label, *cells),) = table.rows
+    assert label == "sentences ÷ fixed:5 at F° 0.650"
+    assert float(cells[1].split("×")[0]) < 1
+
+
+def test_other_partitioners_leave_the_papers_tables_alone(suite, two_partitioners):
+    for build in (table_1, table_2, table_3, table_4):
+        assert build(two_partitioners) == build(suite)
+
+
+def test_tables_of_several_partitioners_fit_into_eighty_characters(two_partitioners):
+    for table in suite_tables(two_partitioners):
+        assert table.detail or "…" not in shown(table)
+
+
+def test_the_frontier_by_blocks_is_drawn(two_partitioners):
+    assert (two_partitioners.folder / "figures" / "frontier-by-blocks.png").exists()
 
 
 # ---- renderings

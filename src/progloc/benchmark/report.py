@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["FIGURE_FILE", "TABLES_FILE", "fill", "write_figure", "write_report"]
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +11,10 @@ from pathlib import Path
 from progloc.benchmark.figure import drawing
 from progloc.benchmark.results import BENCHMARK_FILE, Benchmark, read_benchmark
 from progloc.benchmark.tables import made_by, run_tables, step_tables, target_table
-from progloc.errors import ProglocError
 from progloc.files import write_text
-from progloc.suite.rendering import to_markdown
+from progloc.suite.rendering import filled, to_markdown
 
 TABLES_FILE, FIGURE_FILE = "performance.md", "performance.png"
-_BEGIN, _END = "<!-- begin: written by benchmarks/write_performance.py -->", "<!-- end -->"
 
 
 def write_figure(benchmark: Benchmark, path: Path) -> None:
@@ -60,9 +57,4 @@ def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, 
         parts += [f"## Measured: {name}\n", made_by(benchmark), ""]
         parts += [to_markdown(table).replace("## ", "### ", 1) for table in step_tables(benchmark)]
         parts += [f"![Step time and peak memory, {name}]({pictures[name]})", ""]
-    measured = "\n".join([_BEGIN, "", *parts, _END])
-    marked = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
-    filled, count = marked.subn(lambda _: measured, page)
-    if count != 1:
-        raise ProglocError(f"the page has {count} marked places; expected one '{_BEGIN}' … '{_END}'")
-    return filled
+    return filled(page, "benchmarks/write_performance.py", "\n".join(parts))

@@ -77,6 +77,9 @@ def perplexity_ratio(suite: Suite, name: str, other: str, level: float = LEVEL) 
 
 
 def cells(suite: Suite) -> dict[tuple[float, int], str]:
-    """Return the names of the cubic runs by (α, epochs): the cells of Table 2 that have a finished run."""
-    runs = {name: suite.one(name) for name in suite.by_name}
+    """Return the names of the cubic runs by (α, epochs): the cells of Table 2 that have a finished run.
+
+    Of the suite's first partitioner alone; the others have the architectures and no such cells.
+    """
+    runs = {name: suite.one(name) for name in suite.by_name if suite.one(name).role != "partitioner"}
     return {(run.alpha, run.budget): name for name, run in runs.items() if run.schedule == "cubic"}

@@ -39,10 +39,18 @@ class Preset:
     architectures: tuple[str, ...]
     """The schedules compared, each a row of Table 1."""
     optimisation: Optimisation | None = None
+    partitioners: tuple[str, ...] = ()
+    """Partitioners beside base's, each with every one of the architectures."""
 
     def __post_init__(self) -> None:
         if not self.architectures:
             raise ProglocError("a suite's 'architectures' is empty; expected at least one schedule")
+        all_blocks = (self.base.locality.blocks, *self.partitioners)
+        for blocks in all_blocks:
+            if all_blocks.count(blocks) > 1:
+                raise ProglocError(
+                    f"a suite's 'partitioners' has '{blocks}' twice, or it is base's own; expected others, each once"
+                )
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,10 @@ class PlannedRun:
 
     name: str
     role: str
-    """"architecture", or "optimisation" for the other cells of Table 2."""
+    """"architecture", "partitioner" for the same on other blocks, or "optimisation" for the other cells of Table 2."""
     config: RunConfig
+    measures: str | None = None
+    """The folder, in `runs/`, of the run whose model it measures on its own blocks, instead of training one."""
 
     @property
     def folder(self) -> str:
@@ -94,8 +104,9 @@ def read_preset(name: str) -> tuple[str, Preset]:
 
 
 def _with(config: RunConfig, *, schedule: str, seed: int, **changes: Any) -> RunConfig:
+    here = config.locality
     locality = dataclasses.replace(
-        config.locality, schedule=schedule, alpha=changes.get("alpha", config.locality.alpha)
+        here, schedule=schedule, alpha=changes.get("alpha", here.alpha), blocks=changes.get("blocks", here.blocks)
     )
     training = dataclasses.replace(config.training, seed=seed, epochs=changes.get("epochs", config.training.epochs))
     return dataclasses.replace(config, locality=locality, training=training)
@@ -118,9 +129,24 @@ def plan(suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None,
     for seed in range(count):
         for schedule in preset.architectures:
             runs.append(PlannedRun(schedule, "architecture", _with(base, schedule=schedule, seed=seed)))
+        for blocks in preset.partitioners:
+            runs += _on_other_blocks(base, preset.architectures, blocks, seed)
         if preset.optimisation is not None:
             runs += _other_cells(base, preset.optimisation, seed)
     return Plan(suite, base, tuple(runs))
+
+
+def _on_other_blocks(base: RunConfig, architectures: tuple[str, ...], blocks: str, seed: int) -> list[PlannedRun]:
+    """Return the architectures on other blocks. At λ=0 blocks change only what is measured, so that run is shared."""
+    return [
+        PlannedRun(
+            f"{schedule}-{blocks}",
+            "partitioner",
+            _with(base, schedule=schedule, seed=seed, blocks=blocks),
+            measures=f"{schedule}-seed{seed}" if schedule == "distributed" else None,
+        )
+        for schedule in architectures
+    ]
 
 
 def _other_cells(base: RunConfig, cells: Optimisation, seed: int) -> list[PlannedRun]:

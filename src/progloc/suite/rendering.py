@@ -5,7 +5,22 @@ The page renders the same `Table` through its template.
 
 from __future__ import annotations
 
-__all__ = ["ABSENT", "Column", "Table", "counted", "interval", "number", "percent", "ratio", "to_markdown", "to_rich"]
+__all__ = [
+    "ABSENT",
+    "Column",
+    "Table",
+    "counted",
+    "filled",
+    "interval",
+    "number",
+    "p_text",
+    "p_value",
+    "percent",
+    "ratio",
+    "span",
+    "to_markdown",
+    "to_rich",
+]
 
 import math
 import re
@@ -16,6 +31,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from progloc.errors import ProglocError
 from progloc.suite.statistics import Estimate
 
 ABSENT = "—"
@@ -44,6 +60,8 @@ class Table:
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+    detail: bool = False
+    """A terminal does without it."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), self.title
@@ -70,12 +88,16 @@ def interval(estimate: Estimate, digits: int) -> str:
     return f"{number(estimate.mean, digits)} ± {number(estimate.high - estimate.mean, digits)}"
 
 
+def span(estimate: Estimate, digits: int) -> str:
+    """Write an interval, `[1.020, 1.061]`; nothing where there is none."""
+    return "" if estimate.low is None else f"[{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+
+
 def ratio(estimate: Estimate, digits: int = 3) -> str:
     """Write a ratio and its interval, which is not symmetric: `1.040× [1.020, 1.061]`."""
     if math.isnan(estimate.mean):
         return ABSENT
-    ends = "" if estimate.low is None else f" [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
-    return f"{number(estimate.mean, digits)}×{ends}"
+    return f"{number(estimate.mean, digits)}× {span(estimate, digits)}".rstrip()
 
 
 def percent(estimate: Estimate) -> str:
@@ -92,6 +114,16 @@ def percent(estimate: Estimate) -> str:
     return f"{improvement(estimate.mean)}%{ends}"
 
 
+def p_value(p: float | None) -> str:
+    """Write a p for a table's cell."""
+    return ABSENT if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_text(p: float | None) -> str:
+    """Write a p within a sentence."""
+    return "no p" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
 def to_markdown(table: Table) -> str:
     """Return the table as GitHub markdown: heading, table, note."""
 
@@ -101,6 +133,25 @@ def to_markdown(table: Table) -> str:
     labels = [column.label + (" (paper)" if column.paper else "") for column in table.columns]
     rule = ["---" if column.text else "---:" for column in table.columns]
     return "\n".join([f"## {table.title}", "", *map(line, (labels, rule, *table.rows)), "", table.note, ""])
+
+
+def filled(page: str, script: str, text: str) -> str:
+    """Return a markdown page with what stands between the marks of a script replaced.
+
+    Args:
+        page: with one `<!-- begin: written by SCRIPT -->` and an `<!-- end -->` after it.
+        script: SCRIPT, as the mark names it.
+        text: what goes between.
+
+    Raises:
+        ProglocError: the marks are not there, or more than once.
+    """
+    begin, end = f"<!-- begin: written by {script} -->", "<!-- end -->"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    made, count = marked.subn(lambda _: f"{begin}\n\n{text}\n{end}", page)
+    if count != 1:
+        raise ProglocError(f"the page has {count} marked places; expected one '{begin}' … '{end}'")
+    return made
 
 
 def to_rich(table: Table) -> RichTable:

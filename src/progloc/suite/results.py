@@ -54,7 +54,7 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True)
 class MissingRun:
-    """A run that the plan asks for and that is not finished; its role is "architecture" or "optimisation"."""
+    """A run that the plan asks for and that is not finished; for its role see `PlannedRun`."""
 
     name: str
     seed: int
@@ -159,8 +159,18 @@ class Suite:
         return {name: runs for name, runs in grouped.items() if runs}
 
     @property
+    def compared(self) -> list[Run]:
+        """The runs of one α and one budget, whatever their partitioner: all but Table 2's other cells."""
+        return [run for run in self.runs if run.role != "optimisation"]
+
+    @property
+    def partitioners(self) -> list[str]:
+        """The names of the partitioners of the compared runs, in planned order."""
+        return list(dict.fromkeys(run.blocks for run in self.compared))
+
+    @property
     def architectures(self) -> list[str]:
-        """The names of the compared architectures of which at least one run is finished."""
+        """The names of the architectures with the suite's first partitioner of which at least one run is finished."""
         return [name for name, runs in self.by_name.items() if next(iter(runs.values())).role == "architecture"]
 
     @property

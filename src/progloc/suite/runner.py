@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["run_suite"]
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from progloc.config import SCHEMA_VERSION
+from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.suite.live import Standing
@@ -19,6 +20,7 @@ from progloc.suite.plan import Plan, PlannedRun
 from progloc.suite.results import SUITE_FILE
 from progloc.training.folder import check_folder, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
+from progloc.training.remeasure import remeasure_run
 from progloc.training.run import estimate_seconds, train_run
 
 BASE_FILE = "base.json"
@@ -52,11 +54,25 @@ def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
     )
 
 
-def _measure_base(plan: Plan, out: Path, inputs: Inputs) -> dict[str, Any]:
-    """Return the untrained model's measures and the seconds they took; once a suite, since every run starts from it."""
-    path = out / BASE_FILE
+def _on_blocks(plan: Plan, blocks: str) -> RunConfig:
+    return dataclasses.replace(plan.base, locality=dataclasses.replace(plan.base.locality, blocks=blocks))
+
+
+def _gather(plan: Plan, console: Console) -> dict[str, Inputs]:
+    """Return what the runs need, by partitioner, the base's first; only of that one is it said what is being done."""
+    first = plan.base.locality.blocks
+    told = gather(
+        plan.base, say=lambda line: console.print(line, style="dim", soft_wrap=True), progress=console.is_terminal
+    )
+    others = dict.fromkeys(run.config.locality.blocks for run in plan.runs if run.config.locality.blocks != first)
+    return {first: told, **{blocks: gather(_on_blocks(plan, blocks)) for blocks in others}}
+
+
+def _measure_base(plan: Plan, out: Path, blocks: str, inputs: Inputs) -> dict[str, Any]:
+    """Return the untrained model's measures and the seconds they took; once a suite and partitioner."""
+    path = out / (BASE_FILE if blocks == plan.base.locality.blocks else f"base-{blocks}.json")
     if not path.exists():
-        model = open_model(inputs, plan.base)
+        model = open_model(inputs, _on_blocks(plan, blocks))
         started = time.monotonic()
         report = measure(model, inputs.validation, batch_size=plan.base.training.batch_size).to_dict()
         write_json(path, {"seconds": time.monotonic() - started, "report": report})
@@ -68,7 +84,7 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
 
     Args:
         plan: the runs.
-        out: the suite's folder: `suite.json`, `base.json` and one folder a run in `runs/`.
+        out: the suite's folder: `suite.json`, one `base*.json` a partitioner and one folder a run in `runs/`.
         console: where progress is shown.
         command: what the user ran, for the record.
 
@@ -76,13 +92,18 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
         ProglocError: the folder holds another suite, or the model, corpus or disk cannot be used.
     """
     check_folder(out, SUITE_FILE, _fixed(plan))  # before the minutes that a model may take to make
-    inputs = gather(
-        plan.base, say=lambda line: console.print(line, style="dim", soft_wrap=True), progress=console.is_terminal
-    )
-    _describe(plan, out, inputs, command)
-    base = _measure_base(plan, out, inputs)
+    inputs = _gather(plan, console)
+    _describe(plan, out, inputs[plan.base.locality.blocks], command)
+    base = {blocks: _measure_base(plan, out, blocks, each) for blocks, each in inputs.items()}
     folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}
-    estimates = {run.folder: estimate_seconds(run.config, inputs, base["seconds"]) for run in plan.runs}
+
+    def estimate(run: PlannedRun) -> float:
+        seconds = float(base[run.config.locality.blocks]["seconds"])
+        if run.measures is not None:
+            return seconds
+        return estimate_seconds(run.config, inputs[run.config.locality.blocks], seconds)
+
+    estimates = {run.folder: estimate(run) for run in plan.runs}
     standing = Standing(plan, estimates)
     to_do = [run for run in plan.runs if not finished(folder_of[run.folder])]
     console.print(
@@ -97,15 +118,13 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
                 live.update(standing.table())
 
         standing.begin(run)
-        result = train_run(
-            run.config,
-            folder_of[run.folder],
-            inputs,
-            name=run.name,
-            role=run.role,
-            before=base["report"],
-            heard=heard,
-        )
+        blocks, folder = run.config.locality.blocks, folder_of[run.folder]
+        about = {"name": run.name, "role": run.role, "before": base[blocks]["report"]}
+        if run.measures is None:
+            result = train_run(run.config, folder, inputs[blocks], heard=heard, **about)
+        else:
+            trained = folder_of[run.measures]
+            result = remeasure_run(run.config, folder, inputs[blocks], trained=trained, **about)
         standing.finish(run, result)
         if live is None:
             console.print(standing.line(run), soft_wrap=True)

@@ -1,22 +1,31 @@
-"""Means over seeds, paired comparisons and trends; all of them scipy's.
+"""Means over seeds, paired comparisons and trends; scipy's, but for Holm's correction, which it does not have.
 
 The unit of replication is the seed of one and the same experiment: an interval covers what another seed would change,
 not what another text or another model would.
+
+Which interval: Student's t is shown everywhere and decides, because with few seeds the bootstrap's is too narrow; the
+bootstrap's BCa stands beside it in comparisons. How often each covers the truth is measured by
+benchmarks/interval_coverage.py, and docs/statistics.md has the figures.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BCA_FROM",
     "LEVEL",
     "Comparison",
     "Estimate",
+    "bca_interval",
     "common_seeds",
+    "holm",
     "mean_interval",
     "paired_difference",
     "paired_ratio",
     "trend_p",
+    "trend_two_sided_p",
 ]
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +36,12 @@ from scipy import stats
 
 LEVEL = 0.95
 """The confidence of every interval that does not say otherwise."""
+
+BCA_FROM = 5
+"""The seeds from which a BCa interval is given; with fewer it is hardly more than the range of the values."""
+
+_RESAMPLES = 9999
+"""Of the bootstrap; and the most sign changes that the permutation test goes through, which is all up to 13 seeds."""
 
 Values = Mapping[int, float]
 """One number a seed."""
@@ -55,10 +70,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference or ratio over common seeds, and the two-sided p of there being none (None with one seed)."""
+    """A paired difference or ratio over common seeds; one seed has an estimate and nothing else (None)."""
 
     estimate: Estimate
-    p: float | None
+    """With its t-interval."""
+    p: float | None = None
+    """Two-sided, of a paired t-test that there is none."""
+    p_permutation: float | None = None
+    """Two-sided, of the same by changing the signs of the seeds' differences: at least 2^(1-n) with n seeds."""
+    bca: Estimate | None = None
+    """With its BCa interval; None below `BCA_FROM` seeds."""
+    d: float | None = None
+    """Cohen's d for paired samples, d_z: mean ÷ standard deviation of the differences; None where they are equal."""
 
 
 def mean_interval(values: Iterable[float], level: float = LEVEL) -> Estimate:
@@ -76,28 +99,78 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Estimate:
     return Estimate(mean, float(low), float(high), n)
 
 
-def common_seeds(*runs: Values) -> list[int]:
+def bca_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Return the mean and its bias-corrected and accelerated bootstrap interval; the same one on every call.
+
+    Args:
+        values: at least two finite numbers. Equal ones have an interval of no width.
+        level: the interval's confidence.
+    """
+    sample = np.array(values, dtype=float)
+    mean = float(sample.mean())
+    if _are_equal(sample):  # scipy has no interval for them
+        return Estimate(mean, mean, mean, len(sample))
+    # `random_state` and not `rng`: scipy before 1.15 knows no other name
+    found = stats.bootstrap(
+        (sample,), np.mean, method="BCa", confidence_level=level, n_resamples=_RESAMPLES,
+        random_state=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return Estimate(mean, float(found.low), float(found.high), len(sample))
+
+
+def _are_equal(sample: np.ndarray) -> bool:
+    """Whether the values differ by no more than rounding."""
+    return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
+
+
+def common_seeds(*runs: Mapping[int, object]) -> list[int]:
     """Return the seeds that all of them have, in order."""
     return sorted(set.intersection(*(set(values) for values in runs))) if runs else []
 
 
 def paired_difference(a: Values, b: Values, level: float = LEVEL) -> Comparison:
-    """Return the mean of a - b over the seeds both have, and the p of a paired t-test."""
+    """Return the mean of a - b over the seeds both have, its intervals, tests and effect size."""
     seeds = common_seeds(a, b)
-    differences = mean_interval((a[seed] - b[seed] for seed in seeds), level)
-    if differences.low is None:
-        return Comparison(differences, None)
+    differences = np.array([a[seed] - b[seed] for seed in seeds])
+    estimate = mean_interval(differences, level)
+    if estimate.low is None:
+        return Comparison(estimate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
-    return Comparison(differences, None if math.isnan(p) else p)
+    # one sample of type "samples": scipy changes the signs of the differences
+    permuted = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=_RESAMPLES,
+        random_state=np.random.default_rng(0),
+    )  # fmt: skip
+    return Comparison(
+        estimate,
+        p=None if math.isnan(p) else p,
+        p_permutation=float(permuted.pvalue),
+        bca=bca_interval(differences.tolist(), level) if len(seeds) >= BCA_FROM else None,
+        d=None if _are_equal(differences) else float(differences.mean() / differences.std(ddof=1)),
+    )
 
 
 def paired_ratio(a: Values, b: Values, level: float = LEVEL) -> Comparison:
-    """Return the geometric mean of a ÷ b over the seeds both have; interval and p are those of log a - log b."""
+    """Return the geometric mean of a ÷ b over the seeds both have; all but the means are of log a - log b."""
     logs = [{seed: math.log(value) for seed, value in values.items()} for values in (a, b)]
     difference = paired_difference(logs[0], logs[1], level)
-    return Comparison(difference.estimate.map(np.exp), difference.p)
+    return dataclasses.replace(
+        difference,
+        estimate=difference.estimate.map(np.exp),
+        bca=None if difference.bca is None else difference.bca.map(np.exp),
+    )
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's adjusted p of each comparison of one family; None is no test, counts as none and stays None."""
+    tested = sorted((p, index) for index, p in enumerate(ps) if p is not None)
+    steps = np.array([p for p, _ in tested]) * np.arange(len(tested), 0, -1)
+    adjusted: list[float | None] = [None] * len(ps)
+    for (_, index), value in zip(tested, np.maximum.accumulate(steps), strict=True):
+        adjusted[index] = min(1.0, float(value))
+    return adjusted
 
 
 def trend_p(ordered: Sequence[Values], rising: bool) -> float | None:
@@ -117,3 +190,9 @@ def trend_p(ordered: Sequence[Values], rising: bool) -> float | None:
     if not np.isfinite(table).all():
         return None
     return float(stats.page_trend_test(table if rising else table[:, ::-1]).pvalue)
+
+
+def trend_two_sided_p(ordered: Sequence[Values]) -> float | None:
+    """Return the p of Page's test for a trend in either direction: twice the smaller one-sided p; None as `trend_p`."""
+    ps = [p for rising in (True, False) if (p := trend_p(ordered, rising)) is not None]
+    return min(1.0, 2 * min(ps)) if ps else None

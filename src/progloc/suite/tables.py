@@ -1,5 +1,6 @@
 """The paper's Tables 1-4 with this suite's numbers, and the paper's own figures in columns marked as such.
 
+Tables 1-4 are of the suite's first partitioner; Table 5, of all of them, is in `partitioner_tables`.
 A table is one function `Suite -> list[Table]` and one `@table`; a suite without the runs it needs gives an empty list.
 """
 
@@ -16,10 +17,12 @@ __all__ = [
     "tables_markdown",
 ]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from progloc.suite import paper
+from progloc.suite.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
 from progloc.suite.comparisons import cells, depth, gap, last_layer, layer, measured, trained
+from progloc.suite.partitioner_tables import table_5
 from progloc.suite.provenance import made_by
 from progloc.suite.rendering import (
     ABSENT,
@@ -151,7 +154,8 @@ def table_1(suite: Suite) -> list[Table]:
         "Final penalty: what α multiplies in the loss, Σ over layers of λ(ℓ)·p (their mean, if `reduction` is that), "
         f"at the kept checkpoint, on validation. {_PAPER_NOTE}"
     )
-    return [Table("Table 1: performance and locality of every architecture", note, columns, tuple(rows))]
+    whole = Table("Table 1: performance and locality of every architecture", note, columns, tuple(rows))
+    return [whole, *architectures_tested(suite)]
 
 
 @table
@@ -193,7 +197,8 @@ def table_2(suite: Suite) -> list[Table]:
         "four cells tell which mattered, and the gap to the λ=0 run of the same budget tells locality's price from the "
         f"effect of longer training. Equal λ is not equal locality: compare F° too. {_PAPER_NOTE}"
     )
-    return [Table("Table 2: penalty coefficient and training length, cubic", note, columns, tuple(rows))]
+    whole = Table("Table 2: penalty coefficient and training length, cubic", note, columns, tuple(rows))
+    return [whole, *cells_tested(suite)]
 
 
 def _layer_mean(suite: Suite, name: str, measure: str, index: int, digits: int) -> str:
@@ -207,9 +212,10 @@ def _layer_difference(suite: Suite, name: str, measure: str, index: int, digits:
     return interval(paired_difference(ours, base).estimate, digits)
 
 
-def _by_layer(suite: Suite, title: str, measures: list[tuple[str, str, bool]], digits: int, note: str) -> Table:
+def _by_layer(
+    suite: Suite, names: Sequence[str], title: str, measures: list[tuple[str, str, bool]], digits: int, note: str
+) -> Table:
     """Return one row a layer; measures are (label, name, whether it is a detail)."""
-    names = [name for name in ("quintic", "linear") if name in suite.by_name]
     layers = len(suite.one(names[0]).lambdas)
     columns = [Column("Layer"), Column("Depth"), *(Column(f"λ ({name})") for name in names)]
     for label, _, detail in measures:
@@ -228,7 +234,8 @@ def _by_layer(suite: Suite, title: str, measures: list[tuple[str, str, bool]], d
 @table
 def table_3(suite: Suite) -> list[Table]:
     """λ, entropy and fidelity by layer for quintic and linear (the paper's Table 3, and that table itself)."""
-    if not any(name in suite.by_name for name in ("quintic", "linear")):
+    names = [name for name in ("quintic", "linear") if name in suite.by_name]
+    if not names:
         return []
     theirs = tuple(
         (
@@ -244,6 +251,7 @@ def table_3(suite: Suite) -> list[Table]:
     labels = ("Layer", "Depth", "λ (quintic)", "λ (linear)", "Entropy (quintic)", "Entropy (linear)")
     entropy = _by_layer(
         suite,
+        names,
         "Table 3: entropy by layer, quintic and linear",
         [("H", "entropy_bits", False), ("H°", "entropy_bits_no_sink", True)],
         2,
@@ -251,6 +259,7 @@ def table_3(suite: Suite) -> list[Table]:
     )
     fidelity = _by_layer(
         suite,
+        names,
         "Table 3, continued: fidelity by layer",
         [("F", "fidelity", True), ("F°", "fidelity_no_sink", False), ("sink mass", "sink_mass", True)],
         3,
@@ -261,7 +270,8 @@ def table_3(suite: Suite) -> list[Table]:
         f"The paper's own: {paper.SOURCE}, {paper.TABLE_3_LAYERS} layers; entropy in bits. Its λ "
         "of quintic is not (ℓ/(L−1))⁵, which gives 0.0015 at layer 3 and 0.367 at layer 9."
     )
-    return [entropy, fidelity, Table("Table 3 as the paper has it", note, tuple(map(_paper, labels)), theirs)]
+    own = Table("Table 3 as the paper has it", note, tuple(map(_paper, labels)), theirs)
+    return [entropy, fidelity, own, *layers_tested(suite, names)]
 
 
 @table
@@ -299,7 +309,11 @@ def table_4(suite: Suite) -> list[Table]:
         f"global L2 norm before clipping at {', '.join(f'{value:g}' for value in thresholds)}: after clipping it is "
         f"below that by construction. {_PAPER_NOTE}"
     )
-    return [Table("Table 4: penalty and gradient norm during training", note, columns, tuple(rows))]
+    whole = Table("Table 4: penalty and gradient norm during training", note, columns, tuple(rows))
+    return [whole, *gradients_tested(suite)]
+
+
+table(table_5)
 
 
 def tables_markdown(suite: Suite) -> str:

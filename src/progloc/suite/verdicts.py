@@ -11,7 +11,6 @@ __all__ = [
     "decide",
     "listed",
     "means",
-    "p_text",
     "seeds_text",
     "trend",
     "without",
@@ -89,11 +88,6 @@ def means(rows: Sequence[Values]) -> list[float]:
 def listed(names: Sequence[str], rows: Sequence[Values], digits: int) -> str:
     """Write names with their means, in the order given."""
     return ", ".join(f"{name} {number(mean, digits)}" for name, mean in zip(names, means(rows), strict=True))
-
-
-def p_text(p: float | None) -> str:
-    """Write a p."""
-    return "no p" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def seeds_text(n: int) -> str:

@@ -1,0 +1,63 @@
+"""Measure how often a 95% interval over n seeds holds the true mean, and write the table of docs/statistics.md.
+
+    python benchmarks/interval_coverage.py [--samples N]
+
+Draws N samples (default 4000) of each size from a distribution whose mean is known, and counts the intervals of
+progloc.suite.statistics that hold it. The samples are the same on every call. Takes two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from progloc.files import write_text
+from progloc.suite.rendering import Column, Table, filled, to_markdown
+from progloc.suite.statistics import Estimate, bca_interval, mean_interval
+
+PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
+SIZES = (2, 3, 5, 8, 10, 15, 20, 30)
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "normal": lambda generator, n: generator.standard_normal(n),
+    "exponential": lambda generator, n: generator.exponential(size=n) - 1,
+}
+"""Both with mean 0; the second is skewed."""
+INTERVALS: dict[str, Callable[[list[float]], Estimate]] = {"t": mean_interval, "BCa": bca_interval}
+
+
+def coverage(distribution: str, n: int, samples: int) -> dict[str, float]:
+    """Return the share, in [0, 1], of samples of ``n`` values whose interval holds the mean, for each interval."""
+    generator = np.random.default_rng([n, *distribution.encode()])
+    drawn = [DISTRIBUTIONS[distribution](generator, n).tolist() for _ in range(samples)]
+    return {
+        name: float(np.mean([interval(sample).above(0.0) is None for sample in drawn]))
+        for name, interval in INTERVALS.items()
+    }
+
+
+def table(samples: int) -> Table:
+    """Return the coverage of each interval, in percent, a row a number of seeds."""
+    columns = [f"{interval}, {distribution} (%)" for distribution in DISTRIBUTIONS for interval in INTERVALS]
+    rows = []
+    for n in SIZES:
+        shares = [share for distribution in DISTRIBUTIONS for share in coverage(distribution, n, samples).values()]
+        rows.append((str(n), *(f"{100 * share:.1f}" for share in shares)))
+    worst = 100 * 1.96 * 0.5 / samples**0.5
+    note = f"{samples} samples a row and distribution: a figure is good to about ±{worst:.1f} at worst."
+    return Table("Coverage of 95% intervals", note, (Column("Seeds"), *map(Column, columns)), tuple(rows))
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", metavar="N", type=int, default=4000)
+    samples = parser.parse_args().samples
+    script = "benchmarks/interval_coverage.py"
+    write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), script, to_markdown(table(samples))))
+
+
+if __name__ == "__main__":
+    main()

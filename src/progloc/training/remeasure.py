@@ -1,0 +1,74 @@
+"""A finished λ=0 run measured on other blocks: they have no part in its training, only in what is measured of it."""
+
+from __future__ import annotations
+
+__all__ = ["remeasure_run"]
+
+import time
+from pathlib import Path
+from typing import Any
+
+from progloc.config import RunConfig
+from progloc.environment import describe_environment
+from progloc.errors import ProglocError
+from progloc.files import read_mapping, write_json
+from progloc.measures import measure
+from progloc.model import load
+from progloc.training.folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, check_folder, describe_run, finished
+from progloc.training.inputs import Inputs
+
+_EPOCH = ("epoch", "step", "stage", "perplexity")
+"""What an evaluation found that does not depend on blocks."""
+
+
+def remeasure_run(
+    config: RunConfig, folder: Path, inputs: Inputs, *, name: str, role: str, before: dict[str, Any], trained: Path
+) -> dict[str, Any]:
+    """Measure the model of a finished run with λ = 0 on this config's blocks, and return that as a result of its own.
+
+    The result is the other's with its own `name`, `config`, `before` and `final`; `measured_from` names the other. What
+    the other measured while training was of its own blocks, and is null here.
+
+    Args:
+        config: that of the other run, but for `locality.blocks`.
+        folder: where `run.json` and `result.json` go; there is no model of its own.
+        inputs: from `gather`, for this config.
+        name: what the run is called in tables.
+        role: see `PlannedRun`.
+        before: the measures of the untrained model on these blocks.
+        trained: the other run's folder.
+
+    Raises:
+        ProglocError: the folder holds another configuration's run, or the other run is not finished or has some λ > 0.
+    """
+    description = {**describe_run(config, name, role), "data": inputs.summary()}
+    check_folder(folder, RUN_FILE, description)
+    if finished(folder):
+        return read_mapping(folder / RESULT_FILE)
+    if not finished(trained):
+        raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
+    other = read_mapping(trained / RESULT_FILE)
+    if any(other["lambdas"]):
+        raise ProglocError(f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks")
+    write_json(folder / RUN_FILE, description)
+    started = time.monotonic()
+    model = load(trained / MODEL_FOLDER, config.locality)
+    final = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+    of_blocks = dict.fromkeys(
+        ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"), None
+    )
+    result = {
+        **other,
+        **description,
+        "environment": describe_environment(),
+        "before": before,
+        "final": final,
+        "epochs": [
+            {**{key: epoch[key] for key in _EPOCH}, "fidelity": None, "fidelity_no_sink": None}
+            for epoch in other["epochs"]
+        ],
+        "training": {**other["training"], **of_blocks, "seconds": time.monotonic() - started},
+        "measured_from": trained.name,
+    }
+    write_json(folder / RESULT_FILE, result)
+    return result

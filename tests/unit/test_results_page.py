@@ -1,0 +1,68 @@
+"""The page of results: written from a suite's folder, and again from what is kept of it."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from progloc.errors import ProglocError
+from progloc.suite.results import load_suite
+from progloc.suite.tables import suite_tables
+from synthetic_suite import make_suite
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "write_results.py"))
+
+
+@pytest.fixture(scope="module")
+def suite_folder(tmp_path_factory):
+    return make_suite(tmp_path_factory.mktemp("results") / "blocks", seeds=(0, 1), partitioners=["sentences"])
+
+
+@pytest.fixture(scope="module")
+def root(suite_folder):
+    """Where the page of that suite was written, as if it were a checkout."""
+    root = suite_folder.parent / "checkout"
+    SCRIPT["write"]([suite_folder], root)
+    return root
+
+
+def test_the_page_has_every_claim_table_and_figure(root, suite_folder):
+    page = (root / SCRIPT["PAGE"]).read_text()
+    for table in suite_tables(load_suite(suite_folder)):
+        assert f"\n### {table.title}\n" in page
+    assert all(f"| C{number} " in page for number in range(1, 11))
+    pictures = sorted(path.name for path in (root / SCRIPT["IMAGES"]).iterdir())
+    assert "results-blocks-frontier-by-blocks.png" in pictures
+    assert all(f"](images/{name})" in page for name in pictures)
+
+
+def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder):
+    kept = load_suite(root / SCRIPT["KEPT"] / "blocks")
+    assert suite_tables(kept) == suite_tables(load_suite(suite_folder))
+    assert "heads" not in json.dumps([dict(run.final) for run in kept.runs])
+
+
+def test_the_page_follows_the_kept_numbers(root):
+    assert SCRIPT["page"](root) == (root / SCRIPT["PAGE"]).read_text()
+    path = root / SCRIPT["KEPT"] / "blocks" / "runs" / "quintic-seed0" / "result.json"
+    before = path.read_text()
+    changed = json.loads(before)
+    changed["final"]["perplexity"] *= 2
+    path.write_text(json.dumps(changed))
+    assert SCRIPT["page"](root) != (root / SCRIPT["PAGE"]).read_text()
+    path.write_text(before)
+
+
+def test_nothing_kept_and_nothing_given_is_said(tmp_path):
+    with pytest.raises(ProglocError, match="no suite is kept yet"):
+        SCRIPT["write"]([], tmp_path)
+    with pytest.raises(ProglocError, match="is no suite"):
+        SCRIPT["write"]([tmp_path], tmp_path)
+
+
+def test_the_repositorys_page_is_what_its_kept_suites_say():
+    written = ROOT / SCRIPT["PAGE"]
+    assert written.exists() == bool(SCRIPT["kept_suites"](ROOT))
+    assert not written.exists() or written.read_text(encoding="utf-8") == SCRIPT["page"](ROOT)
