@@ -121,6 +121,14 @@ def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
     out_console.print(f"The page, with intervals and reasons: {files[-1]}")
 
 
+def _share(text: str) -> float:
+    """Return the share that `1%` or `0.01` stands for."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ProglocError(f"--budget '{text}'; expected a share of perplexity, as in 1%") from None
+
+
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Option("--config", help="Settings in YAML; options here win over it.")] = None,
@@ -129,6 +137,10 @@ def train(
     schedule: Schedule = None,
     blocks: Blocks = None,
     alpha: Annotated[float | None, typer.Option(help="The penalty coefficient α.")] = None,
+    sink_aware: Annotated[
+        bool | None, typer.Option("--sink-aware/--no-sink-aware", help="Leave the mass on the first token alone.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Adapt α: the perplexity that locality may cost, e.g. 1%.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak learning rate.")] = None,
@@ -148,8 +160,14 @@ def train(
     from progloc.training.run import train_run
 
     run = from_mapping(RunConfig, read_config(config)) if config else RunConfig()
-    locality = _given(schedule=_schedule_value(schedule) if schedule is not None else None, blocks=blocks, alpha=alpha)
+    locality = _given(
+        schedule=None if schedule is None else _schedule_value(schedule),
+        blocks=blocks,
+        alpha=alpha,
+        sink_aware=sink_aware,
+    )
     training = _given(
+        budget=None if budget is None else _share(budget),
         epochs=epochs,
         max_steps=max_steps,
         learning_rate=learning_rate,

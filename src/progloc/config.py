@@ -21,9 +21,12 @@ import yaml
 
 from progloc.blocks import partitioner
 from progloc.errors import ProglocError, suggest
+from progloc.objective import Penalty
 from progloc.schedules import listed_values, parse_schedule
 
 SCHEMA_VERSION = 1
+ADAPTATIONS = 32
+"""Evaluations of a training whose α adapts: it can change at each of them."""
 
 T = TypeVar("T")
 
@@ -47,14 +50,25 @@ class LocalityConfig:
     """Σ over layers of λ(ℓ)·p (the paper's reading), or that divided by the number of layers."""
     denominator: Literal["L-1", "L"] = "L-1"
     """What ℓ is divided by in a polynomial schedule: L-1 as in the paper's tables, or L as in its formula."""
+    sink_aware: bool = False
+    """Leave the mass on a document's first token out of the account: a pretrained model parks attention there."""
+    fidelity_target: float | None = None
+    """Tokens with at least this in-block mass pay nothing, in (0, 1]; without one all pay."""
     clip: float | None = None
     """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
+
+    @property
+    def penalty(self) -> Penalty:
+        """What a token pays."""
+        return Penalty(self.sink_aware, self.fidelity_target, self.clip)
 
     def __post_init__(self) -> None:
         _check(0 <= self.alpha < math.inf, "alpha", self.alpha, "a number ≥ 0")
         _check(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
         _check(self.denominator in ("L-1", "L"), "denominator", self.denominator, "'L-1' or 'L'")
         _check(self.clip is None or 0 < self.clip < 1, "clip", self.clip, "a number between 0 and 1, or nothing")
+        target = self.fidelity_target
+        _check(target is None or 0 < target <= 1, "fidelity_target", target, "a share in (0, 1], or nothing")
         _check(isinstance(self.blocks, str), "blocks", self.blocks, "a partitioner's name")
         partitioner(self.blocks)
         if not isinstance(self.schedule, str):
@@ -86,7 +100,24 @@ class TrainingConfig:
     """Stop after this many evaluations of stage 2 without a better one; None never stops early."""
     select: Literal["objective", "perplexity"] = "objective"
     """What the kept checkpoint is best at, on validation, within stage 2: CE + α·Σλp, or perplexity (the paper)."""
+    evaluations: int | None = None
+    """Evaluate about this many times, evenly spread; by default once an epoch, or 32 times where α adapts."""
+    budget: float | None = None
+    """Adapt α so that locality costs this share of perplexity (0.01: +1%) beside a training without a penalty, which
+    is made first."""
+    fidelity_goal: float | None = None
+    """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
     seed: int = 0
+
+    @property
+    def adapts(self) -> bool:
+        """Whether α is adapted; the setting is then where it starts."""
+        return self.budget is not None or self.fidelity_goal is not None
+
+    @property
+    def evaluated(self) -> int | None:
+        """How many times it is evaluated; None for once an epoch."""
+        return ADAPTATIONS if self.evaluations is None and self.adapts else self.evaluations
 
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, "epochs", self.epochs, "a whole number ≥ 1")
@@ -101,6 +132,12 @@ class TrainingConfig:
         _check(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a number > 0")
         _check(self.patience is None or self.patience >= 1, "patience", self.patience, "a whole number ≥ 1, or nothing")
         _check(self.select in ("objective", "perplexity"), "select", self.select, "'objective' or 'perplexity'")
+        enough = self.evaluations is None or self.evaluations >= 1
+        _check(enough, "evaluations", self.evaluations, "a whole number ≥ 1, or nothing")
+        _check(self.budget is None or 0 < self.budget < math.inf, "budget", self.budget, "a share > 0, or nothing")
+        goal = self.fidelity_goal
+        _check(goal is None or 0 < goal < 1, "fidelity_goal", goal, "a share in (0, 1), or nothing")
+        _check(self.budget is None or goal is None, "fidelity_goal", goal, "nothing beside a budget: one of the two")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
 
 

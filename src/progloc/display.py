@@ -63,6 +63,11 @@ def before_after(result: Mapping[str, Any]) -> Table:
     last_before, last = before["layers"][-1], final["layers"][-1]
     for key, heading in (("fidelity", "last layer F"), ("fidelity_no_sink", "last layer F without sink")):
         table.add_row(heading, f"{last_before[key]:.3f}", f"{last[key]:.3f}", f"{before['chance_' + key]:.3f}")
+    if goal := result.get("goal"):
+        what = {"budget": "price in perplexity", "fidelity": "F without sink, weighted by λ"}[goal["goal"]]
+        shown = "+.2%" if goal["goal"] == "budget" else ".3f"
+        outcome = "held" if goal["held"] else "not held"
+        table.add_row(f"{what}: asked {goal['asked']:{shown}}, {outcome}", "", f"{goal['found']:{shown}}", "")
     return table
 
 

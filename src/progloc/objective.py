@@ -5,29 +5,50 @@ loss = CE + α · Σ_ℓ λ(ℓ) · mean_{b,h,i} p_i^(ℓ),   p_i = -log m_i
 
 from __future__ import annotations
 
-__all__ = ["locality_penalty", "penalty_by_head", "token_penalty"]
+__all__ = ["Penalty", "locality_penalty", "penalty_by_head"]
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from progloc.attention import CHANNELS
 
-def token_penalty(masses: Tensor, clip: float | None = None) -> Tensor:
-    """Return p_i = -log m_i, (B, H, T) nats ≥ 0, of one layer's log masses (B, H, T, C).
 
-    With ``clip`` the mass is clamped to at least that before the logarithm, which takes the gradient away below it.
-    """
-    log_mass = masses[..., 0]
-    return -(log_mass if clip is None else log_mass.clamp(min=math.log(clip)))
+@dataclass(frozen=True)
+class Penalty:
+    """What a token pays for looking outside its block: the paper's p_i = -log m_i, or a refinement of it."""
+
+    sink_aware: bool = False
+    """p° = -log m°: what is on the sink is left out of the account, and so stays where it is (SPEC §4)."""
+    fidelity_target: float | None = None
+    """Tokens whose mass is at least this pay nothing, others what they lack: max(0, log target - log m)."""
+    clip: float | None = None
+    """Masses are clamped to at least this before the logarithm, which takes the gradient away below it."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What it needs of a model beyond `CHANNELS`: the model's keyword `locality_channels`."""
+        return ("log_mass_no_sink",) if self.sink_aware else ()
+
+    def __call__(self, masses: Tensor) -> Tensor:
+        """Return what every token pays, (B, H, T) nats ≥ 0, from one layer's log masses (B, H, T, C) with `channels`.
+
+        A document's first token, whose only choice is itself, pays nothing.
+        """
+        log_mass = masses[..., len(CHANNELS) if self.sink_aware else 0]
+        if self.clip is not None:
+            log_mass = log_mass.clamp(min=math.log(self.clip))
+        return -log_mass if self.fidelity_target is None else (math.log(self.fidelity_target) - log_mass).relu()
 
 
 def penalty_by_head(
     masses: Sequence[Tensor],
     real: Tensor | None = None,
     *,
-    clip: float | None = None,
+    penalty: Penalty | None = None,
     tokens: Tensor | float | None = None,
 ) -> Tensor:
     """Return the mean penalty of every layer and head over real tokens, (L, H) nats.
@@ -35,16 +56,17 @@ def penalty_by_head(
     Args:
         masses: one (B, H, T, C) a layer, from `log_masses`.
         real: (B, T), 1 at real tokens and 0 at padding; None counts every token.
-        clip: see `token_penalty`.
+        penalty: what a token pays; the paper's by default.
         tokens: what the sum over tokens is divided by; the number of real ones by default. A trainer that accumulates
             gives the number in the whole step, so that 8 × 1 and 1 × 8 make the same step.
     """
+    pays = penalty or Penalty()
     if real is None:
         real = masses[0].new_ones(masses[0].shape[0], masses[0].shape[2])
     counted = real.to(device=masses[0].device, dtype=torch.bool)[:, None, :]  # (B, 1, T)
     if tokens is None:
         tokens = counted.sum()
-    sums = [token_penalty(layer, clip).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
+    sums = [pays(layer).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
     return torch.stack([layer.to(sums[0].device) for layer in sums]) / tokens
 
 

@@ -47,8 +47,31 @@ def test_train_lets_options_win_over_the_file(trained: Path) -> None:
     config = json.loads((trained / "results/run/result.json").read_text())["config"]
     assert config["locality"] == {
         "schedule": "linear", "blocks": "fixed:5", "alpha": 0.5, "reduction": "sum", "denominator": "L-1", "clip": None,
+        "sink_aware": False, "fidelity_target": None,
     }  # fmt: skip
     assert (config["training"]["epochs"], config["training"]["batch_size"]) == (1, 8)
+
+
+def test_a_budget_is_kept_account_of(trained: Path) -> None:
+    asked = [
+        "train",
+        "--config",
+        "f.yaml",
+        *NANO,
+        "--sink-aware",
+        "--budget",
+        "5%",
+        "--epochs",
+        "1",
+        "--out",
+        "results/b",
+    ]
+    result = progloc(*asked, cwd=trained)
+    assert result.returncode == 0, result.stderr
+    assert "first the same training without a penalty" in result.stderr
+    assert "price in perplexity: asked +5.00%" in result.stdout
+    goal = json.loads((trained / "results/b/result.json").read_text())["goal"]
+    assert goal["held"] == (goal["found"] <= 0.05)
 
 
 def test_train_again_reads_the_result_and_another_configuration_is_refused(trained: Path) -> None:
@@ -168,6 +191,8 @@ def test_report_writes_the_page_again(reproduced: Path) -> None:
         (["train", "--schedule", "uniform:2"], "expected a number in [0, 1]"),
         (["train", "--schedule", ""], "unknown schedule ''"),
         (["train", *NANO, "--schedule", "0,1,1"], "3 values; the model has 2 layers"),
+        (["train", "--budget", "little"], "expected a share of perplexity, as in 1%"),
+        (["train", "--budget", "0%"], "budget is 0.0; expected a share > 0"),
         (["train", "--blocks", "fixed:0"], "whole number ≥ 1"),
         (["train", "--blocks", "fixed:99999999999999999999"], "whole number ≥ 1"),
         (["train", *NANO, "--out", "short.txt/run"], "short.txt is a file"),

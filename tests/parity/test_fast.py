@@ -13,7 +13,7 @@ from progloc.attention.fast import fast_attention
 from progloc.attention.ops import segment_attention, sink_scores
 from progloc.attention.segments import segments
 from progloc.attention.stock import shifted
-from progloc.objective import token_penalty
+from progloc.objective import Penalty
 
 B, D = 2, 8
 SCALING, TEMPERATURE = 0.6, 1.3
@@ -117,7 +117,7 @@ def test_the_penalty_alone_pulls_on_queries_and_keys(blocks: str, documents: str
     _, masses = fast_attention(q, k, v, *given, scaling=SCALING, channels=channels)
     log_mass = masses[..., [2 if channels else 0]]
     pulled = log_mass.detach()[..., 0] < CORNER  # not the tokens that see only their block
-    d_q, d_k = torch.autograd.grad(token_penalty(log_mass).sum(), (q, k))
+    d_q, d_k = torch.autograd.grad(Penalty()(log_mass).sum(), (q, k))
     assert pulled.float().mean() > 0.5
     assert (d_q.abs().amax(-1) > 0)[pulled].all()
     assert (d_k.abs().amax(-1) > 0).float().mean() > 0.5

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from progloc.attention import EXTRA_CHANNELS, reference_attention
-from progloc.objective import penalty_by_head, token_penalty
+from progloc.objective import Penalty, penalty_by_head
 
 B, H, T, D = 2, 3, 13, 4
 SCALING = 0.5
@@ -79,7 +79,7 @@ def test_gradient_of_the_penalty_alone(name: str) -> None:
     plain = [x.detach().clone().requires_grad_() for x in leaves]
     _, masses = reference_attention(*leaves, random_qkv()[2], causal(), BLOCKS[name], scaling=SCALING)
     assert masses is not None
-    token_penalty(masses).mean().backward()
+    Penalty()(masses).mean().backward()
 
     scores = (plain[0] @ plain[1].transpose(-1, -2) * SCALING).masked_fill(~causal(), float("-inf"))
     same = BLOCKS[name][:, None, :, None] == BLOCKS[name][:, None, None, :]
@@ -120,11 +120,11 @@ def test_gradient_on_a_score_stays_within_one_where_locality_is_worst() -> None:
         scaling=1.0,
     )
     assert masses is not None
-    penalty = token_penalty(masses)[0, 0, 1]
+    penalty = Penalty()(masses)[0, 0, 1]
     assert penalty.item() == pytest.approx(60.0)
     penalty.backward()
     torch.testing.assert_close(k.grad, k.new_tensor([[[[1.0], [-1.0]]]]))
-    clipped = token_penalty(masses, clip=1e-6)[0, 0, 1]
+    clipped = Penalty(clip=1e-6)(masses)[0, 0, 1]
     assert clipped.item() == pytest.approx(-math.log(1e-6))
 
 

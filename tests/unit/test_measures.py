@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from progloc import LocalityConfig, ProglocError, localize, measure, register_measure
+from progloc import LocalityConfig, ProglocError, localize, log_masses, measure, register_measure
 from progloc.data import collate
 from progloc.measures import Ratio, Rows, measures
+from progloc.objective import locality_penalty, penalty_by_head
 
 LENGTHS = (17, 17, 12, 9)  # the last two are padded within a batch
 
@@ -111,6 +112,16 @@ def test_the_objective_is_the_one_trained_for(model: Any) -> None:
     weighted = sum(weight * layer.penalty_nats for weight, layer in zip(lambdas, report.layers, strict=True))
     assert report.weighted_penalty_nats == pytest.approx(weighted)
     assert report.objective == pytest.approx(math.log(report.perplexity) + 0.5 * weighted)
+
+
+def test_the_objective_holds_the_penalty_as_configured(tiny_llama: Callable[..., Any]) -> None:
+    config = LocalityConfig(schedule="linear", alpha=0.5, sink_aware=True, fidelity_target=0.7)
+    model = localize(tiny_llama(), config)
+    items = dataset((12, 12, 12))
+    outputs = model(**collate(items), output_attentions=True, locality_channels=config.penalty.channels)
+    by_head = penalty_by_head(log_masses(outputs), penalty=config.penalty)
+    weighted = locality_penalty(by_head, torch.tensor(model.locality.lambdas)).item()
+    assert measure(model, items, batch_size=2).weighted_penalty_nats == pytest.approx(weighted, rel=1e-5)
 
 
 def test_chance_fidelity_of_five_token_blocks_is_the_papers_110(tiny_gpt2: Callable[..., Any]) -> None:

@@ -99,14 +99,15 @@ def test_eight_by_one_is_one_by_eight(tiny_gpt2: Callable[..., Any], tmp_path: P
         assert log == pytest.approx(logged[0], rel=1e-4, abs=1e-6)
 
 
-def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
-    config = LocalityConfig(schedule="linear", alpha=0.3)
+@pytest.mark.parametrize("refined", [{}, {"sink_aware": True}, {"sink_aware": True, "fidelity_target": 0.5}], ids=str)
+def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path: Path, refined: dict[str, Any]) -> None:
+    config = LocalityConfig(schedule="linear", alpha=0.3, **refined)
     # Trainer divides by predicted tokens where it knows the loss by this name, and by all of them where it does not
     model = localize(tiny_gpt2(), config)
     model.loss_type = "ForCausalLM"
     batch = collate(sequences(4))
-    outputs = model(**batch, output_attentions=True)
-    by_head = penalty_by_head(log_masses(outputs))
+    outputs = model(**batch, output_attentions=True, locality_channels=config.penalty.channels)
+    by_head = penalty_by_head(log_masses(outputs), penalty=config.penalty)
     penalty = locality_penalty(by_head, torch.tensor([0.0, 0.5, 1.0]))
     loss = outputs.loss + 0.3 * 0.1 * penalty
     loss.backward()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from progloc.attention import EXTRA_CHANNELS, log_masses
-from progloc.attention.segments import documents_in
+from progloc.attention.segments import PADDING, documents_in
 from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted
 from progloc.errors import ProglocError
@@ -21,7 +21,7 @@ from progloc.fused_loss import SummedLoss
 from progloc.measures.definitions import measures
 from progloc.measures.report import Figures, LayerFigures, Report
 from progloc.measures.rows import Rows, flags, uniform_rows
-from progloc.objective import locality_penalty
+from progloc.objective import locality_penalty, penalty_by_head
 
 
 class _Sums:
@@ -82,6 +82,8 @@ def measure(
         )
     attention, uniform, run = _Sums(), _Sums(), SummedLoss(model)
     loss_sum, tokens, done = 0.0, 0, 0
+    paid: Any = 0.0  # (L, H), what the model's own penalty came to, over all real tokens
+    real_tokens = 0
     was_training = model.training
     model.eval()
     # a generator of its own: measuring between epochs must not move the training's random numbers
@@ -116,7 +118,10 @@ def measure(
                 loss_sum += loss.item()
                 tokens += int(labels[:, 1:].ne(IGNORED).sum())
                 marks = [mark.to(torch.float32) for mark in flags(documents, block_ids)]
-                attention.add([Rows(*layer.float().unbind(-1), *marks) for layer in log_masses(outputs)])
+                layers, real = [layer.float() for layer in log_masses(outputs)], documents != PADDING
+                paid += penalty_by_head(layers, real, penalty=locality.config.penalty, tokens=1.0).double().cpu()
+                real_tokens += int(real.sum())
+                attention.add([Rows(*layer.unbind(-1), *marks) for layer in layers])
                 uniform.add([uniform_rows(documents, block_ids)])
                 done += len(documents)
                 if progress is not None:
@@ -129,8 +134,8 @@ def measure(
         )
 
     values = attention.values()
-    penalties = values["penalty_nats"]
-    weighted = float(locality_penalty(penalties, torch.tensor(locality.lambdas), locality.config.reduction))
+    depth, heads = paid.shape
+    weighted = float(locality_penalty(paid / real_tokens, torch.tensor(locality.lambdas), locality.config.reduction))
     cross_entropy = loss_sum / tokens
     return Report(
         perplexity=math.exp(min(cross_entropy, 700.0)),  # a diverged model's would overflow
@@ -143,11 +148,8 @@ def measure(
         layers=tuple(
             LayerFigures(
                 _means({name: value[layer] for name, value in values.items()}),
-                [
-                    Figures({name: float(value[layer, head]) for name, value in values.items()})
-                    for head in range(penalties.shape[1])
-                ],
+                [Figures({name: float(value[layer, head]) for name, value in values.items()}) for head in range(heads)],
             )
-            for layer in range(len(penalties))
+            for layer in range(depth)
         ),
     )

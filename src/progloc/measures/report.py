@@ -70,6 +70,12 @@ class Report:
             raise AttributeError(name)
         return getattr(self.chance if name.startswith("chance_") else self.model, name)
 
+    def penalised_fidelity(self, lambdas: Sequence[float]) -> float:
+        """Return F° weighted by λ(ℓ) over the layers; NaN where every λ is 0."""
+        weight = sum(lambdas)
+        weighted = sum(value * layer.fidelity_no_sink for value, layer in zip(lambdas, self.layers, strict=True))
+        return weighted / weight if weight else math.nan
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers, lists and dictionaries; None where there was nothing to measure."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "EVENTS_FILE",
     "MODEL_FOLDER",
+    "REFERENCE_FOLDER",
     "RESULT_FILE",
     "RUN_FILE",
     "check_folder",
@@ -25,6 +26,7 @@ RESULT_FILE = "result.json"
 RUN_FILE = "run.json"
 EVENTS_FILE = "events.jsonl"
 MODEL_FOLDER = "model"
+REFERENCE_FOLDER = "reference"
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["estimate_seconds", "train_run"]
+__all__ = ["estimate_seconds", "train_run", "without_penalty"]
 
+import dataclasses
 import math
 import shutil
 import time
@@ -15,15 +16,17 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from progloc.config import RunConfig
+from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.files import read_mapping, require_space, write_json
 from progloc.measures import measure
 from progloc.schedules import parse_schedule
+from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget
 from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
 from progloc.training.folder import (
     EVENTS_FILE,
     MODEL_FOLDER,
+    REFERENCE_FOLDER,
     RESULT_FILE,
     RUN_FILE,
     check_folder,
@@ -32,7 +35,7 @@ from progloc.training.folder import (
 )
 from progloc.training.inputs import Inputs, open_model
 from progloc.training.stages import Stages
-from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, training_arguments
+from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, selection, training_arguments
 
 TRAINING_COST = 2.5
 """A training step against measuring the same tokens: a backward of two forwards more, but fewer channels."""
@@ -50,7 +53,7 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
 
 
 def _training_summary(
-    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept_step: int, planned: int
+    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept: dict[str, Any], planned: int
 ) -> dict[str, Any]:
     """What happened (Table 4): penalties in nats, gradient norms before clipping.
 
@@ -60,13 +63,12 @@ def _training_summary(
     unweighted = [sum(layers) for layers in by_layer]
     weighted = [step["penalty"] for step in steps]
     norms = [step["gradient_norm"] for step in steps]
-    kept = next(e for e in evaluations if e["step"] == kept_step)
     return {
         "steps": len(steps),
         "planned_steps": planned,
         "stopped_early": len(steps) < planned,
         "seconds": evaluations[-1]["seconds"],
-        "kept_step": kept_step,
+        "kept_step": kept["step"],
         "kept_epoch": kept["epoch"],
         "mean_penalty_nats": fmean(weighted),
         "max_penalty_nats": max(weighted),
@@ -88,6 +90,35 @@ def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     part.rename(folder)
 
 
+def without_penalty(config: RunConfig) -> RunConfig:
+    """Return the same training with λ = 0, evaluated as often."""
+    locality = dataclasses.replace(config.locality, schedule="distributed")
+    training = dataclasses.replace(config.training, evaluations=config.training.evaluated, budget=None)
+    return dataclasses.replace(config, locality=locality, training=training)
+
+
+def _goal(config: RunConfig, reference: dict[str, Any] | None) -> Goal | None:
+    """Return what α adapts to, if to anything."""
+    alpha, training = config.locality.alpha, config.training
+    if training.fidelity_goal is not None:
+        return FidelityGoal(alpha, fidelity=training.fidelity_goal)
+    if training.budget is None or reference is None:
+        return None
+    course = tuple((e["step"], e["loss"]) for e in reference["epochs"] if e["stage"] == 2)
+    return PerplexityBudget(alpha, budget=training.budget, reference=course)
+
+
+def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what α adapted to, what the kept checkpoint came to, and whether that holds."""
+    if training.fidelity_goal is not None:
+        asked, found = training.fidelity_goal, kept["penalised_fidelity"]
+        return {"goal": "fidelity", "asked": asked, "found": found, "held": found >= asked}
+    if training.budget is not None and reference is not None:
+        asked, found = training.budget, kept["perplexity"] / reference["final"]["perplexity"] - 1
+        return {"goal": "budget", "asked": asked, "found": found, "held": found <= asked}
+    return None
+
+
 def train_run(
     config: RunConfig,
     folder: Path,
@@ -96,6 +127,7 @@ def train_run(
     name: str,
     role: str = "architecture",
     before: dict[str, Any] | None = None,
+    reference: dict[str, Any] | None = None,
     heard: Callable[[int, int, dict[str, Any]], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
     **arguments: Any,
@@ -109,6 +141,8 @@ def train_run(
         name: what the run is called in tables.
         role: "architecture" (a row of Table 1), or "optimisation" (another cell of Table 2).
         before: the measures of the untrained model, where they are known already.
+        reference: where `budget` is set, the result of the same training without a penalty, if there is one already;
+            otherwise that is trained first, into the folder `reference` within this one.
         heard: told of each step and evaluation: ``heard(step, steps, logs)``.
         say: told, where ``before`` had to be measured, how long the rest should take.
         arguments: for `TrainingArguments`, such as ``report_to``.
@@ -132,6 +166,13 @@ def train_run(
         say(f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
     training, checkpoints = config.training, folder / "checkpoints"
+    if training.budget is not None and reference is None:
+        say("first the same training without a penalty, which the budget is relative to")
+        reference = train_run(
+            without_penalty(config), folder / REFERENCE_FOLDER, inputs, name="distributed", role="reference",
+            before=before, heard=heard, say=say, **arguments,
+        )  # fmt: skip
+    goal = _goal(config, reference)
     stages = Stages.of(training)
     trainer = LocalistTrainer(
         model=model,
@@ -139,6 +180,7 @@ def train_run(
         train_dataset=inputs.train,
         eval_dataset=inputs.validation,
         stages=stages,
+        goal=goal,
         fused_loss=training.fused_loss,
         callbacks=[EventLog(folder / EVENTS_FILE), CompleteMarker()],
     )
@@ -146,12 +188,14 @@ def train_run(
         trainer.remove_callback(printer)
     if heard is not None:
         trainer.add_callback(Listener(heard))
-    stopping = None if training.patience is None else StageTwoEarlyStopping(stages, training.patience)
+    # while α adapts, an evaluation that is no better says little about the next
+    patience = None if training.adapts else training.patience
+    stopping = None if patience is None else StageTwoEarlyStopping(stages, patience)
     if stopping is not None:
         trainer.add_callback(stopping)
     checkpoint = whole_checkpoint(checkpoints)
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)) if checkpoint else None
-    if state is not None and stopping is not None and stopping.is_over(state, training.select):
+    if state is not None and stopping is not None and stopping.is_over(state, selection(training)):
         # it had stopped early, and was interrupted before its result was written: another step would be one too many
         trainer.state = state
         state.best_model_checkpoint = str(checkpoints / f"checkpoint-{state.best_global_step}")
@@ -161,7 +205,8 @@ def train_run(
 
     steps = read_events(folder / EVENTS_FILE, "step")
     evaluations = read_events(folder / EVENTS_FILE, "evaluation")
-    planned = trainer.state.max_steps
+    planned, kept_step = trainer.state.max_steps, trainer.state.best_global_step
+    kept = next(evaluation for evaluation in evaluations if evaluation["step"] == kept_step)
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
     final = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
@@ -175,7 +220,8 @@ def train_run(
         "before": before,
         "final": final,
         "epochs": evaluations,
-        "training": _training_summary(steps, evaluations, trainer.state.best_global_step, planned),
+        "training": _training_summary(steps, evaluations, kept, planned),
+        "goal": _outcome(training, kept, reference),
     }
     write_json(folder / RESULT_FILE, result)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "training_arguments"]
+__all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "selection", "training_arguments"]
 
 import math
 from contextlib import nullcontext
@@ -21,6 +21,7 @@ from progloc.fused_loss import FusedLoss
 from progloc.measures import measure
 from progloc.model import REENTRANT, attention_modules
 from progloc.objective import locality_penalty, penalty_by_head
+from progloc.training.budget import Goal, of_stage_two
 from progloc.training.stages import Stages
 
 
@@ -41,6 +42,7 @@ class LocalistTrainer(Trainer):
 
     Args:
         stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
+        goal: what α adapts to in stage 2; None leaves it as configured.
         fused_loss: compute the training loss without making logits (`FusedLoss`): the same to rounding, in less memory.
         Everything else: as for Trainer; `model` must come from `localize` or `load`.
 
@@ -48,7 +50,14 @@ class LocalistTrainer(Trainer):
         ProglocError: the model has no locality, or ``fused_loss`` cannot be had.
     """
 
-    def __init__(self, *args: Any, stages: Stages | None = None, fused_loss: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stages: Stages | None = None,
+        goal: Goal | None = None,
+        fused_loss: bool = False,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
         if getattr(self.model, "locality", None) is None:
@@ -59,6 +68,7 @@ class LocalistTrainer(Trainer):
             raise ProglocError("label smoothing and a loss function of one's own need logits; leave fused_loss off")
         self._fused_loss = FusedLoss(self.model) if fused_loss else nullcontext()
         self.stages = stages or Stages()
+        self.goal = goal
         self._lambdas = torch.tensor(self.model.locality.lambdas)
         self._penalised = tuple(layer for layer, strength in enumerate(self.model.locality.lambdas) if strength)
         self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
@@ -70,6 +80,14 @@ class LocalistTrainer(Trainer):
     def stage(self) -> int:
         """The stage, 1 or 2, of the step under way."""
         return self.stages.stage(self.state.global_step, self.state.max_steps)
+
+    def alpha(self, stage: int) -> float:
+        """Return the coefficient in force in a stage, as far as evaluations have brought it."""
+        alpha = self.model.locality.config.alpha
+        if self.goal is not None:
+            boundary = self.stages.boundary(self.state.max_steps)
+            alpha = self.goal.alpha_after(of_stage_two(self.state.log_history, boundary))
+        return self.stages.alpha(alpha, stage)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -102,15 +120,20 @@ class LocalistTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         stage = self.stage
         temperature = self.stages.temperature(stage)
-        asked = {"output_attentions": True, "use_cache": False, "locality_layers": self._penalised}
+        config = self.model.locality.config
+        asked = {
+            "output_attentions": True,
+            "use_cache": False,
+            "locality_layers": self._penalised,
+            "locality_channels": config.penalty.channels,
+        }
         if temperature != 1.0:
             asked["attention_temperature"] = temperature
         with self._fused_loss:
             ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
 
-        config = self.model.locality.config
         by_head = penalty_by_head(
-            log_masses(outputs), inputs.get("attention_mask"), clip=config.clip, tokens=self._real_tokens
+            log_masses(outputs), inputs.get("attention_mask"), penalty=config.penalty, tokens=self._real_tokens
         )
         if self._real_tokens is not None and self.args.average_tokens_across_devices:
             by_head = by_head * (self.accelerator.num_processes // self.get_tp_size())  # as Trainer scales the CE
@@ -119,7 +142,7 @@ class LocalistTrainer(Trainer):
         by_layer = by_head.mean(-1)[list(self._penalised)]
         self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_layer * share)
 
-        weight = self.stages.alpha(config.alpha, stage)
+        weight = self.alpha(stage)
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
         loss = ce + weight * penalty if weight and self._lambdas.any() else ce
         return (loss, outputs) if return_outputs else loss
@@ -154,7 +177,7 @@ class LocalistTrainer(Trainer):
             by_layer, norms = means.pop("by_layer"), means.pop("layer_norms", torch.empty(0))
             stage = self.stages.stage(self.state.global_step - 1, self.state.max_steps)
             logs |= {name: float(value) for name, value in means.items()}
-            logs |= {"stage": stage, "alpha": self.stages.alpha(self.model.locality.config.alpha, stage)}
+            logs |= {"stage": stage, "alpha": self.alpha(stage)}
             penalties = zip(self._penalised, by_layer, strict=True)
             logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in penalties}
             logs |= {f"grad_norm/layer_{layer}": float(value) for layer, value in enumerate(norms)}
@@ -195,9 +218,12 @@ class LocalistTrainer(Trainer):
             "perplexity": report.perplexity,
             "objective": report.objective,
             "weighted_penalty_nats": report.weighted_penalty_nats,
+            "penalised_fidelity": report.penalised_fidelity(self.model.locality.lambdas),
             **report.model,
             **{f"penalty_nats/layer_{n}": layer.penalty_nats for n, layer in enumerate(report.layers)},
         }
+        if self.goal is not None:
+            metrics["goal_rank"] = self.goal.rank({**metrics, "step": self.state.global_step})
         metrics = {f"{metric_key_prefix}_{name}": v for name, v in metrics.items() if not math.isnan(v)}
         if self.compute_metrics is not None:
             loader = self.get_eval_dataloader(dataset)
@@ -251,12 +277,21 @@ class StageTwoEarlyStopping(TrainerCallback):
         return bool(values) and len(values) - 1 - values.index(min(values)) >= self.patience
 
 
+def selection(training: TrainingConfig) -> str:
+    """Return the name of the figure that the kept checkpoint is smallest at."""
+    return "goal_rank" if training.adapts else training.select
+
+
 def training_arguments(training: TrainingConfig, output_dir: str | Path, **overrides: Any) -> TrainingArguments:
     """Return the TrainingArguments that a TrainingConfig stands for; ``overrides`` are given to it as they are.
 
-    Evaluates and saves once an epoch, keeps the best checkpoint of stage 2 by `select`, logs every step, and reports
-    to no tracker (pass ``report_to`` for one).
+    Evaluates and saves once an epoch (or `evaluations` times), keeps the best checkpoint of stage 2 by `select`, or by
+    the goal that α adapts to, logs every step, and reports to no tracker (pass ``report_to`` for one).
     """
+    often: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    if training.evaluated is not None:
+        share = 1 / training.evaluated  # of all steps, to TrainingArguments
+        often = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": share, "save_steps": share}
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "num_train_epochs": training.epochs,
@@ -268,11 +303,10 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
         "logging_steps": 1,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
+        **often,
         "save_total_limit": 2,
         "load_best_model_at_end": True,
-        "metric_for_best_model": training.select,
+        "metric_for_best_model": selection(training),
         "greater_is_better": False,
         "remove_unused_columns": False,
         "report_to": "none",
