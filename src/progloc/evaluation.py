@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from progloc.blocks import TokenisedText, partitioner
-from progloc.config import LocalityConfig, from_mapping
+from progloc.config import LocalityConfig, RunConfig, from_mapping
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality
 from progloc.training.folder import MODEL_FOLDER
-from progloc.training.inputs import MODELS, SCRATCH, check_length, load_tokenizer
+from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer
 
 DEFAULT_LENGTH = 128
 
@@ -70,8 +70,9 @@ def evaluate_folder(
     length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
     text = load_corpus(corpus)
     check_length(folder, length)
-    dataset = with_block_ids(tokenise(text, load_tokenizer(folder, text), length), partitioner(config.blocks))
+    sequences = tokenise(text, load_tokenizer(folder, text), length)
     loaded = load(folder, config)
+    dataset = with_block_ids(sequences, loaded.locality.partitioner)
     with Progress(console=console, transient=True, disable=console is None) as bar:
         task = bar.add_task("measuring", total=len(dataset))
         return measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
@@ -83,7 +84,8 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
     Args:
         name: the partitioner.
         file: a text file, or "-" for standard input.
-        model: whose tokenizer to use; `scratch:…` trains its own on `python-docs` (cached).
+        model: whose tokenizer to use, and whose embeddings for blocks made of them; `scratch:…` trains its own on
+            `python-docs` (cached).
 
     Raises:
         ProglocError: an unknown partitioner, a file that cannot be read, no text, or no tokenizer.
@@ -101,7 +103,13 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         raise ProglocError(f"no file at {file}; give a text file, or - for standard input")
     else:
         corpus = load_corpus(file)
-    tokenizer = load_tokenizer(model, load_corpus("python-docs") if model.startswith(SCRATCH) else corpus)
+    scratch = model.startswith(SCRATCH)
+    folder = model if scratch else model_folder(model)
+    tokenizer = load_tokenizer(folder, load_corpus("python-docs") if scratch else corpus)
+    if chosen.needs_embeddings:
+        if scratch:
+            folder = gather(RunConfig(model=model, corpus="python-docs"), progress=sys.stderr.isatty()).model
+        chosen = load(folder, LocalityConfig(blocks=name)).locality.partitioner
     encoded = tokenizer(corpus.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = np.asarray(encoded["input_ids"]), np.asarray(encoded["offset_mapping"]).reshape(-1, 2)
     found = chosen(TokenisedText(corpus.text, ids, offsets))

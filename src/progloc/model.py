@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BLOCKS_FILE",
     "LOCALITY_FILE",
     "REENTRANT",
     "Locality",
@@ -10,6 +11,7 @@ __all__ = [
     "check_servable",
     "load",
     "localize",
+    "partitioner_for",
     "read_locality",
 ]
 
@@ -24,6 +26,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
@@ -31,13 +34,15 @@ from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from progloc.attention import IMPLEMENTATION
 from progloc.attention.segments import PADDING, documents_in, segments, tokens_before
-from progloc.blocks import NO_BLOCK, Partitioner, partitioner
+from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, write_json
+from progloc.files import read_mapping, write_bytes, write_json
 from progloc.schedules import parse_schedule
 
 LOCALITY_FILE = "locality.json"
+BLOCKS_FILE = "blocks.safetensors"
+"""What the partitioner keeps of the embeddings, where it needs them: `Partitioner.table`, under the name `table`."""
 REENTRANT = (
     "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
     "gradient_checkpointing_kwargs={'use_reentrant': False}, transformers' default"
@@ -172,7 +177,29 @@ def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwarg
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     type(model).save_pretrained(model, save_directory, *args, **kwargs)
     if kwargs.get("is_main_process", True):
+        table = model.locality.partitioner.table
+        if table is not None:
+            write_bytes(Path(save_directory) / BLOCKS_FILE, save({"table": table}))
         write_json(Path(save_directory) / LOCALITY_FILE, model.locality.to_dict())
+
+
+def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) -> Partitioner:
+    """Return the partitioner of a name, ready for a model: with its input embeddings as they are now, if it needs them.
+
+    Args:
+        model: a transformers causal language model.
+        blocks: the partitioner's name.
+        table: what it kept of another model's embeddings, to be used instead.
+
+    Raises:
+        ProglocError: an unknown partitioner, or embeddings it cannot use.
+    """
+    found = partitioner(blocks)
+    if not found.needs_embeddings:
+        return found
+    if table is not None:
+        return found.with_table(table)
+    return found.prepared(model.get_input_embeddings().weight.detach().float().cpu().numpy())
 
 
 def localize(
@@ -183,6 +210,7 @@ def localize(
     attn_implementation: str = IMPLEMENTATION,
     base_model: str | None = None,
     sequence_length: int | None = None,
+    block_table: FloatArray | None = None,
 ) -> Any:
     """Make a causal language model local: it then takes `block_ids`, gives log masses, and saves its locality.
 
@@ -196,6 +224,8 @@ def localize(
         attn_implementation: "progloc", or "progloc_reference" for the materialised definition.
         base_model: recorded in `locality.json`; by default what was recorded, else the name the model was loaded by.
         sequence_length: recorded in `locality.json`, as the length it is trained at; by default what was recorded.
+        block_table: for blocks made of embeddings, what was kept of those they are to be made of; by default of the
+            model's own as they are now, or, where it was local with the same blocks already, as they were then.
 
     Raises:
         ProglocError: an architecture that cannot be served, or a schedule that does not fit its number of layers.
@@ -209,7 +239,10 @@ def localize(
     first_time = before is None
     if before is not None:
         name, sequence_length = base_model or before.base_model, sequence_length or before.sequence_length
-    model.locality = Locality(config, lambdas, partitioner(config.blocks), name, sequence_length)
+        if block_table is None and before.config.blocks == config.blocks:
+            block_table = before.partitioner.table
+    blocks = partitioner_for(model, config.blocks, block_table)
+    model.locality = Locality(config, lambdas, blocks, name, sequence_length)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
         part.locality = model.locality
@@ -243,6 +276,17 @@ def read_locality(model: str | Path, **hub: Any) -> dict[str, Any] | None:
     return found
 
 
+def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
+    """Return what a model's `blocks.safetensors` holds, or None where it has none."""
+    found_at = cached_file(str(model), BLOCKS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
+    if found_at is None:
+        return None
+    try:
+        return load_file(found_at)["table"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ProglocError(f"{found_at} is damaged ({error}); expected a file written by progloc") from error
+
+
 def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> Any:
     """Load a model with its locality attached.
 
@@ -264,9 +308,11 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
         raise ProglocError(
             f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
         ) from error
+    same_blocks = stored.get("locality", {}).get("blocks") == settings.blocks
     return localize(
         model,
         settings,
+        block_table=_read_block_table(folder, **hub) if same_blocks else None,
         base_model=stored.get("base_model") if stored else str(folder),
         sequence_length=stored.get("sequence_length"),
     )

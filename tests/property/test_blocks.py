@@ -10,8 +10,14 @@ from progloc.attention.segments import documents_in, segments, tokens_before
 from progloc.blocks import TokenisedText, partitioner
 from progloc.blocks.base import _registry
 
-EVERY = ("fixed:5", "sentences", "paragraphs", "phrases", "phrases:punctuation", "entities", "arguments")
+EVERY = (
+    "fixed:5", "sentences", "paragraphs", "phrases", "phrases:punctuation", "entities", "arguments",
+    "similarity", "similarity-clusters", "recruited",
+)  # fmt: skip
 """Each registered partitioner at least once; what holds for all of them is tested on these."""
+
+EMBEDDINGS = np.random.default_rng(0).normal(size=(512, 8)).astype(np.float32)
+READY = {name: partitioner(name).prepared(EMBEDDINGS) for name in EVERY}
 
 every_partitioner = pytest.mark.parametrize("name", EVERY)
 
@@ -91,17 +97,17 @@ def test_every_registered_partitioner_is_tested_here():
 @every_partitioner
 @given(text=tokenised)
 def test_every_token_is_in_one_block_the_same_on_every_call(name, text):
-    ids = partitioner(name)(text)
+    ids = READY[name](text)
     assert ids.shape == (len(text),)
     assert np.issubdtype(ids.dtype, np.integer)
     assert all(ids >= 0)
-    assert np.array_equal(ids, partitioner(name)(text))
+    assert np.array_equal(ids, READY[name](text))
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if partitioner(name).causal])
+@pytest.mark.parametrize("name", [name for name in EVERY if READY[name].causal])
 @given(prefix=tokenised, suffix=tokenised)
 def test_no_suffix_changes_the_blocks_of_a_causal_partitioner(name, prefix, suffix):
-    chosen = partitioner(name)
+    chosen = READY[name]
     text = TokenisedText(
         prefix.text + suffix.text,
         np.concatenate([prefix.input_ids, suffix.input_ids]),
@@ -112,7 +118,7 @@ def test_no_suffix_changes_the_blocks_of_a_causal_partitioner(name, prefix, suff
 
 @every_partitioner
 def test_nothing_has_no_blocks_and_one_token_has_one(name):
-    chosen = partitioner(name)
+    chosen = READY[name]
     assert chosen(TokenisedText("", np.arange(0), np.zeros((0, 2), dtype=np.int64))).shape == (0,)
     for one in ("a", " ", "\n", "🎉", "(", "```", "Dr."):
         assert chosen(TokenisedText(one, np.arange(1), np.array([(0, len(one))]))).shape == (1,)

@@ -3,28 +3,37 @@
 from progloc.blocks.arguments import Arguments
 from progloc.blocks.base import (
     NO_BLOCK,
+    FloatArray,
     IntArray,
     Partitioner,
     TokenisedText,
     partitioner,
     register_partitioner,
 )
+from progloc.blocks.embeddings import EmbeddingPartitioner
 from progloc.blocks.entities import Entities
 from progloc.blocks.fixed import Fixed
 from progloc.blocks.paragraphs import Paragraphs
 from progloc.blocks.phrases import Phrases
+from progloc.blocks.recruited import Recruited
 from progloc.blocks.sentences import Sentences
+from progloc.blocks.similarity import Similarity, SimilarityClusters
 
 __all__ = [
     "NO_BLOCK",
     "Arguments",
+    "EmbeddingPartitioner",
     "Entities",
     "Fixed",
+    "FloatArray",
     "IntArray",
     "Paragraphs",
     "Partitioner",
     "Phrases",
+    "Recruited",
     "Sentences",
+    "Similarity",
+    "SimilarityClusters",
     "TokenisedText",
     "partitioner",
     "register_partitioner",

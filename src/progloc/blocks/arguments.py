@@ -59,6 +59,8 @@ class Arguments(Partitioner):
     its last.
     """
 
+    version = 1
+
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the clause each token is in, (T,)."""
         places = token_places(text)

@@ -12,12 +12,13 @@ To add one, subclass `Partitioner` in a file of its own beside this one and deco
 
 from __future__ import annotations
 
-__all__ = ["NO_BLOCK", "IntArray", "Partitioner", "TokenisedText", "partitioner", "register_partitioner"]
+__all__ = ["NO_BLOCK", "FloatArray", "IntArray", "Partitioner", "TokenisedText", "partitioner", "register_partitioner"]
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from progloc.errors import ProglocError
 from progloc.registry import Registry
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.floating[Any]]
 NO_BLOCK = -1
 """The block id of padding: block ids of tokens are ≥ 0."""
 
@@ -56,6 +58,12 @@ class Partitioner(ABC):
     """The name it was asked for by, argument included (`fixed:5`)."""
     causal: bool = False
     """Whether a token's block depends only on the tokens up to it. Only causal partitioners may serve generation."""
+    needs_embeddings: bool = False
+    """Whether it has to be `prepared` with a model's input embeddings before it is called."""
+    table: FloatArray | None = None
+    """What `prepared` keeps of the embeddings, (V, d): a model is saved with it, so that its blocks stay."""
+    version: int | None = None
+    """Where set, block ids are kept in the cache; raise it whenever the same text would be divided otherwise."""
 
     def __init__(self, argument: str = "") -> None:
         if argument:
@@ -64,6 +72,16 @@ class Partitioner(ABC):
     @abstractmethod
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the block ids of a sequence, (T,) integers ≥ 0."""
+
+    def prepared(self, embeddings: FloatArray) -> Self:
+        """Return the same for a model whose input embeddings are (V, D); itself where it needs none."""
+        return self
+
+    def with_table(self, table: FloatArray | None) -> Self:
+        """Return the same with another `table`."""
+        other = copy.copy(self)
+        other.table = table
+        return other
 
     def from_positions(self, positions: Tensor) -> Tensor | None:
         """Return block ids (B, T) from token positions (B, T) alone; None where the text is needed."""

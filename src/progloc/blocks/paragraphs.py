@@ -126,6 +126,7 @@ class Paragraphs(Partitioner):
     """
 
     causal = True
+    version = 1
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the paragraph each token is in, (T,)."""

@@ -22,6 +22,9 @@ from progloc.files import cache_dir
 
 FORMAT = 1
 """Part of the cache's key: raise it whenever `_sequences` would write something else."""
+BLOCK_IDS_FILE = "block_ids.npy"
+ROWS = 1000
+"""Sequences that are hashed at a time."""
 
 
 def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> Dataset:
@@ -100,11 +103,40 @@ def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) 
 def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
     """Return the columns ``input_ids`` and ``block_ids`` (T integers ≥ 0 a sequence) of a dataset made by `tokenise`.
 
+    Block ids come from the cache if they can, for partitioners that have a version: the entry is that of the sequences'
+    content, the partitioner's name and version, and its table of embeddings.
+
     Raises:
         ProglocError: the partitioner gave something else than T integers ≥ 0.
     """
-    block_ids = [_block_ids(row, partitioner) for row in dataset]
-    return dataset.select_columns("input_ids").add_column("block_ids", block_ids)
+
+    def made() -> IntArray:
+        return np.stack([_block_ids(row, partitioner) for row in dataset])  # (N, T)
+
+    if partitioner.version is None or not partitioner.name:
+        block_ids = made()
+    else:
+        key = key_of(_content_key(dataset), *_partitioner_key(partitioner))
+        folder = cached_folder(cache_dir() / "blocks" / key, lambda part: np.save(part / BLOCK_IDS_FILE, made()))
+        block_ids = np.load(folder / BLOCK_IDS_FILE)
+    return dataset.select_columns("input_ids").add_column("block_ids", list(block_ids))
+
+
+def _content_key(dataset: Dataset) -> str:
+    """Return a hash of what a partitioner is shown of the sequences."""
+    digest = hashlib.sha256()
+    for rows in dataset.select_columns(["input_ids", "offsets", "text"]).with_format("arrow").iter(ROWS):
+        ids, offsets = rows["input_ids"].combine_chunks(), rows["offsets"].combine_chunks()
+        for values in (ids.flatten(), offsets.flatten().flatten()):
+            digest.update(values.to_numpy().astype("<i8").tobytes())
+        digest.update(json.dumps(rows["text"].to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def _partitioner_key(partitioner: Partitioner) -> tuple[str, int | None, str | None]:
+    table = partitioner.table
+    held = None if table is None else f"{table.shape} {hashlib.sha256(table.tobytes()).hexdigest()}"
+    return partitioner.name, partitioner.version, held
 
 
 def _block_ids(row: dict[str, Any], partitioner: Partitioner) -> IntArray:

@@ -114,6 +114,8 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
             scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, progress=progress)
         )
     blocks = partitioner(config.locality.blocks)
+    if blocks.needs_embeddings:  # those that every run starts from, so that blocks stay as they are while it trains
+        blocks = load(model, config.locality).locality.partitioner
     return Inputs(
         name=config.model,
         model=model,
