@@ -91,6 +91,10 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         ProglocError: an unknown partitioner, a file that cannot be read, no text, or no tokenizer.
     """
     chosen = partitioner(name)
+    if chosen.granularities > 1:
+        raise ProglocError(
+            f"'{name}' gives a token {chosen.granularities} blocks; expected one of its parts, to show it"
+        )
     if file == "-":
         try:
             text = sys.stdin.buffer.read().decode("utf-8")

@@ -62,8 +62,14 @@ class Locality:
     sequence_length: int | None = None
     """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
 
+    @property
+    def granularity(self) -> tuple[int, ...]:
+        """Which of the partitioner's G granularities each layer has: equal shares, the first in the first layers."""
+        layers = len(self.lambdas)
+        return tuple(layer * self.partitioner.granularities // layers for layer in range(layers))
+
     def block_ids(self, documents: Tensor) -> Tensor:
-        """Return block ids (B, T) from positions within documents alone, for partitioners that need no more.
+        """Return block ids (B, T), or (B, T, G), from positions within documents alone.
 
         Args:
             documents: (B, T), from `documents_in`; no two share a block.
@@ -77,6 +83,8 @@ class Locality:
                 f"the blocks '{self.config.blocks}' need the text, so the model must be given block_ids; "
                 "progloc.data.with_block_ids(dataset, partitioner) adds them"
             )
+        if ids.ndim == 3:
+            documents = documents[..., None]
         ids = ids + documents * (ids.amax() + 1)
         return ids.masked_fill(documents == PADDING, NO_BLOCK)
 
@@ -133,7 +141,7 @@ def _refuse_reentrant(model: Any) -> None:
 
 def _fill_block_ids(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str]
-) -> tuple[Any, Any] | None:
+) -> tuple[Any, Any]:
     """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions.
 
     Args:
@@ -143,11 +151,13 @@ def _fill_block_ids(
         names: of its forward's parameters, for those given by position.
     """
     given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if model.locality.partitioner.granularities > 1:
+        kwargs = {"locality_granularity": model.locality.granularity, **kwargs}
     wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
     if not wanted:
-        return None
+        return args, kwargs
     if model.training and torch.is_grad_enabled():
         _refuse_reentrant(model)
     mask, cache = given.get("attention_mask"), given.get("past_key_values")
@@ -157,7 +167,7 @@ def _fill_block_ids(
             "expected the dynamic cache, or no output_attentions"
         )
     if given.get("block_ids") is not None:
-        return None
+        return args, kwargs
     tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
     packed = None
     if mask is None:

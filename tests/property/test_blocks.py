@@ -91,7 +91,14 @@ tokenised = ugly_texts.flatmap(byte_level)
 
 
 def test_every_registered_partitioner_is_tested_here():
-    assert {name.split(":")[0] for name in EVERY} == set(_registry)
+    assert {name.split(":")[0] for name in EVERY} == set(_registry) - {"mixture"}
+
+
+@given(text=tokenised)
+def test_a_mixture_is_its_parts_side_by_side(text):
+    ids = partitioner("mixture:paragraphs+sentences+fixed:5")(text)
+    parts = [READY[name](text) for name in ("paragraphs", "sentences", "fixed:5")]
+    assert np.array_equal(ids, np.stack(parts, axis=-1))
 
 
 @every_partitioner

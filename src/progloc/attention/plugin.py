@@ -66,6 +66,13 @@ def _check(
     )
 
 
+def _of_layer(module: nn.Module, block_ids: Tensor | None, granularity: Sequence[int]) -> Tensor | None:
+    """Return a layer's own block ids (B, T), of those that may be (B, T, G)."""
+    if block_ids is None or block_ids.ndim < 3 or not granularity:
+        return block_ids
+    return block_ids[..., granularity[int(module.layer_idx)]]  # type: ignore[arg-type]
+
+
 def reference(
     module: nn.Module,
     query: Tensor,
@@ -78,9 +85,11 @@ def reference(
     block_ids: Tensor | None = None,
     attention_temperature: float = 1.0,
     locality_channels: Sequence[str] = (),
+    locality_granularity: Sequence[int] = (),
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around `reference_attention`; see `progloc`."""
+    block_ids = _of_layer(module, block_ids, locality_granularity)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     groups = query.shape[1] // key.shape[1]  # grouped-query attention shares a key head among several query heads
     output, masses = reference_attention(
@@ -110,12 +119,14 @@ def progloc(
     attention_temperature: float = 1.0,
     locality_channels: Sequence[str] = (),
     locality_layers: Collection[int] | None = None,
+    locality_granularity: Sequence[int] = (),
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around the fast paths; the second value is the log masses.
 
     A model passes on the keywords it does not know, so `model(…, block_ids=…, attention_temperature=…,
-    locality_channels=…, locality_layers=…)` arrives here.
+    locality_channels=…, locality_layers=…, locality_granularity=…)` arrives here. The last says, layer by layer, which
+    of G granularities it has where block ids are (B, T, G).
 
     - Without block ids, or in a layer that is not among `locality_layers` (None: all are), this is torch's own scaled
       dot-product attention and nothing else; zeros of the promised shape stand for the masses of such a layer.
@@ -126,6 +137,7 @@ def progloc(
     Returns:
         (B, T, H, D), and (B, H, T, 2 + len(locality_channels)) in nats, or None without block ids.
     """
+    block_ids = _of_layer(module, block_ids, locality_granularity)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     length = query.shape[2]

@@ -13,6 +13,7 @@ from progloc.blocks.base import (
 from progloc.blocks.embeddings import EmbeddingPartitioner
 from progloc.blocks.entities import Entities
 from progloc.blocks.fixed import Fixed
+from progloc.blocks.mixture import Mixture
 from progloc.blocks.paragraphs import Paragraphs
 from progloc.blocks.phrases import Phrases
 from progloc.blocks.recruited import Recruited
@@ -27,6 +28,7 @@ __all__ = [
     "Fixed",
     "FloatArray",
     "IntArray",
+    "Mixture",
     "Paragraphs",
     "Partitioner",
     "Phrases",

@@ -58,6 +58,8 @@ class Partitioner(ABC):
     """The name it was asked for by, argument included (`fixed:5`)."""
     causal: bool = False
     """Whether a token's block depends only on the tokens up to it. Only causal partitioners may serve generation."""
+    granularities: int = 1
+    """G: how many block ids it gives a token, for as many groups of layers. With more than one, shapes end in G."""
     needs_embeddings: bool = False
     """Whether it has to be `prepared` with a model's input embeddings before it is called."""
     table: FloatArray | None = None
@@ -71,7 +73,7 @@ class Partitioner(ABC):
 
     @abstractmethod
     def __call__(self, text: TokenisedText) -> IntArray:
-        """Return the block ids of a sequence, (T,) integers ≥ 0."""
+        """Return the block ids of a sequence, (T,) integers ≥ 0; (T, G) with several granularities."""
 
     def prepared(self, embeddings: FloatArray) -> Self:
         """Return the same for a model whose input embeddings are (V, D); itself where it needs none."""
@@ -84,7 +86,7 @@ class Partitioner(ABC):
         return other
 
     def from_positions(self, positions: Tensor) -> Tensor | None:
-        """Return block ids (B, T) from token positions (B, T) alone; None where the text is needed."""
+        """Return block ids (B, T), or (B, T, G), from token positions (B, T) alone; None where the text is needed."""
         return None
 
 

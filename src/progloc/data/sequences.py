@@ -103,6 +103,8 @@ def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) 
 def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
     """Return the columns ``input_ids`` and ``block_ids`` (T integers ≥ 0 a sequence) of a dataset made by `tokenise`.
 
+    With several granularities, ``block_ids`` are T lists of G.
+
     Block ids come from the cache if they can, for partitioners that have a version: the entry is that of the sequences'
     content, the partitioner's name and version, and its table of embeddings.
 
@@ -111,7 +113,7 @@ def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
     """
 
     def made() -> IntArray:
-        return np.stack([_block_ids(row, partitioner) for row in dataset])  # (N, T)
+        return np.stack([_block_ids(row, partitioner) for row in dataset])  # (N, T), or (N, T, G)
 
     if partitioner.version is None or not partitioner.name:
         block_ids = made()
@@ -119,7 +121,9 @@ def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
         key = key_of(_content_key(dataset), *_partitioner_key(partitioner))
         folder = cached_folder(cache_dir() / "blocks" / key, lambda part: np.save(part / BLOCK_IDS_FILE, made()))
         block_ids = np.load(folder / BLOCK_IDS_FILE)
-    return dataset.select_columns("input_ids").add_column("block_ids", list(block_ids))
+    return dataset.select_columns("input_ids").add_column(
+        "block_ids", block_ids.tolist() if block_ids.ndim == 3 else list(block_ids)
+    )
 
 
 def _content_key(dataset: Dataset) -> str:
@@ -142,7 +146,8 @@ def _partitioner_key(partitioner: Partitioner) -> tuple[str, int | None, str | N
 def _block_ids(row: dict[str, Any], partitioner: Partitioner) -> IntArray:
     ids, offsets = np.asarray(row["input_ids"], dtype=np.int64), np.asarray(row["offsets"], dtype=np.int64)
     found = np.asarray(partitioner(TokenisedText(row["text"], ids, offsets)))
-    if found.shape != ids.shape or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
+    shape = ids.shape if partitioner.granularities == 1 else (*ids.shape, partitioner.granularities)
+    if found.shape != shape or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
         least = f", the least {found.min()}" if found.size else ""
         raise ProglocError(
             f"the partitioner '{partitioner.name or type(partitioner).__name__}' gave {found.dtype} of shape "

@@ -117,12 +117,16 @@ def measure(
                 )
                 loss_sum += loss.item()
                 tokens += int(labels[:, 1:].ne(IGNORED).sum())
-                marks = [mark.to(torch.float32) for mark in flags(documents, block_ids)]
                 layers, real = [layer.float() for layer in log_masses(outputs)], documents != PADDING
+                several = block_ids.ndim == 3
+                divisions = block_ids.unbind(-1) if several else (block_ids,)  # G × (B, T)
+                own = locality.granularity if several else (0,) * len(layers)
+                marks = [[mark.to(torch.float32) for mark in flags(documents, ids)] for ids in divisions]
+                chance = [uniform_rows(documents, ids) for ids in divisions]
                 paid += penalty_by_head(layers, real, penalty=locality.config.penalty, tokens=1.0).double().cpu()
                 real_tokens += int(real.sum())
-                attention.add([Rows(*layer.unbind(-1), *marks) for layer in layers])
-                uniform.add([uniform_rows(documents, block_ids)])
+                attention.add([Rows(*layer.unbind(-1), *marks[g]) for layer, g in zip(layers, own, strict=True)])
+                uniform.add([chance[g] for g in own])
                 done += len(documents)
                 if progress is not None:
                     progress(done)
@@ -133,7 +137,7 @@ def measure(
             "nothing to measure: the dataset has no predicted token; give sequences of at least two tokens"
         )
 
-    values = attention.values()
+    values, by_chance = attention.values(), uniform.values()
     depth, heads = paid.shape
     weighted = float(locality_penalty(paid / real_tokens, torch.tensor(locality.lambdas), locality.config.reduction))
     cross_entropy = loss_sum / tokens
@@ -144,10 +148,13 @@ def measure(
         weighted_penalty_nats=weighted,
         objective=cross_entropy + locality.config.alpha * weighted,
         model=Figures(_means(values)),
-        chance=Figures(_means(uniform.values(), "chance_")),
+        chance=Figures(_means(by_chance, "chance_")),
         layers=tuple(
             LayerFigures(
-                _means({name: value[layer] for name, value in values.items()}),
+                {
+                    **_means({name: value[layer] for name, value in values.items()}),
+                    **_means({name: value[layer] for name, value in by_chance.items()}, "chance_"),
+                },
                 [Figures({name: float(value[layer, head]) for name, value in values.items()}) for head in range(heads)],
             )
             for layer in range(depth)

@@ -36,7 +36,7 @@ class Figures(Mapping[str, float]):
 
 
 class LayerFigures(Figures):
-    """A layer's figures (means over its heads), and those of each head."""
+    """A layer's figures (means over its heads) with their chance levels, and those of each head."""
 
     def __init__(self, values: Mapping[str, float], heads: Sequence[Figures]) -> None:
         super().__init__(values)

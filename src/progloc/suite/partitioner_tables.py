@@ -28,7 +28,13 @@ def _lowest(run: Run) -> float:
 
 
 def _lowest_above_chance(run: Run) -> float:
-    return beyond_chance(_lowest(run), run.measure("chance_fidelity_no_sink"))
+    """Return the lowest F° above chance of the same layers; chance is a layer's own where blocks differ by layer."""
+    chance = [
+        layer.get("chance_fidelity_no_sink", run.measure("chance_fidelity_no_sink")) for layer in run.final["layers"]
+    ]
+    layers = zip(run.lambdas, run.by_layer("fidelity_no_sink"), chance, strict=True)
+    local = [beyond_chance(fidelity, level) for weight, fidelity, level in layers if weight >= _LOCAL]
+    return float(np.min(local)) if local else math.nan
 
 
 _FIGURES: list[tuple[str, Figure, int]] = [
