@@ -41,6 +41,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for 
 Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
 Corpus = Annotated[str | None, typer.Option("--corpus", help="A text file, a folder, a datasets name, or python-docs.")]
 Model = Annotated[str | None, typer.Option("--model", help="A hub name, a folder, or scratch:tiny.")]
+SecondCorpus = Annotated[
+    str | None, typer.Option("--second-corpus", help="Another text, to measure the trained model on too.")
+]
 Schedule = Annotated[
     str | None, typer.Option("--schedule", help="λ(ℓ), e.g. quintic, localist, polynomial:2.5, 0,0.5,1.")
 ]
@@ -73,6 +76,7 @@ def reproduce(
     ] = "quick",
     model: Model = None,
     corpus: Corpus = None,
+    second_corpus: SecondCorpus = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the suite's.")] = None,
     out: Out = None,
     as_json: Json = False,
@@ -84,7 +88,7 @@ def reproduce(
 
     name, preset = read_preset(suite)
     folder = out or Path("results") / name
-    planned = plan(name, preset, _given(model=model, corpus=corpus), seeds)
+    planned = plan(name, preset, _given(model=model, corpus=corpus, second_corpus=second_corpus), seeds)
     run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
     _show_report(write_report(folder), folder, as_json)
 
@@ -134,6 +138,7 @@ def train(
     config: Annotated[Path | None, typer.Option("--config", help="Settings in YAML; options here win over it.")] = None,
     model: Model = None,
     corpus: Corpus = None,
+    second_corpus: SecondCorpus = None,
     schedule: Schedule = None,
     blocks: Blocks = None,
     alpha: Annotated[float | None, typer.Option(help="The penalty coefficient α.")] = None,
@@ -177,7 +182,7 @@ def train(
     )
     run = dataclasses.replace(
         run,
-        **_given(model=model, corpus=corpus, sequence_length=sequence_length),
+        **_given(model=model, corpus=corpus, second_corpus=second_corpus, sequence_length=sequence_length),
         locality=from_mapping(LocalityConfig, {**dataclasses.asdict(run.locality), **locality}, "locality"),
         training=from_mapping(TrainingConfig, {**dataclasses.asdict(run.training), **training}, "training"),
     )

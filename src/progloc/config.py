@@ -149,6 +149,8 @@ class RunConfig:
     """A hub name, a folder, or `scratch:tiny`."""
     corpus: str = "python-docs"
     """A text file, a folder of them, a `datasets` name, or `python-docs`."""
+    second_corpus: str | None = None
+    """Another text, as `corpus`: the trained model is measured on it too, for the price elsewhere."""
     sequence_length: int = 128
     validation_fraction: float = 0.2
     split_seed: int = 0

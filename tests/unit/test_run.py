@@ -195,3 +195,20 @@ def test_a_run_with_a_penalty_or_none_yet_is_not_measured_on_other_blocks(
         remeasure_run(on(CONFIG, blocks="fixed:10"), tmp_path / "a", inputs, trained=finished_run[0], **about)
     with pytest.raises(ProglocError, match="is not finished"):
         remeasure_run(on(CONFIG, blocks="fixed:10"), tmp_path / "b", inputs, trained=tmp_path / "none", **about)
+
+
+def test_a_second_text_is_measured_and_never_trained_on(
+    finished_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("".join(f"The overseer reads page {n}. " for n in range(400)))
+    config = dataclasses.replace(CONFIG, second_corpus=str(tmp_path / "other.txt"))
+    inputs = gather(config)
+    assert len(inputs.elsewhere) == len(inputs.validation)
+    result = train_run(config, tmp_path / "run", inputs, name="linear")
+    assert result["final"] == finished_run[1]["final"]
+    model = load(tmp_path / "run" / "model")
+    found = measure(model, inputs.elsewhere)
+    assert result["elsewhere"]["perplexity"] == pytest.approx(found.perplexity)
+    assert result["elsewhere"]["perplexity"] != result["final"]["perplexity"]
+    assert result["data"]["second_corpus"] == inputs.second.name
+    assert result["data"]["second_sequences"] == len(inputs.validation)

@@ -432,3 +432,29 @@ def test_nothing_finished_is_said(tmp_path):
     folder = make_suite(tmp_path, seeds=(), missing=())
     with pytest.raises(ProglocError, match="no finished run"):
         write_report(folder)
+
+
+# ---- a second text
+
+
+def elsewhere(run):
+    price = run["final"]["perplexity"] / 100
+    run["data"]["second_corpus"] = "another-text.txt"
+    run["elsewhere"] = {"perplexity": 200 * price**2, "fidelity_no_sink": 0.25}
+
+
+def test_the_price_on_another_text_stands_beside_the_price_here(tmp_path):
+    suite = load_suite(make_suite(tmp_path, change=elsewhere))
+    table = titled(suite, "Table 6: the price on another text")
+    assert "another-text.txt" in table.note
+    labels = [c.label for c in table.columns]
+    rows = {row[1]: dict(zip(labels, row, strict=True)) for row in table.rows}
+    assert list(rows) == list(ARCHITECTURES)
+    here, there = (float(rows["localist"][label].split("×")[0]) for label in ("Gap on validation", "Gap there"))
+    assert there == pytest.approx(here**2, rel=0.002)
+    assert rows["distributed"]["Gap there"] == "1×"
+    assert rows["quintic"]["F° there"].startswith("0.250")
+
+
+def test_without_a_second_text_there_is_no_such_table(suite):
+    assert not [table for table in suite_tables(suite) if table.title.startswith("Table 6")]

@@ -58,12 +58,12 @@ def aligned(suite: Suite, names: Iterable[str], figure: Figure) -> list[dict[int
     return [{seed: each[seed] for seed in seeds} for each in values]
 
 
-def gap(suite: Suite, name: str, level: float = LEVEL, *, kept: bool = True) -> Comparison:
+def gap(suite: Suite, name: str, level: float = LEVEL, perplexity: Figure | None = None) -> Comparison:
     """Return perplexity ÷ that of the λ=0 run of the same data, budget and seed (SPEC §3), where there is one.
 
-    Of the kept checkpoints, or (``kept=False``) of both runs' last evaluations.
+    Of the kept checkpoints on validation, unless ``perplexity`` reads another one.
     """
-    perplexity = (measured if kept else at_the_end)("perplexity")
+    perplexity = perplexity or measured("perplexity")
     runs = suite.by_name.get(name, {})
     pairs = {seed: (run, base) for seed, run in runs.items() if (base := suite.baseline(run)) is not None}
     ours, theirs = ({seed: perplexity(pair[side]) for seed, pair in pairs.items()} for side in (0, 1))

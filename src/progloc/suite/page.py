@@ -44,7 +44,7 @@ def keep(folder: Path, kept: Path) -> None:
         epochs = [
             {key: value for key, value in epoch.items() if not isinstance(value, list)} for epoch in result["epochs"]
         ]
-        reports = {key: _without_heads(result[key]) for key in ("before", "final")}
+        reports = {key: _without_heads(result[key]) for key in ("before", "final", "elsewhere") if result.get(key)}
         write_json(kept / path, {**result, **reports, "epochs": epochs})
     write_json(kept / SUITE_FILE, dict(suite.plan))
 

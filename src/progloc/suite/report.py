@@ -14,7 +14,7 @@ from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.suite import paper
 from progloc.suite.claims import LOCALISED, UNTESTED, answers
-from progloc.suite.comparisons import gap, measured
+from progloc.suite.comparisons import at_the_end, gap, measured
 from progloc.suite.figures import Drawing, drawings
 from progloc.suite.provenance import made_by, settings
 from progloc.suite.rendering import counted, interval, number
@@ -46,7 +46,7 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     if gaps:
         low, high = min(gaps, key=lambda name: gaps[name]), max(gaps, key=lambda name: gaps[name])
         spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that of λ=0"
-        last = {name: gap(suite, name, kept=False).estimate.mean for name in (low, high)}
+        last = {name: gap(suite, name, perplexity=at_the_end("perplexity")).estimate.mean for name in (low, high)}
         said.append(
             f"With a penalty perplexity is {spread if low != high else f'{number(gaps[low], 3)}× that of λ=0 ({low})'}."
         )

@@ -85,6 +85,8 @@ class Run:
     """The measures of the kept checkpoint, on validation."""
     epochs: tuple[Mapping[str, Any], ...] = field(repr=False)
     training: Mapping[str, Any] = field(repr=False)
+    elsewhere: Mapping[str, Any] | None = field(repr=False, default=None)
+    """The measures of the kept checkpoint on the second text, if there is one."""
 
     def measure(self, name: str) -> float:
         """Return a measure of the kept checkpoint (SPEC §3); NaN where it was undefined."""
@@ -236,6 +238,7 @@ def _read_run(path: Path, planned: MissingRun) -> Run:
         beta=content["beta"],
         lambdas=tuple(float(value) for value in lambdas),
         epochs=tuple(content["epochs"]),
+        elsewhere=content.get("elsewhere"),
         **{key: content[key] for key in ("config", "data", "environment", "before", "final", "training")},
     )
 

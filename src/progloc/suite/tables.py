@@ -1,6 +1,7 @@
 """The paper's Tables 1-4 with this suite's numbers, and the paper's own figures in columns marked as such.
 
-Tables 1-4 are of the suite's first partitioner; Table 5, of all of them, is in `partitioner_tables`.
+Tables 1-4 are of the suite's first partitioner; Table 5, of all of them, is in `partitioner_tables`, and Table 6,
+on a second text, in `elsewhere`.
 A table is one function `Suite -> list[Table]` and one `@table`; a suite without the runs it needs gives an empty list.
 """
 
@@ -21,7 +22,8 @@ from collections.abc import Callable, Sequence
 
 from progloc.suite import paper
 from progloc.suite.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
-from progloc.suite.comparisons import cells, depth, gap, last_layer, layer, measured, trained
+from progloc.suite.comparisons import at_the_end, cells, depth, gap, last_layer, layer, measured, trained
+from progloc.suite.elsewhere import table_6
 from progloc.suite.partitioner_tables import table_5
 from progloc.suite.provenance import made_by
 from progloc.suite.rendering import (
@@ -79,8 +81,8 @@ def _mean(suite: Suite, name: str, figure: Figure, digits: int) -> str:
     return interval(mean_interval(suite.values(name, figure).values()), digits)
 
 
-def _gap(suite: Suite, name: str, *, kept: bool) -> str:
-    return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, kept=kept).estimate)
+def _gap(suite: Suite, name: str, perplexity: Figure) -> str:
+    return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, perplexity=perplexity).estimate)
 
 
 def _paper(label: str) -> Column:
@@ -128,8 +130,8 @@ def table_1(suite: Suite) -> list[Table]:
             _label(suite, name),
             str(len(suite.by_name[name])),
             _mean(suite, name, measured("perplexity"), 2),
-            _gap(suite, name, kept=True),
-            _gap(suite, name, kept=False),
+            _gap(suite, name, measured("perplexity")),
+            _gap(suite, name, at_the_end("perplexity")),
             *(_mean(suite, name, measured(measure), digits) for _, measure, digits in measures),
             _mean(suite, name, measured("weighted_penalty_nats"), 3),
             _mean(suite, name, measured("fidelity_no_first_block"), 3),
@@ -314,6 +316,7 @@ def table_4(suite: Suite) -> list[Table]:
 
 
 table(table_5)
+table(table_6)
 
 
 def tables_markdown(suite: Suite) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
@@ -39,6 +40,9 @@ class Inputs:
     validation: Dataset
     split_sha256: str
     """Equal hashes: judged on the same tokens."""
+    second: Corpus | None = None
+    elsewhere: Dataset | None = None
+    """Of the second text: at most as many sequences as validation has, drawn by the split's seed."""
 
     def summary(self) -> dict[str, Any]:
         """Return what a result says of its data."""
@@ -48,6 +52,16 @@ class Inputs:
             "split_sha256": self.split_sha256,
             "train_sequences": len(self.train),
             "validation_sequences": len(self.validation),
+            **self._second(),
+        }
+
+    def _second(self) -> dict[str, Any]:
+        if self.second is None or self.elsewhere is None:
+            return {}
+        return {
+            "second_corpus": self.second.name,
+            "second_corpus_sha256": self.second.sha256,
+            "second_sequences": len(self.elsewhere),
         }
 
 
@@ -116,6 +130,13 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     blocks = partitioner(config.locality.blocks)
     if blocks.needs_embeddings:  # those that every run starts from, so that blocks stay as they are while it trains
         blocks = load(model, config.locality).locality.partitioner
+    second = None if config.second_corpus is None else load_corpus(config.second_corpus)
+    elsewhere = None
+    if second is not None:
+        others = tokenise(second, tokenizer, config.sequence_length)
+        drawn = np.random.default_rng(config.split_seed).permutation(len(others))[: len(parts.validation)]
+        elsewhere = with_block_ids(others.select(np.sort(drawn)), blocks)
+        say(f"second text {second.name}: {len(elsewhere):,} sequences, to measure on only")
     return Inputs(
         name=config.model,
         model=model,
@@ -124,6 +145,8 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         train=with_block_ids(parts.train, blocks),
         validation=with_block_ids(parts.validation, blocks),
         split_sha256=parts.sha256,
+        second=second,
+        elsewhere=elsewhere,
     )
 
 

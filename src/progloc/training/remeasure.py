@@ -26,8 +26,8 @@ def remeasure_run(
 ) -> dict[str, Any]:
     """Measure the model of a finished run with λ = 0 on this config's blocks, and return that as a result of its own.
 
-    The result is the other's with its own `name`, `config`, `before` and `final`; `measured_from` names the other. What
-    the other measured while training was of its own blocks, and is null here.
+    The result is the other's with its own `name`, `config`, `before`, `final` and `elsewhere`; `measured_from` names
+    the other. What the other measured while training was of its own blocks, and is null here.
 
     Args:
         config: that of the other run, but for `locality.blocks`.
@@ -53,7 +53,10 @@ def remeasure_run(
     write_json(folder / RUN_FILE, description)
     started = time.monotonic()
     model = load(trained / MODEL_FOLDER, config.locality)
-    final = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+    final, elsewhere = (
+        None if data is None else measure(model, data, batch_size=config.training.batch_size).to_dict()
+        for data in (inputs.validation, inputs.elsewhere)
+    )
     of_blocks = dict.fromkeys(
         ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"), None
     )
@@ -63,6 +66,7 @@ def remeasure_run(
         "environment": describe_environment(),
         "before": before,
         "final": final,
+        "elsewhere": elsewhere,
         "epochs": [
             {**{key: epoch[key] for key in _EPOCH}, "fidelity": None, "fidelity_no_sink": None}
             for epoch in other["epochs"]

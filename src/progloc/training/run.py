@@ -210,6 +210,9 @@ def train_run(
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
     final = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
+    elsewhere = None
+    if inputs.elsewhere is not None:
+        elsewhere = measure(model, inputs.elsewhere, batch_size=training.batch_size).to_dict()
     _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
     result = {
         **description,
@@ -219,6 +222,7 @@ def train_run(
         "environment": describe_environment(),
         "before": before,
         "final": final,
+        "elsewhere": elsewhere,
         "epochs": evaluations,
         "training": _training_summary(steps, evaluations, kept, planned),
         "goal": _outcome(training, kept, reference),
