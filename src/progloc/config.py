@@ -54,13 +54,15 @@ class LocalityConfig:
     """Leave the mass on a document's first token out of the account: a pretrained model parks attention there."""
     fidelity_target: float | None = None
     """Tokens with at least this in-block mass pay nothing, in (0, 1]; without one all pay."""
+    previous_block: bool = False
+    """Let the block before a token's own count as its own."""
     clip: float | None = None
     """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
 
     @property
     def penalty(self) -> Penalty:
         """What a token pays."""
-        return Penalty(self.sink_aware, self.fidelity_target, self.clip)
+        return Penalty(self.sink_aware, self.fidelity_target, self.previous_block, self.clip)
 
     def __post_init__(self) -> None:
         _check(0 <= self.alpha < math.inf, "alpha", self.alpha, "a number ≥ 0")

@@ -25,20 +25,26 @@ class Penalty:
     """p° = -log m°: what is on the sink is left out of the account, and so stays where it is (SPEC §4)."""
     fidelity_target: float | None = None
     """Tokens whose mass is at least this pay nothing, others what they lack: max(0, log target - log m)."""
+    previous_block: bool = False
+    """The block before a token's own counts as its own."""
     clip: float | None = None
     """Masses are clamped to at least this before the logarithm, which takes the gradient away below it."""
 
     @property
+    def channel(self) -> str:
+        """The log mass that it is made from."""
+        return f"log_mass{'_with_previous' if self.previous_block else ''}{'_no_sink' if self.sink_aware else ''}"
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """What it needs of a model beyond `CHANNELS`: the model's keyword `locality_channels`."""
-        return ("log_mass_no_sink",) if self.sink_aware else ()
+        return () if self.channel in CHANNELS else (self.channel,)
 
-    def __call__(self, masses: Tensor) -> Tensor:
-        """Return what every token pays, (B, H, T) nats ≥ 0, from one layer's log masses (B, H, T, C) with `channels`.
+    def __call__(self, log_mass: Tensor) -> Tensor:
+        """Return what tokens pay, in nats ≥ 0, from the `channel` of their log masses (any shape).
 
         A document's first token, whose only choice is itself, pays nothing.
         """
-        log_mass = masses[..., len(CHANNELS) if self.sink_aware else 0]
         if self.clip is not None:
             log_mass = log_mass.clamp(min=math.log(self.clip))
         return -log_mass if self.fidelity_target is None else (math.log(self.fidelity_target) - log_mass).relu()
@@ -49,6 +55,7 @@ def penalty_by_head(
     real: Tensor | None = None,
     *,
     penalty: Penalty | None = None,
+    channels: Sequence[str] | None = None,
     tokens: Tensor | float | None = None,
 ) -> Tensor:
     """Return the mean penalty of every layer and head over real tokens, (L, H) nats.
@@ -57,16 +64,18 @@ def penalty_by_head(
         masses: one (B, H, T, C) a layer, from `log_masses`.
         real: (B, T), 1 at real tokens and 0 at padding; None counts every token.
         penalty: what a token pays; the paper's by default.
+        channels: those that were requested of the model; the penalty's own by default.
         tokens: what the sum over tokens is divided by; the number of real ones by default. A trainer that accumulates
             gives the number in the whole step, so that 8 × 1 and 1 × 8 make the same step.
     """
     pays = penalty or Penalty()
+    index = (*CHANNELS, *(pays.channels if channels is None else channels)).index(pays.channel)
     if real is None:
         real = masses[0].new_ones(masses[0].shape[0], masses[0].shape[2])
     counted = real.to(device=masses[0].device, dtype=torch.bool)[:, None, :]  # (B, 1, T)
     if tokens is None:
         tokens = counted.sum()
-    sums = [pays(layer).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
+    sums = [pays(layer[..., index]).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
     return torch.stack([layer.to(sums[0].device) for layer in sums]) / tokens
 
 

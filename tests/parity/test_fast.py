@@ -20,7 +20,7 @@ SCALING, TEMPERATURE = 0.6, 1.3
 HEADS = {"every head its keys": (4, 4), "grouped": (4, 2)}
 BLOCKS = ["fixed", "one token", "whole sequence", "uneven", "scattered"]
 DOCUMENTS = ["one", "left padding", "right padding", "packed"]
-CHANNELS = [(), ("entropy",), ("log_mass_no_sink",), EXTRA_CHANNELS]
+CHANNELS = [(), ("entropy",), ("log_mass_no_sink",), ("log_mass_with_previous",), EXTRA_CHANNELS]
 CORNER = -1e-5
 """Where a mass is 1 up to rounding, the clamp's derivative is whatever rounding left."""
 
@@ -99,7 +99,7 @@ def test_output_channels_and_gradients(blocks: str, documents: str, heads: str, 
                 assert ours.dtype == defined.dtype
                 torch.testing.assert_close(ours, defined, **tolerance)
             corner = expected[1].detach() > CORNER
-            corner[..., 3:] = False  # entropy is not clamped
+            corner[..., [name == "entropy" for name in ("log_mass", "log_sink", *channels)]] = False  # is not clamped
             ours, defined = (gradients(result, leaves, corner) for result in (found, expected))
             for one, other in zip(ours, defined, strict=True):
                 torch.testing.assert_close(one, other, **tolerance)
@@ -108,7 +108,7 @@ def test_output_channels_and_gradients(blocks: str, documents: str, heads: str, 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("documents", DOCUMENTS)
 @pytest.mark.parametrize("blocks", ["fixed", "uneven", "scattered"])
-@pytest.mark.parametrize("channel", ["log_mass", "log_mass_no_sink"])
+@pytest.mark.parametrize("channel", ["log_mass", "log_mass_no_sink", "log_mass_with_previous"])
 def test_the_penalty_alone_pulls_on_queries_and_keys(blocks: str, documents: str, heads: str, channel: str) -> None:
     """What a kernel that drops the gradient of its log-sum-exp fails at once, whatever the tolerance elsewhere."""
     q, k, v = (x.requires_grad_() for x in random_qkv(HEADS[heads], 67, torch.float32))
@@ -117,7 +117,7 @@ def test_the_penalty_alone_pulls_on_queries_and_keys(blocks: str, documents: str
     _, masses = fast_attention(q, k, v, *given, scaling=SCALING, channels=channels)
     log_mass = masses[..., [2 if channels else 0]]
     pulled = log_mass.detach()[..., 0] < CORNER  # not the tokens that see only their block
-    d_q, d_k = torch.autograd.grad(Penalty()(log_mass).sum(), (q, k))
+    d_q, d_k = torch.autograd.grad(Penalty()(log_mass[..., 0]).sum(), (q, k))
     assert pulled.float().mean() > 0.5
     assert (d_q.abs().amax(-1) > 0)[pulled].all()
     assert (d_k.abs().amax(-1) > 0).float().mean() > 0.5
@@ -142,7 +142,7 @@ def test_autocast_chooses_the_type_and_nothing_else(documents: str) -> None:
     given = documents_of(documents, 33), blocks_of("fixed", 33)
     asked = {"scaling": SCALING, "temperature": TEMPERATURE, "channels": EXTRA_CHANNELS}
     leaves = [x.requires_grad_() for x in random_qkv((4, 2), 33, torch.bfloat16)]
-    weights = torch.randn(B, 4, 33, 4, generator=torch.Generator().manual_seed(7))
+    weights = torch.randn(B, 4, 33, 2 + len(EXTRA_CHANNELS), generator=torch.Generator().manual_seed(7))
     expected = fast_attention(*leaves, *given, **asked)
     pulls = torch.autograd.grad((expected[1] * weights).sum(), leaves[:2])
     with torch.autocast("cpu", torch.bfloat16):

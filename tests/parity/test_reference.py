@@ -36,7 +36,8 @@ def causal(first_real: int = 0, last_real: int = T) -> Tensor:
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, last: int = T) -> dict[str, Tensor]:
     """SPEC §1-§3, one row at a time; padding rows are left at zero."""
-    found = {name: torch.zeros(B, H, T, dtype=torch.float64) for name in ("mass", "sink", "mass_no_sink", "entropy")}
+    names = ("mass", "sink", "mass_no_sink", "entropy", "mass_with_previous", "mass_with_previous_no_sink")
+    found = {name: torch.zeros(B, H, T, dtype=torch.float64) for name in names}
     found["output"] = torch.zeros(B, H, T, D, dtype=torch.float64)
     for b in range(B):
         for h in range(H):
@@ -49,6 +50,12 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, las
                 found["sink"][b, h, i] = a[first]
                 others = sum(a[j] for j in a if j != first)
                 found["mass_no_sink"][b, h, i] = sum(a[j] for j in inside if j != first) / others if i > first else 1
+                order = list(dict.fromkeys(blocks[b, first : i + 1].tolist()))  # of blocks, by their first tokens
+                own = order.index(int(blocks[b, i]))
+                near = [j for j in a if order.index(int(blocks[b, j])) in (own, own - 1)]
+                found["mass_with_previous"][b, h, i] = sum(a[j] for j in near)
+                near_others = sum(a[j] for j in near if j != first)
+                found["mass_with_previous_no_sink"][b, h, i] = near_others / others if i > first else 1
                 found["entropy"][b, h, i] = -sum(w * math.log(w) for w in a.values())
                 found["output"][b, h, i] = sum(w * v[b, h, j] for j, w in a.items())
     return found
@@ -68,6 +75,8 @@ def test_output_and_every_channel(name: str, first: int, last: int) -> None:
     for channel, key in enumerate(("mass", "sink", "mass_no_sink")):
         torch.testing.assert_close(masses[:, :, real, channel].exp(), expected[key][:, :, real])
     torch.testing.assert_close(masses[:, :, real, 3], expected["entropy"][:, :, real])
+    for channel, key in ((4, "mass_with_previous"), (5, "mass_with_previous_no_sink")):
+        torch.testing.assert_close(masses[:, :, real, channel].exp(), expected[key][:, :, real])
     assert torch.isfinite(output).all()
     assert torch.isfinite(masses).all()
 
@@ -79,7 +88,7 @@ def test_gradient_of_the_penalty_alone(name: str) -> None:
     plain = [x.detach().clone().requires_grad_() for x in leaves]
     _, masses = reference_attention(*leaves, random_qkv()[2], causal(), BLOCKS[name], scaling=SCALING)
     assert masses is not None
-    Penalty()(masses).mean().backward()
+    Penalty()(masses[..., 0]).mean().backward()
 
     scores = (plain[0] @ plain[1].transpose(-1, -2) * SCALING).masked_fill(~causal(), float("-inf"))
     same = BLOCKS[name][:, None, :, None] == BLOCKS[name][:, None, None, :]
@@ -120,11 +129,11 @@ def test_gradient_on_a_score_stays_within_one_where_locality_is_worst() -> None:
         scaling=1.0,
     )
     assert masses is not None
-    penalty = Penalty()(masses)[0, 0, 1]
+    penalty = Penalty()(masses[..., 0])[0, 0, 1]
     assert penalty.item() == pytest.approx(60.0)
     penalty.backward()
     torch.testing.assert_close(k.grad, k.new_tensor([[[[1.0], [-1.0]]]]))
-    clipped = Penalty(clip=1e-6)(masses)[0, 0, 1]
+    clipped = Penalty(clip=1e-6)(masses[..., 0])[0, 0, 1]
     assert clipped.item() == pytest.approx(-math.log(1e-6))
 
 

@@ -115,7 +115,7 @@ def test_the_objective_is_the_one_trained_for(model: Any) -> None:
 
 
 def test_the_objective_holds_the_penalty_as_configured(tiny_llama: Callable[..., Any]) -> None:
-    config = LocalityConfig(schedule="linear", alpha=0.5, sink_aware=True, fidelity_target=0.7)
+    config = LocalityConfig(schedule="linear", alpha=0.5, sink_aware=True, previous_block=True, fidelity_target=0.7)
     model = localize(tiny_llama(), config)
     items = dataset((12, 12, 12))
     outputs = model(**collate(items), output_attentions=True, locality_channels=config.penalty.channels)

@@ -99,7 +99,7 @@ def test_eight_by_one_is_one_by_eight(tiny_gpt2: Callable[..., Any], tmp_path: P
         assert log == pytest.approx(logged[0], rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("refined", [{}, {"sink_aware": True}, {"sink_aware": True, "fidelity_target": 0.5}], ids=str)
+@pytest.mark.parametrize("refined", [{}, {"sink_aware": True}, {"sink_aware": True, "previous_block": True}], ids=str)
 def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path: Path, refined: dict[str, Any]) -> None:
     config = LocalityConfig(schedule="linear", alpha=0.3, **refined)
     # Trainer divides by predicted tokens where it knows the loss by this name, and by all of them where it does not

@@ -1,7 +1,15 @@
 """Attention that also says where it looked."""
 
-from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, log_masses
+from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.reference import reference_attention
 
-__all__ = ["CHANNELS", "EXTRA_CHANNELS", "IMPLEMENTATION", "REFERENCE", "log_masses", "reference_attention"]
+__all__ = [
+    "CHANNELS",
+    "EXTRA_CHANNELS",
+    "IMPLEMENTATION",
+    "MEASURED_CHANNELS",
+    "REFERENCE",
+    "log_masses",
+    "reference_attention",
+]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from progloc.attention.masses import CHANNELS
 from progloc.attention.ops import segment_attention, sink_scores
-from progloc.attention.segments import first_tokens, segments
+from progloc.attention.segments import Segments, first_tokens, segments
 
 NEVER = float("-inf")
 
@@ -87,6 +87,13 @@ class _Attention:
         return x.repeat_interleave(self.query.shape[1] // x.shape[1], 1)
 
 
+def _ranks(blocks: Segments) -> Tensor:
+    """Return the place of every token's block among those of its sequence, by their first tokens, (B, T)."""
+    first = first_tokens(blocks)
+    is_first = first == torch.arange(first.shape[-1], device=first.device)
+    return (is_first.cumsum(-1) - 1).gather(-1, first)
+
+
 def fast_attention(
     query: Tensor,
     key: Tensor,
@@ -120,20 +127,34 @@ def fast_attention(
     scaling = scaling / temperature
     block_ids = block_ids.expand(query.shape[0], -1)
     documents = None if documents is None else documents.expand(query.shape[0], -1)
-    sink_apart = "log_mass_no_sink" in channels
+    sink_apart = any(name.endswith("_no_sink") for name in channels)
     attention = _Attention(query, key, documents, scaling, sink_apart)
     output, lse, lse_others = attention.over_all(value)
 
     labels = [block_ids] if documents is None else [documents, block_ids]
-    blocks = segments(*labels, *([attention.is_sink] if sink_apart else []))
-    _, lse_block = segment_attention(query, key, None, blocks, scaling)
+    sink = attention.sink.expand(query.shape[0], -1)
+
+    def lse_within(region: Tensor) -> Tensor:
+        """The log-sum-exp over keys of a token's own region, labels (B, T), and without the sink if that is apart."""
+        found = segments(*labels[:-1], region, *([attention.is_sink] if sink_apart else []))
+        return segment_attention(query, key, None, found, scaling)[1]
+
+    def add(name: str, lse_region: Tensor, with_sink: Tensor) -> None:
+        """Note the shares of a region, given its log-sum-exp and whose region holds their sink, (B, T)."""
+        if sink_apart:
+            shares[f"{name}_no_sink"] = lse_region - lse_others
+            at_sink = attention.sink_score.masked_fill(~(with_sink & ~attention.is_sink)[:, None], NEVER)
+            lse_region = torch.logaddexp(lse_region, at_sink)
+        shares[name] = lse_region - lse
+
     shares = {"log_sink": attention.sink_score - lse}
-    if sink_apart:
-        shares["log_mass_no_sink"] = lse_block - lse_others
-        block_of_sink = block_ids.gather(-1, attention.sink.expand(query.shape[0], -1))
-        elsewhere = (block_ids != block_of_sink) | attention.is_sink
-        lse_block = torch.logaddexp(lse_block, attention.sink_score.masked_fill(elsewhere[:, None], NEVER))
-    shares["log_mass"] = lse_block - lse
+    add("log_mass", lse_within(block_ids), block_ids == block_ids.gather(-1, sink))
+    if any("with_previous" in name for name in channels):
+        rank = _ranks(segments(*labels))
+        # two by two, blocks make pairs in two ways, and in one of them a token's block is the second of its pair
+        earlier, later = lse_within(rank // 2), lse_within((rank + 1) // 2)
+        lse_pair = torch.where((rank % 2 == 1)[:, None], earlier, later)
+        add("log_mass_with_previous", lse_pair, rank - rank.gather(-1, sink) <= 1)
     found = {name: share.clamp(max=0.0) for name, share in shares.items()}  # rounding can leave one a hair above 0
     if "entropy" in channels:
         if query.dtype in (torch.float16, torch.bfloat16):  # a small difference of large numbers

@@ -7,7 +7,7 @@ anywhere and gradient checkpointing may call a layer twice.
 
 from __future__ import annotations
 
-__all__ = ["CHANNELS", "EXTRA_CHANNELS", "log_masses"]
+__all__ = ["CHANNELS", "EXTRA_CHANNELS", "MEASURED_CHANNELS", "log_masses"]
 
 from typing import Any
 
@@ -17,9 +17,12 @@ from progloc.errors import ProglocError
 
 CHANNELS = ("log_mass", "log_sink")
 """Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (SPEC §1, §3)."""
-EXTRA_CHANNELS = ("log_mass_no_sink", "entropy")
+MEASURED_CHANNELS = ("log_mass_no_sink", "entropy")
 """On request, by the model's keyword `locality_channels`, in the order requested: log m° (the logarithm of the
 in-block share of what is not on the sink, 0 at the sink's own row) and the attention entropy H, both in nats."""
+EXTRA_CHANNELS = (*MEASURED_CHANNELS, "log_mass_with_previous", "log_mass_with_previous_no_sink")
+"""All that can be requested: also log m and log m° where the block before a token's own counts as its own. Blocks are
+in the order of their first tokens, within documents."""
 
 
 def log_masses(outputs: Any) -> tuple[Tensor, ...]:

@@ -58,6 +58,11 @@ def _check(
     )
     for channel in channels:
         _refuse(channel not in EXTRA_CHANNELS, f"unknown channel '{channel}'", suggest(channel, EXTRA_CHANNELS))
+    _refuse(
+        query.shape[2] != key.shape[2] and any("with_previous" in channel for channel in channels),
+        f"channels {', '.join(channels)} of {query.shape[2]} tokens after {key.shape[2] - query.shape[2]} others",
+        "a whole sequence at once, where the block before counts as a token's own",
+    )
     expected = (query.shape[0], key.shape[2])
     _refuse(
         tuple(blocks.shape) not in (expected, (1, expected[1])) or blocks.is_floating_point(),

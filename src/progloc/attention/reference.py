@@ -72,13 +72,31 @@ def reference_attention(
 
         lse_all = scores.logsumexp(-1)
         in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
+        regions = {"log_mass": in_block}
+        if any("with_previous" in name for name in channels):
+            rank = _ranks(in_block)
+            ahead = rank[:, None, :, None] - rank[:, None, None, :]
+            regions["log_mass_with_previous"] = allowed & ((ahead == 0) | (ahead == 1))
         first = allowed.int().argmax(-1, keepdim=True)  # the sink of each row, (B, 1, T, 1)
         at_sink = scores.gather(-1, first.expand(-1, scores.shape[1], -1, -1)).squeeze(-1)
-        found = {"log_mass": log_share(in_block, lse_all), "log_sink": (at_sink - lse_all).clamp(max=0.0)}  # SPEC §2
-        if "log_mass_no_sink" in channels:  # formed from its own keys, never by subtracting masses (SPEC §4)
+        found = {name: log_share(region, lse_all) for name, region in regions.items()}  # SPEC §2
+        found["log_sink"] = (at_sink - lse_all).clamp(max=0.0)
+        if any(name.endswith("_no_sink") for name in channels):  # of their own keys, never by subtraction (SPEC §4)
             sink = torch.zeros_like(allowed).scatter(-1, first, True)
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
-            found["log_mass_no_sink"] = log_share(in_block & others, lse(others))
+            lse_others = lse(others)
+            found |= {f"{name}_no_sink": log_share(region & others, lse_others) for name, region in regions.items()}
         if "entropy" in channels:  # H = LSE - Σ A s
             found["entropy"] = lse_all - (weights * scores.masked_fill(~allowed, 0.0)).sum(-1)
         return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)
+
+
+def _ranks(in_block: Tensor) -> Tensor:
+    """Return the place of every token's block among those of its sequence, by their first tokens, (B, T).
+
+    Args:
+        in_block: (B, 1, T, T) boolean, B(i).
+    """
+    first = in_block[:, 0].int().argmax(-1)  # (B, T): the first token of each token's block
+    is_first = first == torch.arange(first.shape[-1], device=first.device)
+    return (is_first.cumsum(-1) - 1).gather(-1, first)

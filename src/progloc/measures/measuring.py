@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from progloc.attention import EXTRA_CHANNELS, log_masses
+from progloc.attention import CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.segments import PADDING, documents_in
 from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted
@@ -80,6 +80,9 @@ def measure(
         raise ProglocError(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
         )
+    penalty = locality.config.penalty
+    channels = (*MEASURED_CHANNELS, *(name for name in penalty.channels if name not in MEASURED_CHANNELS))
+    read = len(CHANNELS) + len(MEASURED_CHANNELS)
     attention, uniform, run = _Sums(), _Sums(), SummedLoss(model)
     loss_sum, tokens, done = 0.0, 0, 0
     paid: Any = 0.0  # (L, H), what the model's own penalty came to, over all real tokens
@@ -112,7 +115,7 @@ def measure(
                     **batch,
                     block_ids=block_ids,
                     output_attentions=True,
-                    locality_channels=EXTRA_CHANNELS,
+                    locality_channels=channels,
                     use_cache=False,
                 )
                 loss_sum += loss.item()
@@ -123,9 +126,12 @@ def measure(
                 own = locality.granularity if several else (0,) * len(layers)
                 marks = [[mark.to(torch.float32) for mark in flags(documents, ids)] for ids in divisions]
                 chance = [uniform_rows(documents, ids) for ids in divisions]
-                paid += penalty_by_head(layers, real, penalty=locality.config.penalty, tokens=1.0).double().cpu()
+                by_head = penalty_by_head(layers, real, penalty=penalty, channels=channels, tokens=1.0)
+                paid += by_head.double().cpu()
                 real_tokens += int(real.sum())
-                attention.add([Rows(*layer.unbind(-1), *marks[g]) for layer, g in zip(layers, own, strict=True)])
+                attention.add(
+                    [Rows(*layer[..., :read].unbind(-1), *marks[g]) for layer, g in zip(layers, own, strict=True)]
+                )
                 uniform.add([chance[g] for g in own])
                 done += len(documents)
                 if progress is not None:
