@@ -41,7 +41,14 @@ def base(model: str, corpus: str, budget: float) -> RunConfig:
         max_sequences=240,
         locality=LocalityConfig(schedule="quintic", blocks="sentences", alpha=0.05, sink_aware=True),
         training=TrainingConfig(
-            epochs=4, batch_size=8, accumulation=1, learning_rate=5e-4, patience=None, fused_loss=True, budget=budget
+            epochs=4,
+            batch_size=8,
+            accumulation=1,
+            learning_rate=5e-4,
+            patience=None,
+            fused_loss=True,
+            evaluations=16,
+            budget=budget,
         ),
     )
 
@@ -110,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", default="scratch:tiny")
     parser.add_argument("--corpus", default="python-docs")
     parser.add_argument("--budget", type=float, default=0.01)
-    parser.add_argument("--alphas", default="0.0125,0.025,0.05,0.1,0.2,0.4")
+    parser.add_argument("--alphas", default="0.025,0.05,0.1,0.2")
     given = parser.parse_args()
     alphas = [float(text) for text in given.alphas.split(",") if text]
     config = base(given.model, given.corpus, given.budget)

@@ -72,7 +72,10 @@ def _given(**options: Any) -> dict[str, Any]:
 @app.command()
 def reproduce(
     suite: Annotated[
-        str, typer.Option(help="paper-v1; quick: the same on a small model, in minutes; or a YAML file of your own.")
+        str,
+        typer.Option(
+            help="paper-v1, paper-v3; quick, quick-v3: the same on a small model, in minutes; or a YAML file of your own."
+        ),
     ] = "quick",
     model: Model = None,
     corpus: Corpus = None,
@@ -81,7 +84,7 @@ def reproduce(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's experiment: seven architectures, Tables 1-4, and its claims put to the test."""
+    """Run the paper's experiments: its architectures (v1) or blocks that mean something (v3), and its claims tested."""
     from progloc.suite.plan import plan, read_preset
     from progloc.suite.report import write_report
     from progloc.suite.runner import run_suite

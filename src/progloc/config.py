@@ -165,6 +165,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         _check(self.sequence_length >= 2, "sequence_length", self.sequence_length, "a whole number ≥ 2")
         _check(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "a share in (0, 1)")
+        starts = not self.training.adapts or self.locality.alpha > 0
+        _check(starts, "locality.alpha", self.locality.alpha, "a number > 0 to start from, where a goal adapts it")
         enough = self.max_sequences is None or self.max_sequences >= 2
         _check(enough, "max_sequences", self.max_sequences, "a whole number ≥ 2, or nothing")
 

@@ -127,6 +127,15 @@ def test_a_goal_of_fidelity_needs_no_reference(inputs: Inputs, tmp_path: Path) -
     assert result["goal"]["held"] == (kept["penalised_fidelity"] >= 0.2)
 
 
+def test_there_has_to_be_something_to_adapt(inputs: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(ProglocError, match="a number > 0 to start from"):
+        dataclasses.replace(CONFIG, locality=LocalityConfig(alpha=0.0))
+    without = dataclasses.replace(CONFIG, locality=LocalityConfig(schedule="distributed"))
+    with pytest.raises(ProglocError, match="λ = 0 everywhere"):
+        train_run(without, tmp_path / "run", inputs, name="distributed")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_goal_at_a_time() -> None:
     with pytest.raises(ProglocError, match="one of the two"):
         TrainingConfig(budget=0.01, fidelity_goal=0.8)

@@ -18,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
+from progloc.errors import ProglocError
 from progloc.files import read_mapping, require_space, write_json
 from progloc.measures import measure
 from progloc.schedules import parse_schedule
@@ -156,6 +157,11 @@ def train_run(
         return read_mapping(folder / RESULT_FILE)
 
     model = open_model(inputs, config)
+    if config.training.adapts and not any(model.locality.lambdas):
+        raise ProglocError(
+            f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
+            "expected one with some λ > 0, such as quintic"
+        )
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     require_space(folder, parameters * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
     write_json(folder / RUN_FILE, description)
