@@ -74,7 +74,7 @@ def reproduce(
     suite: Annotated[
         str,
         typer.Option(
-            help="paper-v1, paper-v3; quick, quick-v3: the same on a small model, in minutes; or a YAML file of your own."
+            help="paper-v1, paper-v3; quick, quick-v3: the same on a small model; or a YAML file of your own."
         ),
     ] = "quick",
     model: Model = None,
