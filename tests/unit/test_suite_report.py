@@ -13,8 +13,9 @@ from scipy import stats
 
 from progloc.errors import ProglocError
 from progloc.suite import paper
+from progloc.suite.claims import answers
 from progloc.suite.rendering import Column, Table, to_markdown, to_rich
-from progloc.suite.report import write_report
+from progloc.suite.report import summary, write_report
 from progloc.suite.results import load_suite
 from progloc.suite.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
 from synthetic_suite import ARCHITECTURES, make_suite
@@ -280,6 +281,16 @@ def test_partitioners_and_schedules_make_one_table(two_partitioners):
     suite = two_partitioners
     ratios = [suite.gap(run) for run in suite.by_name["localist-sentences"].values()]
     assert column(gaps, "localist")["sentences"].startswith(f"{math.prod(ratios) ** (1 / 3):.3f}×")
+
+
+def test_the_summary_says_what_other_blocks_cost(two_partitioners):
+    said = summary(two_partitioners, answers(two_partitioners))
+    names = {"fixed:5": "localist", "sentences": "localist-sentences"}
+    gaps = {
+        on: [two_partitioners.gap(run) for run in two_partitioners.by_name[name].values()] for on, name in names.items()
+    }
+    costs = ", ".join(f"{math.prod(each) ** (1 / 3):.3f}× on {on}" for on, each in gaps.items())
+    assert f"by blocks, localist costs {costs}." in said
 
 
 def test_the_lowest_layer_is_of_those_meant_to_be_local(two_partitioners):

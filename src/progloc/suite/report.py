@@ -64,6 +64,7 @@ def summary(suite: Suite, found: list[Answer]) -> str:
         )
         if suite.distributed is not None and local[high] - local[suite.distributed] < LOCALISED:
             said.append("That is hardly more than at λ=0: these runs localised little and say little about locality.")
+    said += _on_other_blocks(suite)
     verdicts = [answer.verdict for answer in found]
     said.append(
         f"Of {counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
@@ -75,6 +76,18 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     if suite.missing:
         said.append(f"Of {len(suite.missing) + len(suite.runs)} planned runs, {len(suite.missing)} are missing.")
     return " ".join(said)
+
+
+def _on_other_blocks(suite: Suite) -> list[str]:
+    """Say what the schedule that costs most costs on each partitioner's blocks; nothing with one partitioner."""
+    gaps = {run.name: gap(suite, run.name).estimate for run in suite.compared if any(run.lambdas)}
+    dearest = max((name for name in suite.localised if name in gaps), key=lambda name: gaps[name].mean, default=None)
+    if dearest is None or len(suite.partitioners) < 2:
+        return []
+    schedule = suite.one(dearest).schedule
+    blocks = {suite.one(name).blocks: each for name, each in gaps.items() if suite.one(name).schedule == schedule}
+    costs = ", ".join(f"{number(each.mean, 3)}× on {name}" for name, each in blocks.items())
+    return [f"All of this is of {suite.partitioners[0]}; by blocks, {schedule} costs {costs}."]
 
 
 def _write_figures(folder: Path, pictures: list[Drawing]) -> None:
