@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["cache_dir", "read_json", "read_mapping", "require_space", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "cache_dir",
+    "is_unfinished",
+    "read_json",
+    "read_mapping",
+    "require_space",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 import json
 import os
@@ -27,6 +36,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is what a process that was killed in the middle of `write_bytes` left behind."""
+    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def write_text(path: Path, text: str) -> None:

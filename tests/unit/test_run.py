@@ -81,6 +81,13 @@ def test_another_configuration_is_refused(finished_run: tuple[Path, dict[str, An
         train_run(other, folder, inputs, name="linear")
 
 
+def test_a_folder_killed_in_its_first_write_is_as_good_as_empty(
+    finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
+) -> None:
+    (tmp_path / ".run.json.123.part").write_text('{"schema')
+    assert train_run(CONFIG, tmp_path, inputs, name="linear")["final"] == finished_run[1]["final"]
+
+
 def test_a_folder_of_something_else_is_refused(inputs: Inputs, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ProglocError, match="not empty"):

@@ -20,7 +20,7 @@ from typing import Any
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
-from progloc.files import read_mapping
+from progloc.files import is_unfinished, read_mapping
 
 RESULT_FILE = "result.json"
 RUN_FILE = "run.json"
@@ -73,5 +73,5 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
                 f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {here.get(key)!r} here); "
                 "give another folder with --out, or remove that one"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or not all(map(is_unfinished, folder.iterdir()))):
         raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")
