@@ -15,7 +15,7 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.training.budget import FidelityGoal, PerplexityBudget, of_stage_two
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
-from progloc.training.run import train_run
+from progloc.training.run import estimate_seconds, train_run
 
 BUDGET = PerplexityBudget(0.1, budget=0.01, reference=((10, 4.2), (20, 4.0), (30, 4.1)))
 CONFIG = RunConfig(
@@ -134,6 +134,14 @@ def test_there_has_to_be_something_to_adapt(inputs: Inputs, tmp_path: Path) -> N
     with pytest.raises(ProglocError, match="λ = 0 everywhere"):
         train_run(without, tmp_path / "run", inputs, name="distributed")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_estimate_counts_the_evaluations_and_the_reference(inputs: Inputs) -> None:
+    once = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, evaluations=None, budget=None))
+    often = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, budget=None))
+    plain, more, both = (estimate_seconds(config, inputs, forward_seconds=1.0) for config in (once, often, CONFIG))
+    assert more == pytest.approx(plain + 4)  # 8 evaluations of a second each, and not one for each of 4 epochs
+    assert both == pytest.approx(2 * more)
 
 
 def test_one_goal_at_a_time() -> None:

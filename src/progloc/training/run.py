@@ -50,7 +50,9 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
     if training.max_steps is not None:
         trained = min(trained, training.max_steps * training.batch_size * training.accumulation)
         epochs = min(epochs, math.ceil(trained / len(inputs.train)))
-    return a_sequence * (TRAINING_COST * trained + (epochs + 1) * len(inputs.validation))
+    evaluations = epochs if training.evaluated is None else training.evaluated
+    seconds = a_sequence * (TRAINING_COST * trained + (evaluations + 1) * len(inputs.validation))
+    return seconds if training.budget is None else 2 * seconds  # the reference is trained as well
 
 
 def _training_summary(
