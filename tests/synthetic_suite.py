@@ -7,13 +7,19 @@ entropy falls by 2 · λ(ℓ) bits. A seed moves each figure by a thousandth or 
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.files import write_json
 from progloc.schedules import parse_schedule
+from progloc.suite.rendering import Table, to_rich
+from progloc.suite.results import Suite
+from progloc.suite.tables import suite_tables
 
 ARCHITECTURES = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
 CELLS = ((0.5, 5), (0.05, 5), (0.5, 20))
@@ -182,3 +188,22 @@ def make_suite(
         },
     )
     return folder
+
+
+def column(table: Table, label: str, *, theirs: bool = False) -> dict[str, str]:
+    """A column's cells by the row's first cell."""
+    (index,) = [i for i, c in enumerate(table.columns) if c.label == label and c.paper == theirs]
+    return {row[0].split(" ")[0]: row[index] for row in table.rows}
+
+
+def titled(suite: Suite, title: str) -> Table:
+    """The one table of that title."""
+    (found,) = [table for table in suite_tables(suite) if table.title == title]
+    return found
+
+
+def shown(table: Table, width: int = 80) -> str:
+    """A table as a terminal has it."""
+    text = io.StringIO()
+    Console(width=width, file=text).print(to_rich(table))
+    return text.getvalue()

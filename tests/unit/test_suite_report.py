@@ -1,24 +1,21 @@
 """A suite's tables, CSV and page, against the numbers in its result files."""
 
 import csv
-import io
 import json
 import math
 import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from progloc.errors import ProglocError
 from progloc.suite import paper
-from progloc.suite.claims import answers
-from progloc.suite.rendering import Column, Table, to_markdown, to_rich
-from progloc.suite.report import summary, write_report
+from progloc.suite.rendering import Column, Table, to_markdown
+from progloc.suite.report import write_report
 from progloc.suite.results import load_suite
 from progloc.suite.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
-from synthetic_suite import ARCHITECTURES, make_suite
+from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
 
 PROMISED = [
     "run", "schedule", "beta", "blocks", "seed", "perplexity", "gap", "entropy_bits", "fidelity", "chance_fidelity",
@@ -46,12 +43,6 @@ def raw(folder, name, seed):
 
 def perplexities(folder, name):
     return [raw(folder, name, seed)["final"]["perplexity"] for seed in range(3)]
-
-
-def column(table, label, *, theirs=False):
-    """A column's cells by the row's first cell."""
-    (index,) = [i for i, c in enumerate(table.columns) if c.label == label and c.paper == theirs]
-    return {row[0].split(" ")[0]: row[index] for row in table.rows}
 
 
 def half_width(values):
@@ -205,11 +196,6 @@ def test_the_papers_tables_agree_with_their_own_arithmetic():
 # ---- tests of a table's comparisons
 
 
-def titled(suite, title):
-    (found,) = [table for table in suite_tables(suite) if table.title == title]
-    return found
-
-
 def test_comparisons_are_paired_and_corrected_for_their_table(folder, suite):
     table = titled(suite, "Table 1, tested: gap")
     base = np.log(perplexities(folder, "distributed"))
@@ -254,76 +240,6 @@ def test_trends_follow_the_order_of_beta(suite):
     assert column(table, "p, Page")["F°"] == "< 0.001"
 
 
-# ---- several partitioners
-
-
-def on_sentences(run):
-    if run["config"]["locality"]["blocks"] == "sentences":
-        final = run["final"]
-        final["perplexity"] = 100 * (final["perplexity"] / 100) ** 0.5
-        final["chance_fidelity_no_sink"] = 0.3
-        for measures in (final, *final["layers"]):
-            measures["fidelity_no_sink"] += 0.1
-
-
-@pytest.fixture(scope="module")
-def two_partitioners(tmp_path_factory):
-    folder = make_suite(tmp_path_factory.mktemp("blocks"), partitioners=["sentences"], change=on_sentences)
-    write_report(folder)
-    return load_suite(folder)
-
-
-def test_partitioners_and_schedules_make_one_table(two_partitioners):
-    gaps = titled(two_partitioners, "Table 5: gap by blocks and schedule")
-    assert [c.label for c in gaps.columns] == ["Blocks", *ARCHITECTURES]
-    assert [row[0] for row in gaps.rows] == ["fixed:5", "sentences"]
-    assert column(gaps, "distributed") == {"fixed:5": "1×", "sentences": "1×"}
-    suite = two_partitioners
-    ratios = [suite.gap(run) for run in suite.by_name["localist-sentences"].values()]
-    assert column(gaps, "localist")["sentences"].startswith(f"{math.prod(ratios) ** (1 / 3):.3f}×")
-
-
-def test_the_summary_says_what_other_blocks_cost(two_partitioners):
-    said = summary(two_partitioners, answers(two_partitioners))
-    names = {"fixed:5": "localist", "sentences": "localist-sentences"}
-    gaps = {
-        on: [two_partitioners.gap(run) for run in two_partitioners.by_name[name].values()] for on, name in names.items()
-    }
-    costs = ", ".join(f"{math.prod(each) ** (1 / 3):.3f}× on {on}" for on, each in gaps.items())
-    assert f"by blocks, localist costs {costs}." in said
-
-
-def test_the_lowest_layer_is_of_those_meant_to_be_local(two_partitioners):
-    whole = titled(two_partitioners, "Table 5, continued: every figure")
-    row = next(row for row in whole.rows if row[:2] == ("sentences", "linear"))
-    cells = dict(zip((c.label for c in whole.columns), row, strict=True))
-    # of λ = 0, 0.2 … 1 the first that is ≥ 0.5 is 0.6: F° = 0.3 + 0.6 · 0.6 + 0.1, of which chance is 0.3
-    assert cells["Lowest F°, λ ≥ 0.5"].startswith("0.76")
-    assert cells["Lowest above chance, λ ≥ 0.5"].startswith("0.65")
-    assert next(row for row in whole.rows if row[1] == "distributed")[8] == "—"
-
-
-def test_blocks_are_compared_at_equal_locality(two_partitioners):
-    table = titled(two_partitioners, "Table 5, tested: gap at equal F°")
-    ((label, *cells),) = table.rows
-    assert label == "sentences ÷ fixed:5 at F° 0.650"
-    assert float(cells[1].split("×")[0]) < 1
-
-
-def test_other_partitioners_leave_the_papers_tables_alone(suite, two_partitioners):
-    for build in (table_1, table_2, table_3, table_4):
-        assert build(two_partitioners) == build(suite)
-
-
-def test_tables_of_several_partitioners_fit_into_eighty_characters(two_partitioners):
-    for table in suite_tables(two_partitioners):
-        assert table.detail or "…" not in shown(table)
-
-
-def test_the_frontier_by_blocks_is_drawn(two_partitioners):
-    assert (two_partitioners.folder / "figures" / "frontier-by-blocks.png").exists()
-
-
 # ---- renderings
 
 
@@ -344,12 +260,6 @@ def test_markdown_begins_with_what_made_it(folder):
 TABLE = Table(
     "T", "a note", (Column("name", text=True), Column("x"), Column("y", paper=True)), (("a|b [c]", "1 [0, 2]", "9"),)
 )
-
-
-def shown(table, width=80):
-    console = Console(width=width, file=io.StringIO())
-    console.print(to_rich(table))
-    return console.file.getvalue()
 
 
 def test_markdown_keeps_bars_and_marks_the_paper():
@@ -443,29 +353,3 @@ def test_nothing_finished_is_said(tmp_path):
     folder = make_suite(tmp_path, seeds=(), missing=())
     with pytest.raises(ProglocError, match="no finished run"):
         write_report(folder)
-
-
-# ---- a second text
-
-
-def elsewhere(run):
-    price = run["final"]["perplexity"] / 100
-    run["data"]["second_corpus"] = "another-text.txt"
-    run["elsewhere"] = {"perplexity": 200 * price**2, "fidelity_no_sink": 0.25}
-
-
-def test_the_price_on_another_text_stands_beside_the_price_here(tmp_path):
-    suite = load_suite(make_suite(tmp_path, change=elsewhere))
-    table = titled(suite, "Table 6: the price on another text")
-    assert "another-text.txt" in table.note
-    labels = [c.label for c in table.columns]
-    rows = {row[1]: dict(zip(labels, row, strict=True)) for row in table.rows}
-    assert list(rows) == list(ARCHITECTURES)
-    here, there = (float(rows["localist"][label].split("×")[0]) for label in ("Gap on validation", "Gap there"))
-    assert there == pytest.approx(here**2, rel=0.002)
-    assert rows["distributed"]["Gap there"] == "1×"
-    assert rows["quintic"]["F° there"].startswith("0.250")
-
-
-def test_without_a_second_text_there_is_no_such_table(suite):
-    assert not [table for table in suite_tables(suite) if table.title.startswith("Table 6")]
