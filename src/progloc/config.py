@@ -98,6 +98,8 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     fused_loss: bool = False
     """Compute the training loss without making logits: the same to rounding; refused for a model that needs them."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What a training step computes in. Weights, their updates, the penalty and every measurement stay in float32."""
     patience: int | None = 5
     """Stop after this many evaluations of stage 2 without a better one; None never stops early."""
     select: Literal["objective", "perplexity"] = "objective"
@@ -132,6 +134,7 @@ class TrainingConfig:
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number ≥ 1")
         _check(self.accumulation >= 1, "accumulation", self.accumulation, "a whole number ≥ 1")
         _check(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a number > 0")
+        _check(self.precision in ("fp32", "bf16", "fp16"), "precision", self.precision, "'fp32', 'bf16' or 'fp16'")
         _check(self.patience is None or self.patience >= 1, "patience", self.patience, "a whole number ≥ 1, or nothing")
         _check(self.select in ("objective", "perplexity"), "select", self.select, "'objective' or 'perplexity'")
         enough = self.evaluations is None or self.evaluations >= 1
@@ -187,6 +190,11 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         raise ProglocError(f"{key} is {value!r}; expected {hint}")
     if origin is Literal:
         _check(value in options, key, value, " or ".join(map(repr, options)))
+        return value
+    if origin is dict:
+        _check(isinstance(value, Mapping), key, value, "names, each with its settings")
+        return {str(name): _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
+    if hint is Any:
         return value
     if origin is tuple:
         _check(isinstance(value, list | tuple), key, value, "a list of numbers")

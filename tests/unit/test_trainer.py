@@ -312,3 +312,31 @@ def test_a_fused_loss_that_logits_are_needed_beside_is_refused(tiny_gpt2: Callab
     smoothed = arguments(tmp_path, label_smoothing_factor=0.1)
     with pytest.raises(ProglocError, match="leave fused_loss off"):
         LocalistTrainer(model=localize(tiny_gpt2()), args=smoothed, train_dataset=sequences(), fused_loss=True)
+
+
+def test_bf16_trains_nearly_the_same_and_keeps_float32_weights(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    logs = []
+    for precision in ("fp32", "bf16"):
+        config = TrainingConfig(max_steps=3, accumulation=2, exploration=0, evaluations=1, precision=precision)
+        trainer = LocalistTrainer(
+            model=localize(tiny_gpt2(), LocalityConfig(schedule="linear", alpha=0.5)),
+            args=training_arguments(config, tmp_path / precision, disable_tqdm=True),
+            train_dataset=sequences(),
+            eval_dataset=sequences(4),
+            stages=Stages.of(config),
+        )
+        trainer.train()
+        assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+        evaluated = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+        assert evaluated == [3]  # once
+        logs.append([entry for entry in trainer.state.log_history if "ce" in entry])
+    for one, other in zip(*logs, strict=True):
+        assert one["ce"] == pytest.approx(other["ce"], rel=2e-2)
+        assert one["penalty_nats"] == pytest.approx(other["penalty_nats"], rel=2e-2)
+        assert one["ce"] != other["ce"]  # it did compute in bfloat16
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProglocError, match="fp16, which needs a GPU .* expected bf16 or fp32"):
+        training_arguments(TrainingConfig(precision="fp16"), tmp_path)

@@ -287,10 +287,16 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
 
     Evaluates and saves once an epoch (or `evaluations` times), keeps the best checkpoint of stage 2 by `select`, or by
     the goal that α adapts to, logs every step, and reports to no tracker (pass ``report_to`` for one).
+
+    Raises:
+        ProglocError: the precision is fp16 and there is no GPU.
     """
+    on_gpu = torch.accelerator.is_available()
+    if training.precision == "fp16" and not on_gpu:
+        raise ProglocError("training.precision is fp16, which needs a GPU and none was found; expected bf16 or fp32")
     often: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
     if training.evaluated is not None:
-        share = 1 / training.evaluated  # of all steps, to TrainingArguments
+        share = min(1 / training.evaluated, math.nextafter(1, 0))  # of all steps, to TrainingArguments; 1.0 is one step
         often = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": share, "save_steps": share}
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
@@ -301,6 +307,9 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.accumulation,
         "max_grad_norm": training.max_grad_norm,
+        "bf16": training.precision == "bf16",
+        "fp16": training.precision == "fp16",
+        "use_cpu": not on_gpu,  # which Trainer would find out, but wants to be told before it takes bf16
         "seed": training.seed,
         "logging_steps": 1,
         **often,
