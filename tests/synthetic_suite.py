@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ def make_suite(
     corpus: str = "synthetic",
     missing: Collection[str] = (),
     partitioners: Collection[str] = (),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
     change: Change | None = None,
 ) -> Path:
     """Write a suite of the seven architectures and Table 2's other cells, and return its folder.
@@ -146,26 +147,24 @@ def make_suite(
         corpus: the corpus's name.
         missing: folders of runs to plan but not to write, such as "cubic-seed1".
         partitioners: further ones beside `fixed:5`; their runs have the same figures until `change` changes them.
+        variants: as in a preset, of quintic alone.
         change: alters each result before it is written.
     """
     planned = []
     for seed in seeds:
-        for name, role, schedule, blocks, alpha, epochs in (
-            *((name, "architecture", name, "fixed:5", 0.05, LONG) for name in ARCHITECTURES),
-            *(
-                (f"{s}-{blocks}", "partitioner", s, blocks, 0.05, LONG)
-                for blocks in partitioners
-                for s in ARCHITECTURES
-            ),
-            (f"distributed-epochs{SHORT}", "optimisation", "distributed", "fixed:5", 0.05, SHORT),
-            *((f"cubic-alpha{a:g}-epochs{e}", "optimisation", "cubic", "fixed:5", a, e) for a, e in CELLS),
+        for name, role, schedule, blocks, changes, epochs in (
+            *((name, "architecture", name, "fixed:5", {}, LONG) for name in ARCHITECTURES),
+            *((f"{s}-{blocks}", "partitioner", s, blocks, {}, LONG) for blocks in partitioners for s in ARCHITECTURES),
+            *((f"quintic-{name}", "variant", "quintic", "fixed:5", c, LONG) for name, c in (variants or {}).items()),
+            (f"distributed-epochs{SHORT}", "optimisation", "distributed", "fixed:5", {}, SHORT),
+            *((f"cubic-alpha{a:g}-epochs{e}", "optimisation", "cubic", "fixed:5", {"alpha": a}, e) for a, e in CELLS),
         ):
             planned.append({"name": name, "seed": seed, "role": role})
             if f"{name}-seed{seed}" in missing:
                 continue
             config = RunConfig(
                 corpus=corpus,
-                locality=LocalityConfig(schedule=schedule, alpha=alpha),
+                locality=LocalityConfig(schedule=schedule, **changes),
                 training=TrainingConfig(epochs=epochs, seed=seed),
             )
             run = result(name, role, config, layers)

@@ -91,6 +91,46 @@ def test_an_unknown_partitioner_is_refused_before_anything_runs(tmp_path: Path) 
         plan("blocks", with_partitioners(tmp_path, "['fixt:5']"))
 
 
+def with_variants(tmp_path: Path, variants: str) -> Preset:
+    path = tmp_path / "variants.yaml"
+    path.write_text(
+        "seeds: 1\nbase: {locality: {sink_aware: true}}\narchitectures: [distributed, localist, quintic]\n"
+        f"variants: {variants}\n"
+    )
+    return read_preset(str(path))[1]
+
+
+def test_every_variant_of_the_penalty_has_every_localised_architecture(tmp_path: Path) -> None:
+    made = plan("variants", with_variants(tmp_path, "{plain: {sink_aware: false}, weak: {alpha: 0.01}}"))
+    assert [(run.name, run.role) for run in made.runs[3:]] == [
+        ("localist-plain", "variant"),
+        ("quintic-plain", "variant"),
+        ("localist-weak", "variant"),
+        ("quintic-weak", "variant"),
+    ]
+    configs = {run.name: run.config for run in made.runs}
+    own = configs["quintic"].locality
+    assert own.sink_aware
+    assert configs["quintic-plain"].locality == dataclasses.replace(own, sink_aware=False)
+    assert configs["quintic-weak"].locality == dataclasses.replace(own, alpha=0.01)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ("{a/b: {alpha: 0.1}}", "variant is called 'a/b'; expected a name that a folder can have"),
+        ("{none: {}}", "variant 'none' changes nothing"),
+        ("{other: {schedule: linear}}", "variant 'other' changes schedule; .* 'architectures'"),
+        ("{other: {blocks: sentences}}", "variant 'other' changes blocks; .* 'partitioners'"),
+        ("{other: {alhpa: 1}}", r"unknown setting 'variants\.other\.alhpa'; did you mean 'alpha'"),
+        ("[plain]", "variants is .*; expected names, each with its settings"),
+    ],
+)
+def test_a_variant_that_is_none_is_refused(tmp_path: Path, variants: str, message: str) -> None:
+    with pytest.raises(ProglocError, match=message):
+        plan("variants", with_variants(tmp_path, variants))
+
+
 def test_overrides_reach_every_run() -> None:
     made = plan("quick", read_preset("quick")[1], {"corpus": "my.txt", "model": "gpt2"})
     assert {(run.config.corpus, run.config.model) for run in made.runs} == {("my.txt", "gpt2")}

@@ -338,5 +338,5 @@ def test_bf16_trains_nearly_the_same_and_keeps_float32_weights(tiny_gpt2: Callab
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
 def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProglocError, match="fp16, which needs a GPU .* expected bf16 or fp32"):
+    with pytest.raises(ProglocError, match=r"fp16, which needs a GPU .* expected bf16 or fp32"):
         training_arguments(TrainingConfig(precision="fp16"), tmp_path)

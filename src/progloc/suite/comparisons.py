@@ -81,5 +81,5 @@ def cells(suite: Suite) -> dict[tuple[float, int], str]:
 
     Of the suite's first partitioner alone; the others have the architectures and no such cells.
     """
-    runs = {name: suite.one(name) for name in suite.by_name if suite.one(name).role != "partitioner"}
+    runs = {name: suite.one(name) for name in suite.by_name if suite.one(name).role in ("architecture", "optimisation")}
     return {(run.alpha, run.budget): name for name, run in runs.items() if run.schedule == "cubic"}

@@ -6,10 +6,10 @@ __all__ = ["table_6"]
 
 import math
 
-from progloc.suite.comparisons import gap, measured
-from progloc.suite.rendering import Column, Table, interval, ratio
+from progloc.suite.comparisons import measured
+from progloc.suite.entries import gap_entry, mean_entry
+from progloc.suite.rendering import Column, Table
 from progloc.suite.results import Figure, Run, Suite
-from progloc.suite.statistics import mean_interval
 
 
 def _elsewhere(name: str) -> Figure:
@@ -29,21 +29,15 @@ def table_6(suite: Suite) -> list[Table]:
         return []
     text = suite.one(names[0]).data["second_corpus"]
 
-    def mean(name: str, figure: Figure, digits: int) -> str:
-        return interval(mean_interval(suite.values(name, figure).values()), digits)
-
-    def cost(name: str, perplexity: Figure) -> str:
-        return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, perplexity=perplexity).estimate)
-
     rows = tuple(
         (
             suite.one(name).blocks,
             suite.one(name).schedule,
-            mean(name, _elsewhere("perplexity"), 2),
-            cost(name, _elsewhere("perplexity")),
-            cost(name, measured("perplexity")),
-            mean(name, _elsewhere("fidelity_no_sink"), 3),
-            mean(name, measured("fidelity_no_sink"), 3),
+            mean_entry(suite, name, _elsewhere("perplexity"), 2),
+            gap_entry(suite, name, _elsewhere("perplexity")),
+            gap_entry(suite, name, measured("perplexity")),
+            mean_entry(suite, name, _elsewhere("fidelity_no_sink"), 3),
+            mean_entry(suite, name, measured("fidelity_no_sink"), 3),
         )
         for name in names
     )

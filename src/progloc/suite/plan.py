@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from progloc.config import RunConfig, from_mapping, read_config
+from progloc.config import LocalityConfig, RunConfig, from_mapping, read_config
 from progloc.errors import ProglocError, suggest
 
 _PRESETS = files("progloc.suite") / "presets"
@@ -41,6 +41,8 @@ class Preset:
     optimisation: Optimisation | None = None
     partitioners: tuple[str, ...] = ()
     """Partitioners beside base's, each with every one of the architectures."""
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changes to the penalty by name, as `weak: {alpha: 0.01}`, each with every one of the localised architectures."""
 
     def __post_init__(self) -> None:
         if not self.architectures:
@@ -51,6 +53,14 @@ class Preset:
                 raise ProglocError(
                     f"a suite's 'partitioners' has '{blocks}' twice, or it is base's own; expected others, each once"
                 )
+        for name, changes in self.variants.items():
+            if Path(name).name != name:
+                raise ProglocError(f"a suite's variant is called '{name}'; expected a name that a folder can have")
+            if not changes or {"schedule", "blocks"} & changes.keys():
+                raise ProglocError(
+                    f"a suite's variant '{name}' changes {', '.join(changes) or 'nothing'}; expected settings of the "
+                    "penalty: what else is compared are 'architectures' and 'partitioners'"
+                )
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class PlannedRun:
 
     name: str
     role: str
-    """"architecture", "partitioner" for the same on other blocks, or "optimisation" for the other cells of Table 2."""
+    """"architecture", "partitioner" for the same on other blocks, "variant" for another penalty, or "optimisation" for
+    the other cells of Table 2."""
     config: RunConfig
     measures: str | None = None
     """The folder, in `runs/`, of the run whose model it measures on its own blocks, instead of training one."""
@@ -131,6 +142,8 @@ def plan(suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None,
             runs.append(PlannedRun(schedule, "architecture", _with(base, schedule=schedule, seed=seed)))
         for blocks in preset.partitioners:
             runs += _on_other_blocks(base, preset.architectures, blocks, seed)
+        for name, changes in preset.variants.items():
+            runs += _with_another_penalty(base, preset.architectures, name, changes, seed)
         if preset.optimisation is not None:
             runs += _other_cells(base, preset.optimisation, seed)
     return Plan(suite, base, tuple(runs))
@@ -146,6 +159,20 @@ def _on_other_blocks(base: RunConfig, architectures: tuple[str, ...], blocks: st
             measures=f"{schedule}-seed{seed}" if schedule == "distributed" else None,
         )
         for schedule in architectures
+    ]
+
+
+def _with_another_penalty(
+    base: RunConfig, architectures: tuple[str, ...], variant: str, changes: Mapping[str, Any], seed: int
+) -> list[PlannedRun]:
+    """Return the localised architectures with another penalty. At λ=0 there is none to change."""
+    settings = {**dataclasses.asdict(base.locality), **changes}
+    locality = from_mapping(LocalityConfig, settings, f"variants.{variant}")
+    varied = dataclasses.replace(base, locality=locality)
+    return [
+        PlannedRun(f"{schedule}-{variant}", "variant", _with(varied, schedule=schedule, seed=seed))
+        for schedule in architectures
+        if schedule != "distributed"
     ]
 
 

@@ -162,8 +162,8 @@ class Suite:
 
     @property
     def compared(self) -> list[Run]:
-        """The runs of one α and one budget, whatever their partitioner: all but Table 2's other cells."""
-        return [run for run in self.runs if run.role != "optimisation"]
+        """The runs of one penalty and one budget, whatever their partitioner."""
+        return [run for run in self.runs if run.role in ("architecture", "partitioner")]
 
     @property
     def partitioners(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The paper's Tables 1-4 with this suite's numbers, and the paper's own figures in columns marked as such.
 
-Tables 1-4 are of the suite's first partitioner; Table 5, of all of them, is in `partitioner_tables`, and Table 6,
-on a second text, in `elsewhere`.
+Tables 1-4 are of the suite's first partitioner; Table 5, of all of them, is in `partitioner_tables`, Table 6, on a
+second text, in `elsewhere`, and Table 7, of variants of the penalty, in `variant_tables`.
 A table is one function `Suite -> list[Table]` and one `@table`; a suite without the runs it needs gives an empty list.
 """
 
@@ -24,6 +24,7 @@ from progloc.suite import paper
 from progloc.suite.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
 from progloc.suite.comparisons import at_the_end, cells, depth, gap, last_layer, layer, measured, trained
 from progloc.suite.elsewhere import table_6
+from progloc.suite.entries import gap_entry, mean_entry
 from progloc.suite.partitioner_tables import table_5
 from progloc.suite.provenance import made_by
 from progloc.suite.rendering import (
@@ -37,8 +38,9 @@ from progloc.suite.rendering import (
     ratio,
     to_markdown,
 )
-from progloc.suite.results import Figure, Suite
+from progloc.suite.results import Suite
 from progloc.suite.statistics import mean_interval, paired_difference, paired_ratio
+from progloc.suite.variant_tables import table_7
 
 _BUILDERS: list[Callable[[Suite], list[Table]]] = []
 
@@ -75,14 +77,6 @@ def reading(suite: Suite) -> str:
             "localised runs tend to keep a late epoch; the gap at the last epoch is free of that choice."
         )
     return f"{rule} {spread}"
-
-
-def _mean(suite: Suite, name: str, figure: Figure, digits: int) -> str:
-    return interval(mean_interval(suite.values(name, figure).values()), digits)
-
-
-def _gap(suite: Suite, name: str, perplexity: Figure) -> str:
-    return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, perplexity=perplexity).estimate)
 
 
 def _paper(label: str) -> Column:
@@ -129,15 +123,15 @@ def table_1(suite: Suite) -> list[Table]:
         rows.append((
             _label(suite, name),
             str(len(suite.by_name[name])),
-            _mean(suite, name, measured("perplexity"), 2),
-            _gap(suite, name, measured("perplexity")),
-            _gap(suite, name, at_the_end("perplexity")),
-            *(_mean(suite, name, measured(measure), digits) for _, measure, digits in measures),
-            _mean(suite, name, measured("weighted_penalty_nats"), 3),
-            _mean(suite, name, measured("fidelity_no_first_block"), 3),
+            mean_entry(suite, name, measured("perplexity"), 2),
+            gap_entry(suite, name, measured("perplexity")),
+            gap_entry(suite, name, at_the_end("perplexity")),
+            *(mean_entry(suite, name, measured(measure), digits) for _, measure, digits in measures),
+            mean_entry(suite, name, measured("weighted_penalty_nats"), 3),
+            mean_entry(suite, name, measured("fidelity_no_first_block"), 3),
             number(mean_interval(suite.values(name, trained("kept_epoch")).values()).mean, 1),
-            _mean(suite, name, last_layer("fidelity"), 3),
-            _mean(suite, name, last_layer("fidelity_no_sink"), 3),
+            mean_entry(suite, name, last_layer("fidelity"), 3),
+            mean_entry(suite, name, last_layer("fidelity_no_sink"), 3),
             *((ABSENT,) * 5 if theirs is None else (
                 number(theirs.perplexity, 2), number(theirs.entropy_bits, 2), number(theirs.fidelity, 3),
                 number(theirs.final_penalty, 4), ABSENT if theirs.vs_baseline is None else f"{theirs.vs_baseline:.2f}×",
@@ -185,10 +179,10 @@ def table_2(suite: Suite) -> list[Table]:
         row = theirs.get((alpha, epochs))
         rows.append((
             f"{alpha:g}", str(epochs), str(len(suite.by_name[name])),
-            _mean(suite, name, measured("perplexity"), 2), improved,
+            mean_entry(suite, name, measured("perplexity"), 2), improved,
             interval(baseline, 2), ratio(gap(suite, name).estimate),
-            _mean(suite, name, measured("fidelity"), 3), _mean(suite, name, measured("fidelity_no_sink"), 3),
-            _mean(suite, name, measured("sink_mass"), 3),
+            mean_entry(suite, name, measured("fidelity"), 3), mean_entry(suite, name, measured("fidelity_no_sink"), 3),
+            mean_entry(suite, name, measured("sink_mass"), 3),
             *((ABSENT,) * 3 if row is None else (
                 f"{row.alpha:g}, {row.epochs}", number(row.perplexity, 2),
                 ABSENT if row.improvement_percent is None else f"{row.improvement_percent:+.1f}%",
@@ -204,7 +198,7 @@ def table_2(suite: Suite) -> list[Table]:
 
 
 def _layer_mean(suite: Suite, name: str, measure: str, index: int, digits: int) -> str:
-    return _mean(suite, name, layer(measure, index), digits)
+    return mean_entry(suite, name, layer(measure, index), digits)
 
 
 def _layer_difference(suite: Suite, name: str, measure: str, index: int, digits: int) -> str:
@@ -299,7 +293,7 @@ def table_4(suite: Suite) -> list[Table]:
         clipped = mean_interval(100 * run.trained("clipped_share") for run in suite.by_name[name].values())
         rows.append((
             _label(suite, name), str(len(suite.by_name[name])),
-            *(_mean(suite, name, trained(figure), digits) for _, figure, digits in figures),
+            *(mean_entry(suite, name, trained(figure), digits) for _, figure, digits in figures),
             interval(clipped, 1),
             *((ABSENT,) * 3 if theirs is None else (number(value, 2) for value in theirs)),
         ))  # fmt: skip
@@ -317,6 +311,7 @@ def table_4(suite: Suite) -> list[Table]:
 
 table(table_5)
 table(table_6)
+table(table_7)
 
 
 def tables_markdown(suite: Suite) -> str:
