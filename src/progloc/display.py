@@ -7,6 +7,7 @@ __all__ = ["before_after", "claims_table", "coloured_blocks", "report_table", "s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -97,16 +98,28 @@ def schedule_table(name: str, lambdas: Sequence[float]) -> Table:
 
 
 def coloured_blocks(found: Mapping[str, Any]) -> Group:
-    """Return the text with a bar and another colour at each change of block, and a line that counts the blocks."""
-    text, ids = Text(), found["block_ids"]
+    """Return the text with a bar and another colour at each change of block, and a line that counts the blocks.
+
+    Of a mixture, the text as often as it has parts, those of early layers first.
+    """
+    ids = np.asarray(found["block_ids"])
+    ids = ids[:, None] if ids.ndim == 1 else ids
+    causal = "causal" if found["causal"] else "not causal"
+    parts = []
+    for number, column in enumerate(ids.T, start=1):
+        which = f" · part {number} of {ids.shape[1]}, from early layers to late ones" if ids.shape[1] > 1 else ""
+        count = f"{len(ids)} tokens in {len(set(column))} blocks · {found['partitioner']} ({causal}){which}"
+        parts += [_coloured(found["text"], found["spans"], column.tolist()), Text(count, style="dim")]
+    return Group(*parts)
+
+
+def _coloured(text: str, spans: Sequence[Sequence[int]], ids: Sequence[int]) -> Text:
+    shown = Text()
     order = {block: number for number, block in enumerate(dict.fromkeys(ids))}
     end, previous = 0, None
-    for block, (_, stop) in zip(ids, found["spans"], strict=True):
-        shade = SHADES[order[block] % len(SHADES)]
+    for block, (_, stop) in zip(ids, spans, strict=True):
         if previous not in (None, block):
-            text.append("│", style="dim")
-        text.append(found["text"][end : max(stop, end)], style=shade)
+            shown.append("│", style="dim")
+        shown.append(text[end : max(stop, end)], style=SHADES[order[block] % len(SHADES)])
         end, previous = max(stop, end), block
-    causal = "causal" if found["causal"] else "not causal"
-    count = f"{len(ids)} tokens in {len(order)} blocks · {found['partitioner']} ({causal})"
-    return Group(text, Text(count, style="dim"))
+    return shown

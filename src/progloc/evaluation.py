@@ -81,6 +81,8 @@ def evaluate_folder(
 def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
     """Return how a partitioner divides a text: {"tokens", "block_ids", "spans", "partitioner", "causal", "text"}.
 
+    Of a mixture, a token's block ids are a list, one for each of its parts from early layers to late ones.
+
     Args:
         name: the partitioner.
         file: a text file, or "-" for standard input.
@@ -91,10 +93,6 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         ProglocError: an unknown partitioner, a file that cannot be read, no text, or no tokenizer.
     """
     chosen = partitioner(name)
-    if chosen.granularities > 1:
-        raise ProglocError(
-            f"'{name}' gives a token {chosen.granularities} blocks; expected one of its parts, to show it"
-        )
     if file == "-":
         try:
             text = sys.stdin.buffer.read().decode("utf-8")

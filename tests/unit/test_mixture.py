@@ -77,8 +77,14 @@ def test_it_trains_and_is_evaluated_on_the_same_blocks(tmp_path: Path) -> None:
     assert found == pytest.approx(chances, rel=0.2)
 
 
-def test_a_mixture_is_not_shown_at_once(tmp_path: Path) -> None:
+def test_a_mixture_is_shown_part_by_part(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("One. Two.")
-    shown = progloc("blocks", "mixture:sentences+fixed:5", "text.txt", cwd=tmp_path)
-    assert shown.returncode == 2
-    assert "expected one of its parts" in shown.stderr
+    shown = progloc("blocks", "mixture:sentences+fixed:1", "text.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "One.│ Two." in shown.stdout
+    assert "in 2 blocks · mixture:sentences+fixed:1 (causal) · part 1 of 2" in " ".join(shown.stdout.split())
+    assert "part 2 of 2, from early layers to late ones" in " ".join(shown.stdout.split())
+    found = json.loads(progloc("blocks", "mixture:sentences+fixed:1", "text.txt", "--json", cwd=tmp_path).stdout)
+    by_part = list(zip(*found["block_ids"], strict=True))
+    assert len(set(by_part[0])) == 2
+    assert len(set(by_part[1])) == len(found["tokens"])
