@@ -44,8 +44,9 @@ def test_a_price_that_runs_away_is_met_before_it_is_reached() -> None:
     assert BUDGET.alpha_after(rising) < BUDGET.alpha_after(rising[:1])
 
 
-def test_the_reference_is_what_it_was_at_the_same_step() -> None:
+def test_the_reference_is_the_best_it_had_come_to_by_that_step() -> None:
     assert BUDGET.error(evaluation(15, 4.1 + math.log(1.01))) == pytest.approx(0.0)
+    assert BUDGET.error(evaluation(30, 4.0 + math.log(1.01))) == pytest.approx(0.0)  # it had been 4.0 at step 20
 
 
 def test_within_the_budget_the_most_local_is_kept_and_outside_the_cheapest() -> None:

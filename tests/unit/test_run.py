@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -79,6 +80,20 @@ def test_another_configuration_is_refused(finished_run: tuple[Path, dict[str, An
     other = dataclasses.replace(CONFIG, locality=LocalityConfig(schedule="linear", alpha=0.25))
     with pytest.raises(ProglocError, match=r"config\.locality\.alpha is 0\.5 there, 0\.25 here"):
         train_run(other, folder, inputs, name="linear")
+
+
+def test_a_folder_from_before_a_setting_had_what_is_now_its_default(
+    finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
+) -> None:
+    _, result = finished_run
+    without = copy.deepcopy(result)
+    del without["config"]["training"]["precision"]
+    for name in ("run.json", "result.json"):
+        (tmp_path / name).write_text(json.dumps(without))
+    assert train_run(CONFIG, tmp_path, inputs, name="linear") == without
+    other = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, precision="bf16"))
+    with pytest.raises(ProglocError, match=r"config\.training\.precision is 'fp32' there, 'bf16' here"):
+        train_run(other, tmp_path, inputs, name="linear")
 
 
 def test_a_folder_killed_in_its_first_write_is_as_good_as_empty(

@@ -67,8 +67,12 @@ class PerplexityBudget(Goal):
     reference: Sequence[tuple[int, float]] = ()
 
     def error(self, evaluation: Evaluation) -> float:
-        """Return the share of the budget that is left, beside the reference at the same step."""
-        steps, course = zip(*self.reference, strict=True)
+        """Return the share of the budget that is left, beside the best that the reference had come to by that step.
+
+        The price is taken to the best checkpoint of the reference, so where that one overfits this one may not follow.
+        """
+        steps, losses = zip(*self.reference, strict=True)
+        course = np.minimum.accumulate(losses)
         excess = evaluation["loss"] - float(np.interp(evaluation["step"], steps, course))
         return 1.0 - excess / math.log1p(self.budget)
 

@@ -65,7 +65,10 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
     if not ancestor.is_dir():
         raise ProglocError(f"{ancestor} is a file, so {folder} cannot be made; give another folder with --out")
     if there_is:
-        there, here = _flat(read_mapping(path)), _flat(description)
+        read, here = read_mapping(path), _flat(description)
+        # settings that came later than the folder: it was made with what is now their default
+        defaults = {key: plain(RunConfig()) for key in ("config", "base") if key in read}
+        there = _flat(defaults) | _flat(read)
         different = [key for key in here if there.get(key) != here[key]]
         if different:
             key = different[0]
