@@ -89,6 +89,14 @@ class Partitioner(ABC):
         """Return block ids (B, T), or (B, T, G), from token positions (B, T) alone; None where the text is needed."""
         return None
 
+    def starts_afresh(self, text: str) -> int:
+        """Return a position from which on the text is divided as if it began there; 0 where none but that is known.
+
+        A token that stands there opens a block, and blocks before it take up no token after it, whatever comes after
+        the character there. It spares dividing what is long past at every step of a generation; the later the better.
+        """
+        return 0
+
 
 _registry: Registry[type[Partitioner]] = Registry("partitioner", "progloc.partitioners")
 

@@ -64,3 +64,8 @@ class Mixture(Partitioner):
         found = [part.from_positions(positions) for part in self.parts]
         known = [ids for ids in found if ids is not None]
         return torch.stack(known, -1) if len(known) == len(found) else None
+
+    def starts_afresh(self, text: str) -> int:
+        """Return where all parts start afresh, 0 where they differ."""
+        found = {part.starts_afresh(text) for part in self.parts}
+        return found.pop() if len(found) == 1 else 0

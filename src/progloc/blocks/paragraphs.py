@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Lines", "Paragraphs", "read_lines"]
+__all__ = ["Lines", "Paragraphs", "last_fresh_start", "read_lines"]
 
 import re
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ _LINE = re.compile(
 _MARKERS = "#-•‣◦▪●"
 """A line that begins with one opens a paragraph, whatever is before it."""
 _UNDERLINES = "=_~"
+_EMPTY_LINES = re.compile(r"\n\n++")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,21 @@ def _opens(first: str, before: str, after_colon: bool, item: str, outside: bool)
     return after_colon and not first.isalpha()
 
 
+def last_fresh_start(text: str) -> int:
+    """Return the last position at which a line opens a paragraph and depends on nothing before; 0 where none does.
+
+    It follows an empty line outside code, is not indented, and begins with a letter: what ends a sentence may reach
+    over an empty line to an emoji, and the number of a list may be read with the word before it, but no letter is.
+    The first paragraph is none of these, for the white space before it is of its block.
+    """
+    leading = len(text) - len(text.lstrip())
+    ends = (match.end() for match in _EMPTY_LINES.finditer(text, leading))
+    starts = np.array([end for end in ends if text[end : end + 1].isalpha()], dtype=np.int64)
+    fences = read_lines(text).fences if len(starts) else starts
+    outside = starts[np.searchsorted(fences, starts, side="right") % 2 == 0]
+    return int(outside[-1]) if len(outside) else 0
+
+
 @register_partitioner("paragraphs")
 class Paragraphs(Partitioner):
     """`paragraphs`: a block opens after a blank line, at a list item, before and after a heading, table or code.
@@ -132,3 +148,7 @@ class Paragraphs(Partitioner):
         """Return the number of the paragraph each token is in, (T,)."""
         places = token_places(text)
         return block_ids(places, opens_block(places, read_lines(text.text).openings))
+
+    def starts_afresh(self, text: str) -> int:
+        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
+        return last_fresh_start(text)

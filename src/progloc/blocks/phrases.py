@@ -9,6 +9,7 @@ import re
 import numpy as np
 
 from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
+from progloc.blocks.paragraphs import last_fresh_start
 from progloc.blocks.parsed import chunk_openings
 from progloc.blocks.sentences import sentence_openings
 from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places
@@ -16,12 +17,13 @@ from progloc.errors import ProglocError
 
 _PAUSE = re.compile(
     r"""
+    (?= [,;:—–\-\"”»)\]}(\[{“‘«，、；：」』）》】「『（《【] ) (?:  # sought first: five times as fast
       [,;:] [\"'”’»)\]}]*+ \s++          # after a comma and its like
     | — \s*+ | (?<=\S\s) [–-]{1,3} \s++  # after a dash
     | (?<=[^\s\"”»)\]}]) [\"”»)\]}]++ \s++       # after what closes a bracket or a quotation
     | (?: [，、；：] [」』）”’》】]*+ | [」』）》】]++ ) \s*+
     | (?<=\s) (?= [(\[{\"“‘«] )          # before what opens one
-    | (?= [「『（《【] )
+    | (?= [「『（《【] ) )
     """,
     re.VERBOSE,
 )
@@ -114,3 +116,7 @@ class Phrases(Partitioner):
         """Return the number of the phrase each token is in, (T,)."""
         places = token_places(text)
         return block_ids(places, self.opens(text, places))
+
+    def starts_afresh(self, text: str) -> int:
+        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
+        return last_fresh_start(text)

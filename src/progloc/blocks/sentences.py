@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
-from progloc.blocks.paragraphs import read_lines
+from progloc.blocks.paragraphs import last_fresh_start, read_lines
 from progloc.blocks.spans import block_ids, opens_block, token_places
 
 _CLOSING = r"[\"'”’»)\]}›」』）》】*_]*+"
@@ -110,3 +110,7 @@ class Sentences(Partitioner):
         """Return the number of the sentence each token is in, (T,)."""
         places = token_places(text)
         return block_ids(places, opens_block(places, sentence_openings(text.text)))
+
+    def starts_afresh(self, text: str) -> int:
+        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
+        return last_fresh_start(text)
