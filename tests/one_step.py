@@ -14,7 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from progloc import LocalistTrainer, LocalityConfig, localize
 from progloc.files import write_json
+from progloc.schedules import Budget
 from progloc.training import Stages
+from progloc.training.learned import LearnedSchedule
 
 LENGTHS = (16, 9, 12, 5, 16, 7, 10, 3)
 
@@ -26,7 +28,7 @@ def main() -> None:
     torch.manual_seed(0)
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}
     shape = GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=101, initializer_range=0.3, **off)
-    model = localize(GPT2LMHeadModel(shape).double(), LocalityConfig(schedule="localist", alpha=1.0))
+    model = localize(GPT2LMHeadModel(shape).double(), LocalityConfig(schedule="learnable:0.9", alpha=1.0))
     data = [{"input_ids": torch.randint(0, 101, (n,)).tolist()} for n in LENGTHS]
     trainer = LocalistTrainer(
         model=model,
@@ -38,6 +40,8 @@ def main() -> None:
         train_dataset=data,
         stages=Stages(exploration=0),
     )  # fmt: skip
+    # in the first step there is nothing to learn yet, so let penalties have begun elsewhere
+    trainer.learned = LearnedSchedule(Budget(0.9), start=[0.0, 1.0], learning_rate=1.0)
     trainer.train()
     if trainer.is_world_process_zero():
         parameters = [float(p.detach().abs().sum()) for p in model.parameters()]

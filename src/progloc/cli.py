@@ -45,7 +45,8 @@ SecondCorpus = Annotated[
     str | None, typer.Option("--second-corpus", help="Another text, to measure the trained model on too.")
 ]
 Schedule = Annotated[
-    str | None, typer.Option("--schedule", help="λ(ℓ), e.g. quintic, localist, polynomial:2.5, 0,0.5,1.")
+    str | None,
+    typer.Option("--schedule", help="λ(ℓ), e.g. quintic, sigmoid:0.8,12, heads:0.5,quintic, 0,0.5,1."),
 ]
 Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
 Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
@@ -242,10 +243,11 @@ def schedule(
     layers: Annotated[
         int | None, typer.Option(help="The number of layers L; default 12, or the list's length.")
     ] = None,
+    heads: Annotated[int, typer.Option(help="The heads of a layer, for schedules in which they differ.")] = 12,
     denominator: Annotated[str, typer.Option(help="L-1 as in the paper's tables, or L as in its formula.")] = "L-1",
     as_json: Json = False,
 ) -> None:
-    """Show λ(ℓ) of a schedule, layer by layer."""
+    """Show λ(ℓ) of a schedule, layer by layer; of one that is learned, what it begins with."""
     from progloc.display import schedule_table
     from progloc.schedules import parse_schedule
 
@@ -254,11 +256,13 @@ def schedule(
         raise ProglocError(f"--denominator {denominator}; expected L-1 or L")
     count = layers if layers is not None else (12 if isinstance(value, str) else len(value))
     found = parse_schedule(value, denominator)
-    lambdas = found(count)
+    if heads < 1:
+        raise ProglocError(f"--heads {heads}; expected at least one")
+    lambdas, by_head = found.resolve(count, heads)
     if as_json:
-        _print_json({"schedule": found.name, "layers": count, "lambdas": lambdas})
+        _print_json({"schedule": found.name, "layers": count, "lambdas": lambdas, "head_lambdas": by_head})
     else:
-        out_console.print(schedule_table(found.name, lambdas))
+        out_console.print(schedule_table(found.name, lambdas, by_head))
 
 
 @app.command()

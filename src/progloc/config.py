@@ -40,8 +40,8 @@ def _check(condition: bool, name: str, given: object, expected: str) -> None:
 class LocalityConfig:
     """What is penalised, where, and how much (SPEC §4, §5, §8)."""
 
-    schedule: str | tuple[float, ...] = "quintic"
-    """λ(ℓ): a schedule's name (see `progloc schedule`), or one number in [0, 1] a layer."""
+    schedule: str | tuple[float, ...] | tuple[tuple[float, ...], ...] = "quintic"
+    """λ(ℓ): a schedule's name (see `progloc schedule`), one number in [0, 1] a layer, or a list of them: one a head."""
     blocks: str = "fixed:5"
     """The partitioner's name (see `progloc blocks`)."""
     alpha: float = 0.05
@@ -111,6 +111,8 @@ class TrainingConfig:
     is made first."""
     fidelity_goal: float | None = None
     """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
+    lambda_learning_rate: float = 0.1
+    """Of the logits of a `learnable` schedule, for a gradient in nats."""
     seed: int = 0
 
     @property
@@ -131,6 +133,8 @@ class TrainingConfig:
         temperature = self.exploration_temperature
         _check(0 < temperature < math.inf, "exploration_temperature", temperature, "a number > 0")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a number > 0")
+        rate = self.lambda_learning_rate
+        _check(0 < rate < math.inf, "lambda_learning_rate", rate, "a number > 0")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number ≥ 1")
         _check(self.accumulation >= 1, "accumulation", self.accumulation, "a whole number ≥ 1")
         _check(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a number > 0")

@@ -86,14 +86,17 @@ def claims_table(claims: Sequence[Answer]) -> Table:
     return table
 
 
-def schedule_table(name: str, lambdas: Sequence[float]) -> Table:
-    """Return λ(ℓ) by layer, with bars."""
+def schedule_table(name: str, lambdas: Sequence[float], by_head: Sequence[Sequence[float]] | None = None) -> Table:
+    """Return λ(ℓ) by layer, with bars; where heads differ, their mean, and how many have any."""
     table = Table(title=f"λ(ℓ), {name}", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("layer", justify="right")
-    table.add_column("λ", justify="right")
+    table.add_column("λ" if by_head is None else "mean λ", justify="right")
+    if by_head is not None:
+        table.add_column("heads with λ > 0", justify="right")
     table.add_column("")
     for layer, value in enumerate(lambdas):
-        table.add_row(str(layer), f"{value:.4f}", "█" * round(value * 40))
+        heads = [] if by_head is None else [f"{sum(head > 0 for head in by_head[layer])} of {len(by_head[layer])}"]
+        table.add_row(str(layer), f"{value:.4f}", *heads, "█" * round(value * 40))
     return table
 
 

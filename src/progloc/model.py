@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
-from progloc.schedules import parse_schedule
+from progloc.schedules import Matrix, parse_schedule
 
 LOCALITY_FILE = "locality.json"
 BLOCKS_FILE = "blocks.safetensors"
@@ -55,12 +55,28 @@ class Locality:
 
     config: LocalityConfig
     lambdas: tuple[float, ...]
-    """λ(0) … λ(L-1)."""
+    """λ(0) … λ(L-1); where heads differ, their means."""
     partitioner: Partitioner
     base_model: str | None = None
     """The model it was made from: a hub name or a folder."""
     sequence_length: int | None = None
     """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
+    head_lambdas: Matrix | None = None
+    """λ(ℓ, h), L rows of H, where a layer's heads differ."""
+
+    @property
+    def weights(self) -> Tensor:
+        """What the penalty is weighted by: λ(ℓ), (L,), or λ(ℓ, h), (L, H)."""
+        return torch.tensor(self.lambdas if self.head_lambdas is None else self.head_lambdas)
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up the λ that a `locality.json` keeps, where the schedule's name alone does not say them."""
+        if parse_schedule(self.config.schedule).settled or "lambdas" not in stored:
+            return
+        kept = stored.get("head_lambdas") or stored["lambdas"]
+        heads = 1 if self.head_lambdas is None else len(self.head_lambdas[0])
+        self.lambdas, matrix = parse_schedule(kept).resolve(len(self.lambdas), heads)
+        self.head_lambdas = matrix
 
     @property
     def granularity(self) -> tuple[int, ...]:
@@ -93,6 +109,8 @@ class Locality:
         return {
             "schema_version": SCHEMA_VERSION,
             "locality": dataclasses.asdict(self.config),
+            "lambdas": self.lambdas,
+            "head_lambdas": self.head_lambdas,
             "base_model": self.base_model,
             "sequence_length": self.sequence_length,
         }
@@ -242,7 +260,9 @@ def localize(
     """
     check_servable(model)
     config = config or LocalityConfig()
-    lambdas = tuple(parse_schedule(config.schedule, config.denominator)(len(attention_modules(model))))
+    heads = model.config.get_text_config(decoder=True).num_attention_heads
+    schedule = parse_schedule(config.schedule, config.denominator)
+    lambdas, head_lambdas = schedule.resolve(len(attention_modules(model)), heads)
     name = base_model or getattr(model.config, "_name_or_path", None) or None
     model.set_attn_implementation(attn_implementation)
     before = getattr(model, "locality", None)
@@ -252,7 +272,7 @@ def localize(
         if block_table is None and before.config.blocks == config.blocks:
             block_table = before.partitioner.table
     blocks = partitioner_for(model, config.blocks, block_table)
-    model.locality = Locality(config, lambdas, blocks, name, sequence_length)
+    model.locality = Locality(config, lambdas, blocks, name, sequence_length, head_lambdas)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
         part.locality = model.locality
@@ -319,10 +339,13 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
             f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
         ) from error
     same_blocks = stored.get("locality", {}).get("blocks") == settings.blocks
-    return localize(
+    model = localize(
         model,
         settings,
         block_table=_read_block_table(folder, **hub) if same_blocks else None,
         base_model=stored.get("base_model") if stored else str(folder),
         sequence_length=stored.get("sequence_length"),
     )
+    if stored.get("locality", {}).get("schedule") == settings.schedule:
+        model.locality.restore(stored)
+    return model

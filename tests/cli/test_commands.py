@@ -109,6 +109,10 @@ def test_schedule(tmp_path: Path) -> None:
     assert "0.3666" in progloc("schedule", "quintic", cwd=tmp_path).stdout
     explicit = json.loads(progloc("schedule", "0,0.5,1", "--json", cwd=tmp_path).stdout)
     assert explicit["lambdas"] == [0.0, 0.5, 1.0]
+    assert explicit["head_lambdas"] is None
+    heads = progloc("schedule", "heads:0.5,step:1", "--layers", "2", "--heads", "6", cwd=tmp_path).stdout
+    assert "0.5000" in heads
+    assert "3 of 6" in heads
 
 
 def test_blocks(tmp_path: Path) -> None:

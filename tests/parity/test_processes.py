@@ -41,3 +41,4 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     shared = step(tmp_path / "shared.json", processes=2, accumulation=2)
     assert shared["parameters"] == pytest.approx(alone["parameters"], rel=1e-9)
     assert shared["log"] == pytest.approx(alone["log"], rel=1e-5)
+    assert abs(alone["log"]["lambda/layer_0"] - 0.9) > 1e-3  # λ was learned in that step, from what both processes saw

@@ -1,7 +1,9 @@
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progloc.schedules import parse_schedule
+from progloc.schedules import Budget, parse_schedule
 
 betas = st.floats(0.05, 20)
 layer_counts = st.integers(2, 200)
@@ -54,3 +56,29 @@ def test_a_list_is_itself(values):
 def test_the_name_a_polynomial_carries_reads_back_as_the_same_schedule(beta, layers):
     schedule = parse_schedule(f"polynomial:{beta!r}")
     assert parse_schedule(schedule.name)(layers) == schedule(layers)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 1e6), layer_counts)
+def test_a_sigmoid_rises_within_0_1(middle, steepness, layers):
+    values = parse_schedule(f"sigmoid:{middle!r},{steepness!r}")(layers)
+    assert all(0 <= value <= 1 for value in values)
+    assert values == sorted(values)
+
+
+means = st.floats(0.01, 0.99)
+logits = st.lists(st.floats(-30, 30), min_size=1, max_size=20)
+
+
+@given(means, st.booleans(), logits)
+def test_a_learned_schedule_has_its_mean_whatever_the_logits(mean, monotone, values):
+    lambdas = Budget(mean, monotone).lambdas(torch.tensor(values, dtype=torch.float64))
+    assert lambdas.mean().item() == pytest.approx(mean, abs=1e-12)
+    assert 0 <= lambdas.min() <= lambdas.max() <= 1
+    if monotone:
+        assert (lambdas.diff() >= 0).all()
+
+
+@given(means, st.booleans(), st.lists(st.floats(-3, 3), min_size=2, max_size=6))
+def test_the_gradient_of_a_learned_schedule_knows_of_the_mean(mean, monotone, values):
+    given_logits = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Budget(mean, monotone).lambdas, given_logits)

@@ -18,7 +18,10 @@ UNUSUAL = RunConfig(
 )
 
 
-@pytest.mark.parametrize("config", [RunConfig(), UNUSUAL], ids=["defaults", "unusual"])
+BY_HEAD = RunConfig(locality=LocalityConfig(schedule=((0.0, 0.25), (1.0, 0.5))))
+
+
+@pytest.mark.parametrize("config", [RunConfig(), UNUSUAL, BY_HEAD], ids=["defaults", "unusual", "by head"])
 @pytest.mark.parametrize(
     ("write", "read"), [(yaml.safe_dump, yaml.safe_load), (json.dumps, json.loads)], ids=["yaml", "json"]
 )
@@ -47,6 +50,8 @@ def test_defaults_are_the_papers_where_it_gives_them():
         ({"training": {"patience": "long"}}, r"training\.patience is 'long'"),
         ({"training": {"select": "luck"}}, r"training\.select is 'luck'; expected 'objective' or 'perplexity'"),
         ({"locality": {"schedule": {"beta": 5}}}, r"locality\.schedule is {'beta': 5}"),
+        ({"locality": {"schedule": [[0, 1], [0, 2]]}}, r"λ\(1, 1\) is 2\.0"),
+        ({"training": {"lambda_learning_rate": 0}}, r"lambda_learning_rate is 0\.0; expected a number > 0"),
         ({"locality": 5}, "locality is 5; expected settings"),
     ],
 )

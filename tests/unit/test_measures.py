@@ -124,6 +124,23 @@ def test_the_objective_holds_the_penalty_as_configured(tiny_llama: Callable[...,
     assert measure(model, items, batch_size=2).weighted_penalty_nats == pytest.approx(weighted, rel=1e-5)
 
 
+def test_lambda_by_head_weighs_heads(tiny_gpt2: Callable[..., Any]) -> None:
+    matrix = ((0.0, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 1.0), (1.0, 0.0, 0.25, 0.0))
+    model = localize(tiny_gpt2(), LocalityConfig(schedule=matrix, alpha=0.5))
+    report = measure(model, dataset())
+    heads = [
+        (weight, head)
+        for row, layer in zip(matrix, report.layers, strict=True)
+        for weight, head in zip(row, layer.heads, strict=True)
+    ]
+    assert report.weighted_penalty_nats == pytest.approx(sum(w * head.penalty_nats for w, head in heads) / 4)
+    expected = sum(w * head.fidelity_no_sink for w, head in heads) / 2.75
+    assert report.penalised_fidelity(matrix) == pytest.approx(expected)
+    by_layer = sum(w * layer.fidelity_no_sink for w, layer in zip((0, 0.5, 1), report.layers, strict=True)) / 1.5
+    assert report.penalised_fidelity((0, 0.5, 1)) == pytest.approx(by_layer)
+    assert report.paid_nats == pytest.approx([layer.penalty_nats for layer in report.layers])
+
+
 def test_chance_fidelity_of_five_token_blocks_is_the_papers_110(tiny_gpt2: Callable[..., Any]) -> None:
     model = localize(tiny_gpt2(), LocalityConfig())
     assert measure(model, dataset((128,))).chance_fidelity == pytest.approx(0.110, abs=5e-4)

@@ -42,6 +42,34 @@ def test_save_and_load_bring_locality_back(tiny_gpt2: Callable[..., Any], tmp_pa
     assert torch.equal(ours.attentions[1], theirs.attentions[1])
 
 
+@pytest.mark.parametrize("schedule", ["heads:0.5,linear", "learnable:0.3"])
+def test_a_model_keeps_the_lambda_that_its_schedules_name_leaves_open(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path, schedule: str
+) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(schedule=schedule))
+    locality = model.locality
+    if locality.head_lambdas is None:
+        locality.lambdas = (0.1, 0.2, 0.6)
+    else:
+        assert locality.head_lambdas == ((0, 0, 0, 0), (0.5, 0.5, 0, 0), (1, 1, 0, 0))
+        locality.head_lambdas = tuple(row[::-1] for row in locality.head_lambdas)
+    model.save_pretrained(tmp_path)
+    back = load(tmp_path)
+    assert (back.locality.lambdas, back.locality.head_lambdas) == (locality.lambdas, locality.head_lambdas)
+    assert torch.equal(back.locality.weights, locality.weights)
+    stored = json.loads((tmp_path / "locality.json").read_text())
+    assert stored["lambdas"] == list(locality.lambdas)
+    (tmp_path / "locality.json").write_text(json.dumps({**stored, "lambdas": [0.5], "head_lambdas": None}))
+    with pytest.raises(ProglocError, match="1 values; the model has 3 layers"):
+        load(tmp_path)
+    assert load(tmp_path, LocalityConfig(schedule="linear")).locality.lambdas == (0, 0.5, 1)
+
+
+def test_a_matrix_for_other_heads_is_refused(tiny_gpt2: Callable[..., Any]) -> None:
+    with pytest.raises(ProglocError, match="gives 2 values in layer 0; the model has 4 heads"):
+        localize(tiny_gpt2(), LocalityConfig(schedule=((0.0, 1.0),) * 3))
+
+
 def test_a_saved_model_needs_no_progloc(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     model = localize(tiny_gpt2(), LocalityConfig())
     model.save_pretrained(tmp_path)

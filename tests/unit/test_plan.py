@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from progloc import ProglocError
+from progloc.schedules import parse_schedule
 from progloc.suite.live import Standing
 from progloc.suite.plan import Preset, plan, preset_names, read_preset
 
@@ -182,3 +184,12 @@ def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.Monke
     assert "2 of 11 runs done, about 3.0 min left" in shown
     assert "▸ linear" in shown
     assert "1.200×" in shown
+
+
+def test_the_suite_of_schedules_compares_equal_means_where_it_says_so() -> None:
+    _, preset = read_preset(str(Path(__file__).parents[2] / "benchmarks" / "suites" / "schedules.yaml"))
+    means = {name: fmean(parse_schedule(name).resolve(6, 4)[0]) for name in preset.architectures}
+    for name in ("sigmoid:0.82,12", "learnable:0.236"):
+        assert means[name] == pytest.approx(means["quintic"], abs=1e-3)
+    assert means["heads:0.5,quintic"] == pytest.approx(means["quintic"] / 2)
+    assert means["step:5"] == pytest.approx(1 / 6)

@@ -27,6 +27,10 @@ CONFIG = RunConfig(
 )
 
 
+def on(config: RunConfig, **changes: Any) -> RunConfig:
+    return dataclasses.replace(config, locality=dataclasses.replace(config.locality, **changes))
+
+
 @pytest.fixture(scope="module")
 def inputs() -> Inputs:
     return gather(CONFIG)
@@ -131,6 +135,56 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert [e["objective"] for e in resumed["epochs"]] == [e["objective"] for e in whole["epochs"]]
 
 
+def test_an_interrupted_run_goes_on_learning_lambda_to_the_same_end(inputs: Inputs, tmp_path: Path) -> None:
+    training = dataclasses.replace(CONFIG.training, lambda_learning_rate=50.0)  # nano has little to learn from
+    config = dataclasses.replace(on(CONFIG, schedule="learnable:0.3"), training=training)
+    whole = train_run(config, tmp_path / "whole", inputs, name="learnable:0.3")
+
+    def interrupt(step: int, steps: int, logs: dict[str, Any]) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "cut", inputs, name="learnable:0.3", heard=interrupt)
+    resumed = train_run(config, tmp_path / "cut", inputs, name="learnable:0.3")
+    for part in ("final", "lambdas", "lambdas_course"):
+        assert resumed[part] == whole[part]
+    course = {point["step"]: point["lambdas"] for point in whole["lambdas_course"]}
+    assert list(course) == list(range(1, 9))
+    assert course[2] == pytest.approx([0.3, 0.3])  # stage 1 ends with step 2
+    assert abs(course[8][1] - course[8][0]) > 1e-3
+    assert whole["lambdas"] == course[whole["training"]["kept_step"]]
+    assert list(load(tmp_path / "whole" / "model").locality.lambdas) == whole["lambdas"]
+    penalties = zip(whole["lambdas"], whole["final"]["layers"], strict=True)
+    assert whole["final"]["weighted_penalty_nats"] == pytest.approx(sum(w * x["penalty_nats"] for w, x in penalties))
+
+
+def test_a_share_of_heads_is_the_most_local_ones_of_the_untrained_model(inputs: Inputs, tmp_path: Path) -> None:
+    result = train_run(on(CONFIG, schedule="heads:0.5,uniform:0.8"), tmp_path, inputs, name="heads")
+    before = [[head["fidelity_no_sink"] for head in layer["heads"]] for layer in result["before"]["layers"]]
+    assert result["head_lambdas"] == [[0.8 if head == max(layer) else 0.0 for head in layer] for layer in before]
+    assert result["lambdas"] == [0.4, 0.4]
+    final = result["final"]
+    paid = [
+        weight * head["penalty_nats"] / 2
+        for row, layer in zip(result["head_lambdas"], final["layers"], strict=True)
+        for weight, head in zip(row, layer["heads"], strict=True)
+    ]
+    assert final["weighted_penalty_nats"] == pytest.approx(sum(paid))
+    kept = load(tmp_path / "model")
+    assert kept.locality.head_lambdas == tuple(map(tuple, result["head_lambdas"]))
+    assert measure(kept, inputs.validation).weighted_penalty_nats == pytest.approx(final["weighted_penalty_nats"])
+
+
+def test_a_matrix_of_heads_is_another_configuration_than_its_transpose(inputs: Inputs, tmp_path: Path) -> None:
+    config = on(CONFIG, schedule=((0.0, 1.0), (0.0, 1.0)))
+    result = train_run(config, tmp_path, inputs, name="explicit")
+    assert result["head_lambdas"] == [[0.0, 1.0], [0.0, 1.0]]
+    assert train_run(config, tmp_path, inputs, name="explicit") == result
+    with pytest.raises(ProglocError, match=r"config\.locality\.schedule is \[\[0\.0, 1\.0\], \[0\.0, 1\.0\]\] there"):
+        train_run(on(CONFIG, schedule=((0.0, 0.0), (1.0, 1.0))), tmp_path, inputs, name="explicit")
+
+
 def test_a_run_killed_after_stopping_early_ends_as_it_would_have(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,10 +228,6 @@ def test_a_run_with_the_fused_loss_gives_the_same(
 
 
 # ---- a run without a penalty, measured on other blocks
-
-
-def on(config: RunConfig, **changes: Any) -> RunConfig:
-    return dataclasses.replace(config, locality=dataclasses.replace(config.locality, **changes))
 
 
 @pytest.fixture(scope="module")

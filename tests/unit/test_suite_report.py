@@ -1,6 +1,7 @@
 """A suite's tables, CSV and page, against the numbers in its result files."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -11,6 +12,8 @@ from scipy import stats
 
 from progloc.errors import ProglocError
 from progloc.suite import paper
+from progloc.suite.figures import style
+from progloc.suite.learned_figure import learned_schedules
 from progloc.suite.rendering import Column, Table, to_markdown
 from progloc.suite.report import write_report
 from progloc.suite.results import load_suite
@@ -296,6 +299,39 @@ def test_figures_stand_in_the_folder_and_in_the_page(folder):
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     assert (folder / "report.html").read_text().count("data:image/png") == len(pictures)
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_a_learned_schedule_is_drawn_and_is_the_mean_over_seeds_where_one_is_shown(tmp_path):
+    def learn(run):
+        if run["name"] == "linear":
+            run["lambdas"] = [0.1 * run["seed"]] * 6
+            steps = range(1, 4 + run["seed"])  # a seed may stop early
+            run["lambdas_course"] = [{"step": step, "lambdas": [0.02 * step] * 6} for step in steps]
+
+    suite = write_report(make_suite(tmp_path, seeds=(0, 1), change=learn))
+    assert (tmp_path / "figures" / "learned-schedules.png").exists()
+    assert suite.lambdas("linear") == pytest.approx([0.05] * 6)
+    assert suite.lambdas("quintic") == pytest.approx([(layer / 5) ** 5 for layer in range(6)])
+    drawn = learned_schedules(suite)
+    final, course = drawn.axes
+    assert [list(line.get_ydata()) for line in final.lines[1:]] == [pytest.approx([0.0] * 6), pytest.approx([0.1] * 6)]
+    assert sorted({len(line.get_xdata()) for line in course.lines}) == [3, 4]
+
+
+def test_a_matrix_of_heads_has_a_name_in_tables(suite):
+    run = dataclasses.replace(suite.one("linear"), config={"locality": {"schedule": [[0, 1], [0.5, 1]]}})
+    assert run.schedule == "0,1 0.5,1"
+
+
+def test_architectures_of_other_kinds_are_told_apart(tmp_path):
+    def rename(run):
+        if run["name"] in ("linear", "cubic", "quartic"):
+            run["beta"] = None
+            run["config"]["locality"]["schedule"] = f"step:{len(run['name'])}"
+
+    suite = load_suite(make_suite(tmp_path, seeds=(0,), change=rename))
+    looks = [(look["color"], look["marker"]) for look in (style(suite, name) for name in ARCHITECTURES)]
+    assert len(set(looks)) == len(ARCHITECTURES)
 
 
 # ---- parts of a suite

@@ -134,6 +134,23 @@ def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path:
     assert (first["alpha"], second["alpha"]) == (pytest.approx(0.03), 0.3)
 
 
+def test_lambda_by_head_is_trained_for_in_the_layers_that_have_some(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    matrix = ((0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.5, 1.0, 0.0))
+    model = localize(tiny_gpt2(), LocalityConfig(schedule=matrix, alpha=0.3))
+    outputs = model(**collate(sequences(4)), output_attentions=True)
+    penalty = (torch.tensor(matrix) * penalty_by_head(log_masses(outputs))).mean(-1).sum()
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path, max_steps=1), train_dataset=sequences(4), stages=Stages(exploration=0)
+    )
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["penalty_nats"] == pytest.approx(penalty.item(), rel=1e-5)
+    assert [f"penalty_nats/layer_{layer}" in log for layer in range(L)] == [False, True, True]
+    assert "lambda/layer_0" not in log  # it is not learned
+
+
 def test_temperature_is_warm_in_stage_one_only(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     model = localize(tiny_gpt2())
     seen: list[float] = []

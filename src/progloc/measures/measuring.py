@@ -145,7 +145,7 @@ def measure(
 
     values, by_chance = attention.values(), uniform.values()
     depth, heads = paid.shape
-    weighted = float(locality_penalty(paid / real_tokens, torch.tensor(locality.lambdas), locality.config.reduction))
+    weighted = float(locality_penalty(paid / real_tokens, locality.weights, locality.config.reduction))
     cross_entropy = loss_sum / tokens
     return Report(
         perplexity=math.exp(min(cross_entropy, 700.0)),  # a diverged model's would overflow
@@ -153,6 +153,7 @@ def measure(
         tokens=tokens,
         weighted_penalty_nats=weighted,
         objective=cross_entropy + locality.config.alpha * weighted,
+        paid_nats=tuple((paid / real_tokens).mean(-1).tolist()),
         model=Figures(_means(values)),
         chance=Figures(_means(by_chance, "chance_")),
         layers=tuple(

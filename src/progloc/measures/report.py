@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 class Figures(Mapping[str, float]):
     """Named numbers, as a mapping and as attributes: ``figures["fidelity"]`` is ``figures.fidelity``."""
@@ -61,6 +63,8 @@ class Report:
     """Σ_ℓ λ(ℓ) · p^(ℓ) (or its mean over layers, as the configuration's `reduction` says)."""
     objective: float
     """cross_entropy + α · weighted_penalty_nats."""
+    paid_nats: tuple[float, ...]
+    """What each layer pays, (L,), unweighted: the configuration's own penalty, where `penalty_nats` is the paper's."""
     model: Figures
     chance: Figures
     layers: tuple[LayerFigures, ...] = field(repr=False)
@@ -70,11 +74,12 @@ class Report:
             raise AttributeError(name)
         return getattr(self.chance if name.startswith("chance_") else self.model, name)
 
-    def penalised_fidelity(self, lambdas: Sequence[float]) -> float:
-        """Return F° weighted by λ(ℓ) over the layers; NaN where every λ is 0."""
-        weight = sum(lambdas)
-        weighted = sum(value * layer.fidelity_no_sink for value, layer in zip(lambdas, self.layers, strict=True))
-        return weighted / weight if weight else math.nan
+    def penalised_fidelity(self, lambdas: Sequence[float] | Sequence[Sequence[float]]) -> float:
+        """Return F° weighted by λ(ℓ) over layers, or by λ(ℓ, h) over heads; NaN where every λ is 0."""
+        fidelities = np.array([[head.fidelity_no_sink for head in layer.heads] for layer in self.layers])  # (L, H)
+        weights = np.asarray(lambdas, dtype=float)
+        weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], fidelities.shape)
+        return float(np.average(fidelities, weights=weights)) if weights.any() else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers, lists and dictionaries; None where there was nothing to measure."""

@@ -1,7 +1,7 @@
 """A suite's figures. One is a function `Suite -> Figure | None` and one `@figure`; None where the runs do not allow it.
 
 An architecture has the same colour, dash and marker everywhere: a sequential map for β (blue-green, read in grey as in
-colour), grey for λ = 0 and vermilion for λ = 1.
+colour), grey for λ = 0, vermilion for λ = 1, and a few more for schedules of other kinds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from progloc.suite.comparisons import depth, layer, measured
 from progloc.suite.frontier_figure import frontier_by_blocks
+from progloc.suite.learned_figure import learned_schedules
 from progloc.suite.results import Run, Suite
 from progloc.suite.statistics import mean_interval
 
@@ -38,7 +39,9 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-_GREY, _VERMILION, _OTHER = "#7f7f7f", "#d55e00", "#aa3377"
+_GREY, _VERMILION = "#7f7f7f", "#d55e00"
+_OTHERS = (("#aa3377", "s"), ("#e69f00", "^"), ("#332288", "v"), ("#999933", "P"), ("#56b4e9", "X"))
+"""Colour and marker of schedules that are neither polynomial nor uniform, in the suite's order."""
 _DPI = 160
 
 
@@ -94,8 +97,16 @@ def style(suite: Suite, name: str) -> dict[str, Any]:
         return {"color": mpl.colormaps["YlGnBu"](shade), "linestyle": "-", "marker": "o"}
     if run.is_distributed:
         return {"color": _GREY, "linestyle": "--", "marker": "D"}
-    everywhere = all(value == 1 for value in run.lambdas)
-    return {"color": _VERMILION if everywhere else _OTHER, "linestyle": "-.", "marker": "s"}
+    if _has_a_style(run):
+        return {"color": _VERMILION, "linestyle": "-.", "marker": "s"}
+    others = dict.fromkeys(each.schedule for each in suite.runs if not _has_a_style(each))
+    color, marker = _OTHERS[list(others).index(run.schedule) % len(_OTHERS)]
+    return {"color": color, "linestyle": "-.", "marker": marker}
+
+
+def _has_a_style(run: Run) -> bool:
+    """Whether a schedule has a colour of its own in every suite."""
+    return run.beta is not None or run.is_distributed or all(value == 1 for value in run.lambdas)
 
 
 def _panels(count: int, width: float = 4.6, height: float = 3.5) -> tuple[Figure, Sequence[Axes]]:
@@ -173,11 +184,19 @@ def _schedules(suite: Suite) -> Figure | None:
     drawn, (axes,) = _panels(1, 9.2)
     for name in suite.architectures:
         axes.plot(
-            _depths(suite, name), suite.one(name).lambdas, markersize=4, label=name, clip_on=False, **style(suite, name)
+            _depths(suite, name), suite.lambdas(name), markersize=4, label=name, clip_on=False, **style(suite, name)
         )
     axes.set(xlabel="relative depth ℓ/(L−1)", ylabel="λ(ℓ)", ylim=(0, 1), xlim=(0, 1))
     _legend(drawn, axes)
     return drawn
+
+
+figure(
+    "learned-schedules",
+    "λ(ℓ) as it was learned",
+    "Left: the kept checkpoints', one line a seed, over quintic's. Right: how they came there, a line a layer and seed "
+    "(input's layer: light, output's: dark). λ is learned in stage 2 alone.",
+)(learned_schedules)
 
 
 def _by_layer(suite: Suite, measures: Sequence[tuple[str, str]]) -> Figure | None:
@@ -272,7 +291,7 @@ def _penalty(suite: Suite) -> Figure | None:
     drawn, panels = _panels(2)
     for name in suite.architectures:
         means = _layer_means(suite, name, "penalty_nats")
-        weighted = [value * weight for value, weight in zip(means, suite.one(name).lambdas, strict=True)]
+        weighted = [value * weight for value, weight in zip(means, suite.lambdas(name), strict=True)]
         for axes, values in zip(panels, (means, weighted), strict=True):
             axes.plot(_depths(suite, name), values, markersize=4, label=name, **style(suite, name))
     for axes, label in zip(panels, ("penalty p (nats)", "λ(ℓ)·p (nats)"), strict=True):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from progloc.config import SCHEMA_VERSION
@@ -87,6 +88,8 @@ class Run:
     training: Mapping[str, Any] = field(repr=False)
     elsewhere: Mapping[str, Any] | None = field(repr=False, default=None)
     """The measures of the kept checkpoint on the second text, if there is one."""
+    lambdas_course: tuple[Mapping[str, Any], ...] = field(repr=False, default=())
+    """Where λ was learned: what it was at some steps, {"step", "lambdas"}."""
 
     def measure(self, name: str) -> float:
         """Return a measure of the kept checkpoint (SPEC §3); NaN where it was undefined."""
@@ -118,7 +121,9 @@ class Run:
     def schedule(self) -> str:
         """The schedule's name, or its numbers."""
         given = self.config["locality"]["schedule"]
-        return given if isinstance(given, str) else " ".join(f"{value:g}" for value in given)
+        if isinstance(given, str):
+            return given
+        return " ".join(",".join(f"{head:g}" for head in row) if isinstance(row, list) else f"{row:g}" for row in given)
 
     @property
     def blocks(self) -> str:
@@ -189,6 +194,10 @@ class Suite:
         """Return any run of that name: for what does not depend on the seed."""
         return next(iter(self.by_name[name].values()))
 
+    def lambdas(self, name: str) -> list[float]:
+        """Return λ(ℓ), (L,), of the runs of that name: the mean over seeds, which differ only where λ was learned."""
+        return [fmean(values) for values in zip(*(run.lambdas for run in self.by_name[name].values()), strict=True)]
+
     def values(self, name: str, figure: Figure) -> dict[int, float]:
         """Return a figure of every finished run of that name, by seed; empty where there is none."""
         return {seed: figure(run) for seed, run in self.by_name.get(name, {}).items()}
@@ -239,6 +248,7 @@ def _read_run(path: Path, planned: MissingRun) -> Run:
         lambdas=tuple(float(value) for value in lambdas),
         epochs=tuple(content["epochs"]),
         elsewhere=content.get("elsewhere"),
+        lambdas_course=tuple(content.get("lambdas_course") or ()),
         **{key: content[key] for key in ("config", "data", "environment", "before", "final", "training")},
     )
 

@@ -97,6 +97,8 @@ class EventLog(TrainerCallback):
                 "penalty_by_layer": _layers(logs, "penalty_nats"),
                 "gradient_norm_by_layer": _layers(logs, "grad_norm"),
             }
+            if "lambda/layer_0" in logs:
+                event["lambdas"] = _layers(logs, "lambda")
         elif "eval_perplexity" in logs:
             plain = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
             by_layer = _layers(plain, "penalty_nats")

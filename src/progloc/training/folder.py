@@ -33,7 +33,8 @@ def plain(config: RunConfig) -> dict[str, Any]:
     """Return a configuration as JSON would give it back (lists for tuples)."""
     plain = dataclasses.asdict(config)
     if not isinstance(plain["locality"]["schedule"], str):
-        plain["locality"]["schedule"] = list(plain["locality"]["schedule"])
+        rows = plain["locality"]["schedule"]
+        plain["locality"]["schedule"] = [list(row) if isinstance(row, tuple) else row for row in rows]
     return plain
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +21,7 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, require_space, write_json
 from progloc.measures import measure
+from progloc.model import Locality
 from progloc.schedules import parse_schedule
 from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget
 from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
@@ -40,6 +41,9 @@ from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, sel
 
 TRAINING_COST = 2.5
 """A training step against measuring the same tokens: a backward of two forwards more, but fewer channels."""
+
+COURSE_POINTS = 200
+"""Steps at which `result.json` has a learned λ(ℓ), at most; `events.jsonl` has every one."""
 
 
 def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) -> float:
@@ -122,6 +126,26 @@ def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: dict[str
     return None
 
 
+def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
+    """Give λ to the heads that the untrained model has most local (F°), where the schedule leaves the choice open."""
+    schedule = parse_schedule(locality.config.schedule, locality.config.denominator)
+    if schedule.by_head is None:
+        return
+
+    def figure(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    measured = [[figure(head["fidelity_no_sink"]) for head in layer["heads"]] for layer in before["layers"]]
+    locality.lambdas, locality.head_lambdas = schedule.resolve(len(measured), len(measured[0]), measured)
+
+
+def _course(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return a learned λ(ℓ) at some of the steps, the last among them; None where λ was not learned."""
+    learned = [{"step": step["step"], "lambdas": step["lambdas"]} for step in steps if "lambdas" in step]
+    every = math.ceil(len(learned) / COURSE_POINTS)
+    return learned[::-1][::every][::-1] if learned else None
+
+
 def train_run(
     config: RunConfig,
     folder: Path,
@@ -173,6 +197,8 @@ def train_run(
         seconds = estimate_seconds(config, inputs, time.monotonic() - started)
         say(f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
+    _choose_heads(model.locality, before)
+
     training, checkpoints = config.training, folder / "checkpoints"
     if training.budget is not None and reference is None:
         say("first the same training without a penalty, which the budget is relative to")
@@ -190,6 +216,7 @@ def train_run(
         stages=stages,
         goal=goal,
         fused_loss=training.fused_loss,
+        lambda_learning_rate=training.lambda_learning_rate,
         callbacks=[EventLog(folder / EVENTS_FILE), CompleteMarker()],
     )
     for printer in (PrinterCallback, ProgressCallback):
@@ -227,6 +254,8 @@ def train_run(
         "seed": training.seed,
         "beta": parse_schedule(config.locality.schedule, config.locality.denominator).beta,
         "lambdas": list(model.locality.lambdas),
+        "head_lambdas": model.locality.head_lambdas and [list(row) for row in model.locality.head_lambdas],
+        "lambdas_course": _course(steps),
         "environment": describe_environment(),
         "before": before,
         "final": final,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progloc.attention import log_masses
 from progloc.config import TrainingConfig
@@ -22,10 +22,11 @@ from progloc.measures import measure
 from progloc.model import REENTRANT, attention_modules
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.training.budget import Goal, of_stage_two
+from progloc.training.learned import ScheduleTrainer
 from progloc.training.stages import Stages
 
 
-class LocalistTrainer(Trainer):
+class LocalistTrainer(ScheduleTrainer):
     """Fine-tunes a localised model on loss = CE + α(stage) · Σ_ℓ λ(ℓ) · p^(ℓ) (SPEC §4, §6).
 
     Everything of `transformers.Trainer` holds: arguments, callbacks, trackers, resume. What differs:
@@ -38,12 +39,15 @@ class LocalistTrainer(Trainer):
     - each log line also has `ce`, `penalty_nats` (Σλp), `alpha`, `stage`, `clipped_share`, and per layer
       `penalty_nats/layer_N` (unweighted; where λ > 0) and `grad_norm/layer_N`. Gradient norms are those before
       clipping;
+    - λ(ℓ) of a `learnable` schedule is learned in stage 2 (`LearnedSchedule`), saved in checkpoints, and logged after
+      each step as `lambda/layer_N`;
     - attention in layers with λ = 0 is the plain model's: their log masses are not worked out.
 
     Args:
         stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
         goal: what α adapts to in stage 2; None leaves it as configured.
         fused_loss: compute the training loss without making logits (`FusedLoss`): the same to rounding, in less memory.
+        lambda_learning_rate: of the logits of a `learnable` schedule, see `LearnedSchedule`.
         Everything else: as for Trainer; `model` must come from `localize` or `load`.
 
     Raises:
@@ -56,6 +60,7 @@ class LocalistTrainer(Trainer):
         stages: Stages | None = None,
         goal: Goal | None = None,
         fused_loss: bool = False,
+        lambda_learning_rate: float = TrainingConfig.lambda_learning_rate,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("data_collator", collate)
@@ -69,7 +74,7 @@ class LocalistTrainer(Trainer):
         self._fused_loss = FusedLoss(self.model) if fused_loss else nullcontext()
         self.stages = stages or Stages()
         self.goal = goal
-        self._lambdas = torch.tensor(self.model.locality.lambdas)
+        self.learned = self.begin_learning(lambda_learning_rate)
         self._penalised = tuple(layer for layer, strength in enumerate(self.model.locality.lambdas) if strength)
         self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
         self._real_tokens: Tensor | None = None
@@ -137,14 +142,17 @@ class LocalistTrainer(Trainer):
         )
         if self._real_tokens is not None and self.args.average_tokens_across_devices:
             by_head = by_head * (self.accelerator.num_processes // self.get_tp_size())  # as Trainer scales the CE
-        penalty = locality_penalty(by_head, self._lambdas, config.reduction)
+        weights = self.model.locality.weights
+        penalty = locality_penalty(by_head, weights, config.reduction)
         share = 1.0 if self._real_tokens is not None else 1.0 / self.current_gradient_accumulation_steps
         by_layer = by_head.mean(-1)[list(self._penalised)]
         self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_layer * share)
+        if self.learned is not None and stage == 2:  # a warmer stage 1 says nothing of how local attention will be
+            self.learned.add(by_head.mean(-1) * share)
 
         weight = self.alpha(stage)
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
-        loss = ce + weight * penalty if weight and self._lambdas.any() else ce
+        loss = ce + weight * penalty if weight and weights.any() else ce
         return (loss, outputs) if return_outputs else loss
 
     # --- what is logged ---
@@ -164,9 +172,13 @@ class LocalistTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch."""
-        if self.accelerator.sync_gradients:
+        last = self.accelerator.sync_gradients
+        if last:
             self._window_steps += 1
-        return super().training_step(*args, **kwargs)
+        loss = super().training_step(*args, **kwargs)
+        if last and self.stage == 2:
+            self.learn()
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add this window's means, over steps and processes, to a training log line."""
@@ -181,6 +193,8 @@ class LocalistTrainer(Trainer):
             penalties = zip(self._penalised, by_layer, strict=True)
             logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in penalties}
             logs |= {f"grad_norm/layer_{layer}": float(value) for layer, value in enumerate(norms)}
+            if self.learned is not None:
+                logs |= {f"lambda/layer_{layer}": value for layer, value in enumerate(self.learned.lambdas)}
             self._window, self._window_steps = {}, 0
         super().log(logs, start_time)
 
@@ -207,6 +221,7 @@ class LocalistTrainer(Trainer):
         if dataset is None:
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
         model = self.accelerator.unwrap_model(self.model)
+        locality = self.model.locality
         report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
         if not math.isfinite(report.objective):
             raise ProglocError(
@@ -218,7 +233,7 @@ class LocalistTrainer(Trainer):
             "perplexity": report.perplexity,
             "objective": report.objective,
             "weighted_penalty_nats": report.weighted_penalty_nats,
-            "penalised_fidelity": report.penalised_fidelity(self.model.locality.lambdas),
+            "penalised_fidelity": report.penalised_fidelity(locality.head_lambdas or locality.lambdas),
             **report.model,
             **{f"penalty_nats/layer_{n}": layer.penalty_nats for n, layer in enumerate(report.layers)},
         }

@@ -1,0 +1,19 @@
+"""λ(ℓ) and λ(ℓ, h): how local each layer, or each of its heads, has to be (SPEC §5)."""
+
+from progloc.schedules.base import Matrix, Schedule, listed_values, parse_schedule, register_schedule
+from progloc.schedules.budget import Budget
+from progloc.schedules.depth import NAMED_POLYNOMIALS
+from progloc.schedules.heads import share_of_heads
+from progloc.schedules.learnable import learned_under_budget
+
+__all__ = [
+    "NAMED_POLYNOMIALS",
+    "Budget",
+    "Matrix",
+    "Schedule",
+    "learned_under_budget",
+    "listed_values",
+    "parse_schedule",
+    "register_schedule",
+    "share_of_heads",
+]

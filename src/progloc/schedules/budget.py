@@ -1,0 +1,54 @@
+"""λ(ℓ) to be learned under a budget: L logits whose λ always have a given mean (SPEC §5).
+
+λ(ℓ) = σ(z_ℓ + c), with c such that the mean over layers is the budget's. c is a function of the logits z, so gradients
+know that what one layer gains the others lose.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Budget"]
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from torch import Tensor
+from torch.nn import functional
+
+TOTAL_RISE = 1.0
+"""The logit of the last layer above the first's where a monotone schedule begins: it has no way to begin level."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The mean that a learned λ(ℓ) keeps, in (0, 1), and whether it may fall from a layer to the next."""
+
+    mean: float
+    monotone: bool = False
+
+    def start(self, layers: int) -> Tensor:
+        """Return the logits to begin with, (L,) float64: λ = mean everywhere, or, if monotone, rising a little."""
+        if not self.monotone:
+            return torch.zeros(layers, dtype=torch.float64)
+        rise = TOTAL_RISE / max(layers - 1, 1)
+        return torch.full((layers,), math.log(math.expm1(rise)), dtype=torch.float64)  # softplus of it is the rise
+
+    def lambdas(self, logits: Tensor) -> Tensor:
+        """Return λ(ℓ), (L,) in [0, 1], from logits (L,); their mean is the budget's, whatever the logits."""
+        z = functional.softplus(logits).cumsum(0) if self.monotone else logits
+        shifted = z + _shift(z.detach().numpy(), self.mean)
+        found = shifted.sigmoid()
+        slope = (found * (1 - found)).mean().detach().clamp(min=torch.finfo(found.dtype).tiny)
+        # how c follows z, by the implicit function theorem; c itself is found already, so this is 0 with a gradient
+        following = (found.mean() - found.mean().detach()) / slope
+        return (shifted - following).sigmoid()
+
+
+def _shift(z: np.ndarray, mean: float) -> float:
+    """Return the c at which σ(z + c) has the mean."""
+    target = float(logit(mean))
+    found = brentq(lambda c: float(expit(z + c).mean()) - mean, target - z.max() - 1, target - z.min() + 1, xtol=1e-14)
+    return float(found)
