@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluate_folder", "partition_text"]
+__all__ = ["evaluate_folder", "opened", "partition_text"]
 
 import dataclasses
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from rich.console import Console
 from rich.progress import Progress
 
@@ -30,6 +31,36 @@ def model_folder(given: str) -> str:
     """Return where the model is: a run's folder holds it in `model/`."""
     folder = Path(given)
     return str(folder / MODEL_FOLDER) if (folder / MODEL_FOLDER / "config.json").exists() else given
+
+
+def opened(
+    model: str,
+    corpus: str,
+    *,
+    schedule: str | tuple[float, ...] | None = None,
+    blocks: str | None = None,
+    sequence_length: int | None = None,
+) -> tuple[Any, Dataset]:
+    """Return a model ready to be measured, and the whole of a corpus as consecutive sequences with its blocks.
+
+    Args and errors: as `evaluate_folder`.
+    """
+    folder = model_folder(model)
+    if folder.startswith(SCRATCH):
+        raise ProglocError(
+            f"'{model}' is made while training, not a model to evaluate; run progloc train --model {model} first"
+        )
+    check_hub(folder, "model", MODELS)
+    stored = read_locality(folder) or {}
+    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
+    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
+    text = load_corpus(corpus)
+    check_length(folder, length)
+    sequences = tokenise(text, load_tokenizer(folder, text), length)
+    loaded = load(folder, config)
+    return loaded, with_block_ids(sequences, loaded.locality.partitioner)
 
 
 def evaluate_folder(
@@ -57,22 +88,7 @@ def evaluate_folder(
     Raises:
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
-    folder = model_folder(model)
-    if folder.startswith(SCRATCH):
-        raise ProglocError(
-            f"'{model}' is made while training, not a model to evaluate; run progloc train --model {model} first"
-        )
-    check_hub(folder, "model", MODELS)
-    stored = read_locality(folder) or {}
-    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
-    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
-    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-    length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
-    text = load_corpus(corpus)
-    check_length(folder, length)
-    sequences = tokenise(text, load_tokenizer(folder, text), length)
-    loaded = load(folder, config)
-    dataset = with_block_ids(sequences, loaded.locality.partitioner)
+    loaded, dataset = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
     with Progress(console=console, transient=True, disable=console is None) as bar:
         task = bar.add_task("measuring", total=len(dataset))
         return measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))

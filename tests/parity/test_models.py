@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, StaticCache
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
 from progloc.attention import EXTRA_CHANNELS, IMPLEMENTATION, REFERENCE, ops
 from progloc.objective import locality_penalty, penalty_by_head
+from progloc.theory import check
 
 T = 17
 FAMILIES = ["tiny_gpt2", "tiny_llama"]
@@ -240,6 +241,7 @@ def test_nothing_grows_with_the_square_of_the_length(build: Callable[..., Any], 
         outputs = local(input_ids=ids, attention_mask=mask, labels=ids, output_attentions=True, use_cache=False)
         (outputs.loss + penalty_by_head(log_masses(outputs), mask).sum()).backward()
         measure(local, [{"input_ids": ids[0], "attention_mask": mask[0]}])
+        check(local, [{"input_ids": ids[0], "attention_mask": mask[0]}])
     assert largest.looked_into > 10
     assert ids.numel() * 101 <= largest.numbers < 1024**2 / 4
 

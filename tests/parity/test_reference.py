@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from progloc.attention import EXTRA_CHANNELS, reference_attention
+from progloc.attention import EXTRA_CHANNELS, MARGIN_CHANNELS, reference_attention
 from progloc.objective import Penalty, penalty_by_head
 
 B, H, T, D = 2, 3, 13, 4
@@ -36,7 +36,8 @@ def causal(first_real: int = 0, last_real: int = T) -> Tensor:
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, last: int = T) -> dict[str, Tensor]:
     """SPEC §1-§3, one row at a time; padding rows are left at zero."""
-    names = ("mass", "sink", "mass_no_sink", "entropy", "mass_with_previous", "mass_with_previous_no_sink")
+    names = ("mass", "sink", "mass_no_sink", "entropy", "mass_with_previous", "mass_with_previous_no_sink",
+             "margin", "margin_no_sink")  # fmt: skip
     found = {name: torch.zeros(B, H, T, dtype=torch.float64) for name in names}
     found["output"] = torch.zeros(B, H, T, D, dtype=torch.float64)
     for b in range(B):
@@ -56,6 +57,10 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, las
                 found["mass_with_previous"][b, h, i] = sum(a[j] for j in near)
                 near_others = sum(a[j] for j in near if j != first)
                 found["mass_with_previous_no_sink"][b, h, i] = near_others / others if i > first else 1
+                for key, sinks in (("margin", ()), ("margin_no_sink", (first,) if i > first else ())):
+                    s = {j: score for j, score in zip(a, scores, strict=True) if j not in sinks}
+                    beyond = max((score for j, score in s.items() if j not in inside), default=-math.inf)
+                    found[key][b, h, i] = min(s[j] for j in s if j in inside) - beyond
                 found["entropy"][b, h, i] = -sum(w * math.log(w) for w in a.values())
                 found["output"][b, h, i] = sum(w * v[b, h, j] for j, w in a.items())
     return found
@@ -77,8 +82,10 @@ def test_output_and_every_channel(name: str, first: int, last: int) -> None:
     torch.testing.assert_close(masses[:, :, real, 3], expected["entropy"][:, :, real])
     for channel, key in ((4, "mass_with_previous"), (5, "mass_with_previous_no_sink")):
         torch.testing.assert_close(masses[:, :, real, channel].exp(), expected[key][:, :, real])
+    for channel, key in ((6, "margin"), (7, "margin_no_sink")):
+        torch.testing.assert_close(masses[:, :, real, channel], expected[key][:, :, real])
     assert torch.isfinite(output).all()
-    assert torch.isfinite(masses).all()
+    assert torch.isfinite(masses[..., :6]).all()
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -104,10 +111,11 @@ def test_gradcheck() -> None:
     q, k, v = (x[:1, :1, :6].requires_grad_() for x in random_qkv())
     blocks = torch.tensor([[0, 0, 1, 1, 0, 2]])
     allowed = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    differentiable = [name for name in EXTRA_CHANNELS if name not in MARGIN_CHANNELS]
 
     def outputs(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         output, masses = reference_attention(
-            q, k, v, allowed, blocks, scaling=SCALING, temperature=1.5, channels=EXTRA_CHANNELS
+            q, k, v, allowed, blocks, scaling=SCALING, temperature=1.5, channels=differentiable
         )
         assert masses is not None
         # rows where a mass is exactly 1 sit on the clamp's corner, where no derivative is defined

@@ -1,5 +1,6 @@
 """Attention that also says where it looked."""
 
+from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.reference import reference_attention
@@ -8,6 +9,7 @@ __all__ = [
     "CHANNELS",
     "EXTRA_CHANNELS",
     "IMPLEMENTATION",
+    "MARGIN_CHANNELS",
     "MEASURED_CHANNELS",
     "REFERENCE",
     "log_masses",

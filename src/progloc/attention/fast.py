@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from progloc.attention.margins import MARGIN_CHANNELS, chunked_margins
 from progloc.attention.masses import CHANNELS
 from progloc.attention.ops import segment_attention, sink_scores
 from progloc.attention.segments import Segments, first_tokens, segments
@@ -160,4 +161,6 @@ def fast_attention(
         if query.dtype in (torch.float16, torch.bfloat16):  # a small difference of large numbers
             attention = _Attention(query.float(), key.float(), documents, scaling, sink_apart)
         found["entropy"] = lse - attention.mean_score()
+    if margins := [name for name in channels if name in MARGIN_CHANNELS]:
+        found |= chunked_margins(query, key, documents, block_ids, attention.is_sink, names=margins, scaling=scaling)
     return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.errors import ProglocError
 
 CHANNELS = ("log_mass", "log_sink")
@@ -20,9 +21,11 @@ CHANNELS = ("log_mass", "log_sink")
 MEASURED_CHANNELS = ("log_mass_no_sink", "entropy")
 """On request, by the model's keyword `locality_channels`, in the order requested: log m° (the logarithm of the
 in-block share of what is not on the sink, 0 at the sink's own row) and the attention entropy H, both in nats."""
-EXTRA_CHANNELS = (*MEASURED_CHANNELS, "log_mass_with_previous", "log_mass_with_previous_no_sink")
-"""All that can be requested: also log m and log m° where the block before a token's own counts as its own. Blocks are
-in the order of their first tokens, within documents."""
+EXTRA_CHANNELS = (
+    *MEASURED_CHANNELS, "log_mass_with_previous", "log_mass_with_previous_no_sink", *MARGIN_CHANNELS,
+)  # fmt: skip
+"""All that can be requested: also log m and log m° where the block before a token's own counts as its own (blocks are
+in the order of their first tokens, within documents), and score margins, without gradient."""
 
 
 def log_masses(outputs: Any) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from progloc.attention.margins import margin
 from progloc.attention.masses import CHANNELS
 
 NEVER = float("-inf")
@@ -86,6 +87,9 @@ def reference_attention(
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
             lse_others = lse(others)
             found |= {f"{name}_no_sink": log_share(region & others, lse_others) for name, region in regions.items()}
+            found["margin_no_sink"] = margin(scores, in_block & others, others & ~in_block)
+        if "margin" in channels:
+            found["margin"] = margin(scores, in_block, allowed & ~in_block)
         if "entropy" in channels:  # H = LSE - Σ A s
             found["entropy"] = lse_all - (weights * scores.masked_fill(~allowed, 0.0)).sum(-1)
         return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "flags", "uniform_rows"]
+__all__ = ["Rows", "flags", "uniform_rows", "visible_keys"]
 
 from dataclasses import dataclass
 
@@ -59,11 +59,19 @@ def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return real[:, None], beyond_sink[:, None], beyond_first_block[:, None]
 
 
+def visible_keys(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many keys a token sees, and how many of them in its block, (B, 1, T) in float64; itself included.
+
+    Args: documents and block ids, (B, T).
+    """
+    n, n_block = (tokens_before(segments(*labels)) + 1 for labels in ((documents,), (documents, block_ids)))
+    return n[:, None].double(), n_block[:, None].double()
+
+
 def uniform_rows(documents: Tensor, block_ids: Tensor) -> Rows:
     """Return the rows that uniform causal attention gives on these blocks: the chance level of every measure."""
     marks = [mark.double() for mark in flags(documents, block_ids)]
-    n = (tokens_before(segments(documents)) + 1)[:, None].double()  # keys a token sees, (B, 1, T)
-    n_block = (tokens_before(segments(documents, block_ids)) + 1)[:, None].double()
+    n, n_block = visible_keys(documents, block_ids)
     sink_in_block = marks[1] * (1 - marks[2])
     n_other = (n - marks[1]).clamp(min=1)
     return Rows((n_block / n).log(), -n.log(), ((n_block - sink_in_block) / n_other).log(), n.log(), *marks)

@@ -32,6 +32,7 @@ from progloc.suite.verdicts import (
     trend,
     without,
 )
+from progloc.theory.capacity import KEPT, MOST, capacity, largest_lambda
 
 LOCALISED = 0.05
 """The change in F° below which a layer counts as unchanged, and above which it counts as localised."""
@@ -311,17 +312,17 @@ def _c9(suite: Suite) -> Finding:
 
     Supported: each of these shares is at least 0.9; otherwise not supported.
     """
-    shares, figures = [], []
+    held, figures = [], []
     for layers in dict.fromkeys((12, len(suite.runs[0].lambdas))):
         for name in ("quartic", "quintic"):
-            kept = sum((1 - value) ** 2 > 0.95 for value in parse_schedule(name)(layers))
-            shares.append(kept / layers)
-            figures.append(f"{name}, {kept} of {layers} layers ({kept / layers:.0%})")
-    bound = 1 - math.sqrt(0.95)  # the λ that leaves exactly 95%
+            left = capacity(parse_schedule(name)(layers))
+            held.append(left.most_kept)
+            figures.append(f"{name}, {left.kept} of {layers} layers ({left.kept / layers:.0%})")
+    bound = largest_lambda(KEPT)
     return Finding(
-        decide([all(share >= 0.9 for share in shares)]),
+        decide([all(held)]),
         "; ".join(figures),
         "none: arithmetic",
         f"95% of (1−λ)² needs λ < {bound:.4f}: in a deep model the first {bound ** (1 / 4):.0%} of the depth at β = 4, "
-        f"{bound ** (1 / 5):.0%} at β = 5, and 90% only from β ≈ {math.log(bound) / math.log(0.9):.0f} on.",
+        f"{bound ** (1 / 5):.0%} at β = 5, and 90% only from β ≈ {math.log(bound) / math.log(MOST):.0f} on.",
     )

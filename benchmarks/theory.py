@@ -1,0 +1,277 @@
+"""What theory says of schedules and margins, beside what is measured: the tables of docs/theory.md.
+
+    python benchmarks/theory.py                                write the page again from what is kept
+    python benchmarks/theory.py RESULTS [--seeds N] [--runs NAME,…]
+    python benchmarks/theory.py MODEL CORPUS [--group NAME] [--schedule S] [--blocks P] [--sequence-length T]
+
+RESULTS is a folder that `progloc reproduce --out RESULTS` made: its models are checked on the sequences they were
+validated on. MODEL is a folder or a hub name, and is checked on the first sequences of CORPUS. What was found is kept
+in benchmarks/measured/margins/. The exponent is fitted to every suite that benchmarks/measured/suites/ keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from progloc.config import RunConfig, from_mapping
+from progloc.errors import ProglocError
+from progloc.evaluation import opened
+from progloc.files import read_json, read_mapping, write_json, write_text
+from progloc.model import load
+from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
+from progloc.suite.exponent import exponent_over_seeds
+from progloc.suite.rendering import Column, Table, counted, filled, interval, number, to_markdown
+from progloc.suite.results import SUITE_FILE, Suite, load_suite
+from progloc.suite.statistics import mean_interval
+from progloc.theory import KEPT, MOST, capacity, check
+from progloc.training.folder import MODEL_FOLDER, RESULT_FILE
+from progloc.training.inputs import gather
+
+ROOT = Path(__file__).parents[1]
+SUITES, MARGINS, PAGE = Path("benchmarks/measured/suites"), Path("benchmarks/measured/margins"), Path("docs/theory.md")
+BY = "benchmarks/theory.py"
+DEPTHS = (6, 12, 30)
+STEEPEST = 1000
+"""The largest β that is tried."""
+Kept = dict[str, Any]
+"""One model's check, as kept: name, seed, lambdas, blocks, corpus, sequences, length, report."""
+
+
+def of_suite(folder: Path, seeds: int, names: Sequence[str]) -> Iterator[Kept]:
+    """Check the models of a suite's folder, run by run."""
+    suite = load_suite(folder)
+    unknown = [name for name in names if name not in suite.by_name]
+    if unknown:
+        raise ProglocError(f"{folder} has no runs called {unknown[0]}; expected some of {', '.join(suite.by_name)}")
+    for run in suite.compared:
+        if run.seed >= seeds or (names and run.name not in names):
+            continue
+        config = from_mapping(RunConfig, run.config, "config")
+        own = folder / "runs" / f"{run.name}-seed{run.seed}"
+        trained = read_mapping(own / RESULT_FILE).get("measured_from", own.name)
+        model = load(own.parent / trained / MODEL_FOLDER, config.locality)
+        yield checked(model, gather(config).validation, run.name, run.seed, config.corpus)
+
+
+def checked(model: Any, dataset: Any, name: str, seed: int | None, corpus: str) -> Kept:
+    """Check one model."""
+    return {
+        "name": name,
+        "seed": seed,
+        "lambdas": list(model.locality.lambdas),
+        "blocks": model.locality.config.blocks,
+        "corpus": corpus,
+        "sequences": len(dataset),
+        "length": len(dataset[0]["input_ids"]),
+        "report": check(model, dataset).to_dict(),
+    }
+
+
+def capacity_table() -> Table:
+    """Return I_total and the answer to C9 of every named schedule."""
+    rows = []
+    for name in ("distributed", "localist", *NAMED_POLYNOMIALS):
+        left = [capacity(parse_schedule(name)(layers)) for layers in DEPTHS]
+        cells = [f"{each.total:.2f} ({each.total / layers:.0%})" for each, layers in zip(left, DEPTHS, strict=True)]
+        kept = [f"{each.kept} of {layers}" for each, layers in zip(left, DEPTHS, strict=True)]
+        rows.append((name, *cells, *kept, "yes" if all(each.most_kept for each in left) else "no"))
+    return Table(
+        "Capacity",
+        f"I_total ÷ I₀ = Σ (1−λ(ℓ))², in layers, and as a share of L. Kept: layers with more than {KEPT:.0%} of I₀. "
+        f"C9: at least {MOST:.0%} of the layers, at each of these depths.",
+        (
+            Column("schedule", text=True),
+            *(Column(f"I_total, L = {layers}") for layers in DEPTHS),
+            *(Column(f"kept, L = {layers}") for layers in DEPTHS),
+            Column("C9", text=True),
+        ),
+        tuple(rows),
+    )
+
+
+def steepness_table() -> Table:
+    """Return the smallest β of which C9 is true, by depth."""
+    rows = []
+    for layers in (*DEPTHS, 100):
+        betas = range(1, STEEPEST + 1)
+        first = next((b for b in betas if capacity(parse_schedule(f"polynomial:{b}")(layers)).most_kept), None)
+        rows.append((str(layers), "none" if first is None else str(first)))
+    return Table(
+        "The smallest β of which C9 holds",
+        f"Whole numbers up to {STEEPEST}. The last layer keeps nothing under any β, so with fewer than ten layers none "
+        "can hold.",
+        (Column("L"), Column("β")),
+        tuple(rows),
+    )
+
+
+def exponent_table(suite: Suite, name: str) -> Table:
+    """Return the exponent of every architecture and partitioner of a suite that has a λ strictly between 0 and 1."""
+    rows = []
+    for run_name in dict.fromkeys(run.name for run in suite.compared):
+        one = suite.one(run_name)
+        if not any(0 < value < 1 for value in one.lambdas):
+            continue
+        for label, measure in (("H°", "entropy_bits_no_sink"), ("H", "entropy_bits")):
+            found = exponent_over_seeds(suite, run_name, measure)
+            figures = (interval(each, 2) for each in (found.ratio, found.exponent, found.residual))
+            rows.append((one.schedule, one.blocks, label, *figures, found.reason or counted(found.ratio.n, "seed")))
+    return Table(
+        f"The exponent in suite {name}",
+        "Least squares of H(ℓ) ÷ H_λ=0(ℓ), and the same of H°, against (1−λ(ℓ))^a over the layers with λ strictly "
+        "between 0 and 1; a seed at a time, λ = 0 being the run of that seed. Ratio: the mean of that quotient over "
+        "the same layers; above 1 entropy has risen, and no a > 0 can say so. Residual: root mean square of quotient − "
+        "fit. ± is a 95% t-interval over seeds.",
+        (
+            Column("schedule", text=True),
+            Column("blocks", text=True),
+            Column("entropy", text=True),
+            *map(Column, ("ratio", "a", "residual")),
+            Column("seeds, or why none", text=True),
+        ),
+        tuple(rows),
+    )
+
+
+_SIDES = (("all keys", ""), ("without the sink", "_no_sink"))
+_SHOWN = (
+    ("γ (nats)", "margin_nats", 2), ("γ > 0 (%)", "positive_share", 2), ("m guaranteed", "guaranteed_mass", 4),
+    ("m measured", "mass", 4), ("H ≤, from γ", "guaranteed_entropy_bits", 2), ("H ≤, from m", "entropy_bound_bits", 2),
+    ("H measured", "entropy_bits", 2),
+)  # fmt: skip
+
+
+def _cells(reports: Sequence[Kept], suffix: str) -> tuple[str, ...]:
+    """Return the figures of one model, or of one layer, over seeds."""
+
+    def value(report: Kept, measure: str) -> float:
+        found = report[measure + suffix]
+        return math.nan if found is None else float(found) * (100 if measure == "positive_share" else 1)
+
+    return tuple(
+        interval(mean_interval(value(report, measure) for report in reports), digits) for _, measure, digits in _SHOWN
+    )
+
+
+def _by_model(kept: Sequence[Kept]) -> dict[tuple[str, str], list[Kept]]:
+    grouped: dict[tuple[str, str], list[Kept]] = {}
+    for each in kept:
+        grouped.setdefault((each["name"], each["blocks"]), []).append(each)
+    return grouped
+
+
+def margin_table(kept: Sequence[Kept], name: str) -> Table:
+    """Return what margins guarantee beside what is measured, by model, the means over its layers."""
+    rows = [
+        (model, blocks, side, *_cells([each["report"] for each in runs], suffix))
+        for (model, blocks), runs in _by_model(kept).items()
+        for side, suffix in _SIDES
+    ]
+    excess = max(each["report"]["excess"] for each in kept)
+    one, seeds = kept[0], len({each["seed"] for each in kept})
+    over_seeds = f"; ± is a 95% t-interval over {counted(seeds, 'seed')}" if seeds > 1 else ""
+    return Table(
+        f"Margins of {name}",
+        "Over tokens with a key outside their block; means over heads, then layers. Two bounds on H, in bits: from the "
+        "mass that γ guarantees, and from the measured mass. Without the sink, masses and entropies are m° and H°, "
+        f"weighted by the mass off the sink. {one['corpus']}, {counted(one['sequences'], 'sequence')} of "
+        f"{one['length']} tokens{over_seeds}. "
+        f"The most by which any token's guarantee was above its measured mass: {number(max(excess, 0.0), 7)}.",
+        (
+            *(Column(label, text=True) for label in ("model", "blocks", "over")),
+            *(Column(label) for label, _, _ in _SHOWN),
+        ),
+        tuple(rows),
+    )
+
+
+def layer_table(kept: Sequence[Kept], name: str) -> Table:
+    """Return the same layer by layer, without the sink."""
+    rows = [
+        (model, blocks, str(at), f"{λ:.3f}", *_cells([each["report"]["layers"][at] for each in runs], "_no_sink"))
+        for (model, blocks), runs in _by_model(kept).items()
+        for at, λ in enumerate(runs[0]["lambdas"])
+    ]
+    return Table(
+        f"Margins of {name}, by layer, without the sink",
+        "As above.",
+        (
+            *(Column(label, text=True) for label in ("model", "blocks")),
+            *(Column(label) for label in ("ℓ", "λ", *(label for label, _, _ in _SHOWN))),
+        ),
+        tuple(rows),
+    )
+
+
+def written(root: Path = ROOT) -> str:
+    """Return every table, made from what is kept."""
+    suites = {path.name: load_suite(path) for path in sorted((root / SUITES).glob("*"))}
+    margins = {path.stem: read_json(path) for path in sorted((root / MARGINS).glob("*.json"))}
+    tables = [
+        capacity_table(),
+        steepness_table(),
+        *(exponent_table(suite, name) for name, suite in suites.items()),
+        *(make(kept, name) for name, kept in margins.items() for make in (margin_table, layer_table)),
+    ]
+    return "\n".join(map(to_markdown, tables))
+
+
+def page(root: Path = ROOT) -> str:
+    """Return docs/theory.md as it is, with its tables made anew."""
+    return filled((root / PAGE).read_text(encoding="utf-8"), BY, written(root))
+
+
+def main() -> None:
+    """Check what is given, keep it, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("given", metavar="RESULTS|MODEL", nargs="?")
+    parser.add_argument("corpus", metavar="CORPUS", nargs="?")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--runs", default="", help="names of a suite's runs; by default all")
+    parser.add_argument("--group", help="the tables that a model stands in beside others; by default its own")
+    parser.add_argument("--schedule")
+    parser.add_argument("--blocks")
+    parser.add_argument("--sequence-length", type=int)
+    parser.add_argument("--sequences", type=int, default=64)
+    given = parser.parse_args()
+    if given.given is not None:
+        folder = Path(given.given)
+        if given.corpus is None:
+            if not (folder / SUITE_FILE).is_file():
+                raise ProglocError(f"{folder} is no suite's folder; for a model give MODEL CORPUS")
+            found = of_suite(folder, given.seeds, [name for name in given.runs.split(",") if name])
+        else:
+            model, dataset = opened(
+                given.given,
+                given.corpus,
+                schedule=given.schedule,
+                blocks=given.blocks,
+                sequence_length=given.sequence_length,
+            )
+            some = dataset.select(range(min(given.sequences, len(dataset))))
+            found = iter([checked(model, some, folder.name, None, given.corpus)])
+        kept, console = [], Console(stderr=True)
+        for each in found:
+            kept.append(each)
+            seed = "" if each["seed"] is None else f", seed {each['seed']}"
+            console.print(f"{each['name']}{seed}: m {each['report']['mass']:.4f}", soft_wrap=True)
+        if not kept:
+            raise ProglocError(f"no run of {folder} was checked; expected --seeds of at least 1")
+        path = ROOT / MARGINS / f"{given.group or folder.name}.json"
+        before = read_json(path) if given.group and path.exists() else []
+        names = {each["name"] for each in kept}
+        write_json(path, [*(each for each in before if each["name"] not in names), *kept])
+    write_text(ROOT / PAGE, page())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ProglocError as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,116 @@
+"""What every pass over a dataset shares: the model in evaluation mode, batches with their blocks, and running sums."""
+
+from __future__ import annotations
+
+__all__ = ["Batch", "Sums", "batches", "evaluating", "locality_of"]
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from progloc.attention.segments import documents_in
+from progloc.errors import ProglocError
+from progloc.measures.definitions import Ratio
+
+
+class Batch(NamedTuple):
+    """One batch, on the model's device."""
+
+    inputs: dict[str, Tensor]
+    """What the model is called with, but for labels and block ids."""
+    labels: Tensor
+    """(B, T); the input ids where the collator made none."""
+    documents: Tensor
+    """(B, T), from `documents_in`."""
+    block_ids: Tensor
+    """(B, T), or (B, T, G)."""
+    divisions: tuple[Tensor, ...]
+    """The block ids of every granularity, G × (B, T)."""
+    granularity: tuple[int, ...]
+    """Which of them each of the L layers has."""
+
+
+def locality_of(model: Any) -> Any:
+    """Return a model's locality; raises ProglocError where it was not localised."""
+    locality = getattr(model, "locality", None)
+    if locality is None:
+        raise ProglocError(
+            "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
+        )
+    return locality
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation without gradients; the model is then in the mode, train or eval, that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def batches(
+    model: Any, dataset: Any, batch_size: int, collator: Callable[[list[Any]], Mapping[str, Any]]
+) -> Iterator[Batch]:
+    """Yield a dataset's batches in order, with block ids from positions where the items have none.
+
+    Raises:
+        ProglocError: the model was not localised.
+    """
+    locality = locality_of(model)
+    # a generator of its own: measuring between epochs must not move the training's random numbers
+    loader: DataLoader[Any] = DataLoader(
+        dataset, batch_size=batch_size, collate_fn=collator, generator=torch.Generator()
+    )
+    for items in loader:
+        inputs = {name: value.to(model.device) for name, value in items.items()}
+        mask = inputs.get("attention_mask")
+        documents = (
+            documents_in(torch.ones_like(inputs["input_ids"]), inputs.get("position_ids"))
+            if mask is None
+            else documents_in(mask)
+        )
+        labels = inputs.pop("labels", inputs["input_ids"])
+        block_ids = inputs.pop("block_ids", None)
+        if block_ids is None:
+            block_ids = locality.block_ids(documents)
+        several = block_ids.ndim == 3
+        yield Batch(
+            inputs, labels, documents, block_ids,
+            divisions=block_ids.unbind(-1) if several else (block_ids,),
+            granularity=locality.granularity if several else (0,) * len(locality.lambdas),
+        )  # fmt: skip
+
+
+class Sums:
+    """Running numerators and weights of ratios: streaming, (L, H) numbers each, whatever the length."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, layers: Sequence[Mapping[str, Ratio]], heads: int) -> None:
+        """Add what a batch has of every ratio, by layer.
+
+        Args:
+            layers: the same names in each.
+            heads: H, for ratios that broadcast over heads.
+        """
+        for name in layers[0]:
+            pairs = torch.stack(
+                [
+                    torch.stack([part.double().expand(-1, heads, -1).sum((0, 2)) for part in ratios[name]])
+                    for ratios in layers
+                ]
+            )  # (L, 2, H)
+            self.sums[name] = self.sums[name] + pairs if name in self.sums else pairs
+
+    def values(self) -> dict[str, Tensor]:
+        """Return each ratio's value per layer and head, (L, H); NaN where its weight is 0: nothing to measure."""
+        return {name: (pair[:, 0] / pair[:, 1]).cpu() for name, pair in self.sums.items()}
