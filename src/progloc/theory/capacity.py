@@ -14,7 +14,6 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from progloc.errors import ProglocError
-from progloc.schedules import listed_values
 
 EXPONENT = 2.0
 """The paper's a."""
@@ -121,7 +120,10 @@ def _positive(exponent: float) -> float:
 
 
 def _checked(lambdas: Sequence[float]) -> tuple[float, ...]:
-    values = listed_values(lambdas)
+    try:
+        values = tuple(float(value) for value in lambdas)
+    except (TypeError, ValueError) as error:
+        raise ProglocError(f"λ is {lambdas!r}; expected a number in [0, 1] for each layer") from error
     if not values or not all(0 <= value <= 1 for value in values):
         raise ProglocError(f"λ is {list(values)}; expected at least one number, each in [0, 1]")
     return values
