@@ -42,7 +42,7 @@ _DPI = 160
 def _look(variant: Variant) -> dict[str, Any]:
     """Return a line's look: the colour says which blocks, the dash which loss."""
     colour, mark = _EAGER if variant.materialises else _BLOCKS[variant.partition]
-    dash = ":" if variant.compiled else "--" if variant.fused else "-"
+    dash = ":" if variant.compiled else "--" if variant.fused else "-." if variant.sink_aware else "-"
     return {"color": colour, "marker": mark, "linestyle": dash, "markersize": 5, "linewidth": 1.6}
 
 

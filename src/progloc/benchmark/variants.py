@@ -39,12 +39,12 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from progloc.attention import IMPLEMENTATION, log_masses
-from progloc.benchmark.partitions import FIXED, PARTITIONS
+from progloc.benchmark.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 from progloc.config import LocalityConfig
 from progloc.fused_loss import FusedLoss
 from progloc.measures import measure
 from progloc.model import localize
-from progloc.objective import locality_penalty, penalty_by_head
+from progloc.objective import Penalty, locality_penalty, penalty_by_head
 
 ALPHA = LocalityConfig().alpha
 CLIP = 1e-6
@@ -79,6 +79,8 @@ class Variant:
     fused: bool = False
     """The cross-entropy is computed without the logits."""
     compiled: bool = False
+    sink_aware: bool = False
+    """The penalty leaves the first token's mass out of the account."""
     trains: bool = True
     """A training step; otherwise an evaluation pass, without gradients."""
 
@@ -93,6 +95,7 @@ SDPA = Variant("sdpa", "sdpa")
 EAGER = Variant("eager + penalty", "eager", FIXED)
 """What one would write without progloc."""
 LOCALIST = {name: Variant(f"progloc, {name}", IMPLEMENTATION, name) for name in PARTITIONS}
+LOCALIST_SINK_AWARE = Variant(f"progloc, {SENTENCE_LIKE}, sink-aware", IMPLEMENTATION, SENTENCE_LIKE, sink_aware=True)
 SDPA_FUSED = Variant("sdpa, fused loss", "sdpa", fused=True)
 LOCALIST_FUSED = Variant("progloc, fused loss", IMPLEMENTATION, FIXED, fused=True)
 SDPA_COMPILED, LOCALIST_COMPILED = (
@@ -112,7 +115,8 @@ def variants(compiled: bool = True, only: str = "") -> tuple[Variant, ...]:
         only: those in whose name this regular expression is found, and what they stand against.
     """
     after = (SDPA_COMPILED, LOCALIST_COMPILED) if compiled else ()
-    found = (SDPA, EAGER, *LOCALIST.values(), SDPA_FUSED, LOCALIST_FUSED, *after, FORWARD, FORWARD_FUSED, MEASURED)
+    localist = (*LOCALIST.values(), LOCALIST_SINK_AWARE)
+    found = (SDPA, EAGER, *localist, SDPA_FUSED, LOCALIST_FUSED, *after, FORWARD, FORWARD_FUSED, MEASURED)
     chosen = [variant for variant in found if re.search(only, variant.name)]
     return tuple(variant for variant in found if variant in chosen or variant in map(plain, chosen))
 
@@ -155,17 +159,20 @@ def eager_penalty(attentions: Sequence[Tensor], block_ids: Tensor) -> Tensor:
     return torch.stack([-mass.clamp(min=CLIP).log().mean() for mass in masses]).sum()
 
 
-def localist_loss(model: Any, ids: Tensor, **asked: Any) -> Tensor:
+def localist_loss(model: Any, ids: Tensor, penalty: Penalty | None = None, **asked: Any) -> Tensor:
     """Return CE + α·Σλp as `LocalistTrainer` computes it.
 
     Args:
         model: from `localize`.
         ids: (B, T).
+        penalty: what a token pays; the paper's by default.
         asked: further keywords of the model's call, such as ``block_ids`` (B, T).
     """
-    outputs = model(input_ids=ids, labels=ids, use_cache=False, output_attentions=True, **asked)
-    lambdas = torch.tensor(model.locality.lambdas)
-    loss: Tensor = outputs.loss + ALPHA * locality_penalty(penalty_by_head(log_masses(outputs)), lambdas)
+    penalty = penalty or Penalty()
+    asked = {"output_attentions": True, "locality_channels": penalty.channels, **asked}
+    outputs = model(input_ids=ids, labels=ids, use_cache=False, **asked)
+    by_head = penalty_by_head(log_masses(outputs), penalty=penalty)
+    loss: Tensor = outputs.loss + ALPHA * locality_penalty(by_head, torch.tensor(model.locality.lambdas))
     return loss
 
 
@@ -185,7 +192,7 @@ def _step(variant: Variant, model: Any, ids: Tensor, block_ids: Tensor | None) -
             return model(input_ids=ids, labels=ids, use_cache=False).loss
         if variant.materialises:
             return _eager_loss(model, ids, block_ids)
-        return localist_loss(model, ids, block_ids=block_ids)
+        return localist_loss(model, ids, Penalty(sink_aware=variant.sink_aware), block_ids=block_ids)
 
     def train() -> None:
         with mixed, fused:
