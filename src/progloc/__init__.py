@@ -7,6 +7,7 @@ ones, so that the layers that decide can be read, at a price in perplexity that 
 from progloc.attention import log_masses
 from progloc.blocks import Partitioner, register_partitioner
 from progloc.config import LocalityConfig
+from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.measures import measure, register_measure
 from progloc.model import load, localize
@@ -19,6 +20,7 @@ __all__ = [
     "Partitioner",
     "ProglocError",
     "Schedule",
+    "dial",
     "load",
     "localize",
     "log_masses",

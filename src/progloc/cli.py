@@ -21,6 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from progloc.errors import ProglocError
 
@@ -64,6 +65,13 @@ def _schedule_value(text: str) -> str | tuple[float, ...]:
     except ValueError:
         return text
     return numbers
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ProglocError(f"{option} '{text}'; expected numbers separated by commas, as in 0,0.5,1") from None
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -235,6 +243,69 @@ def evaluate(
         print(measured.to_json())
     else:
         out_console.print(report_table(measured))
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
+    prompt: Annotated[str, typer.Option(help="What to go on from; - reads standard input.")],
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
+    max_new_tokens: Annotated[int, typer.Option(help="How many tokens at most.")] = 64,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead of taking the most likely.")] = False,
+    seed: Annotated[int, typer.Option(help="For --sample.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Let a model go on from a prompt, as local as the dial says."""
+    from progloc.evaluation import continue_text
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    found = continue_text(model, text, dial=_schedule_value(dial), tokens=max_new_tokens, sample=sample, seed=seed)
+    if as_json:
+        _print_json(found)
+    else:
+        out_console.print(f"[dim]{escape(found['prompt'])}[/dim]{escape(found['continuation'])}", soft_wrap=True)
+
+
+@app.command(name="dial")
+def dial_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
+    corpus: Corpus = "python-docs",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model, e.g. one never localised; may be repeated."),
+    ] = None,
+    deltas: Annotated[str, typer.Option(help="Places of the dial.")] = "0,0.25,0.5,0.75,0.9,1",
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    sequences: Annotated[int, typer.Option(help="How many sequences of the text, spread over it.")] = 32,
+    sequence_length: Length = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model over the dial: perplexity, locality, and how far what it says moves; a table and a figure."""
+    from progloc.dial_curve.report import dial_report, write_dial
+    from progloc.dial_curve.tables import conclusion
+    from progloc.suite.rendering import to_rich
+
+    found = dial_report(
+        model,
+        corpus or "python-docs",
+        against or (),
+        deltas=_numbers(deltas, "--deltas"),
+        schedule=None if schedule is None else _schedule_value(schedule),
+        blocks=blocks,
+        sequences=sequences,
+        sequence_length=sequence_length,
+        console=notes,
+    )
+    files = write_dial(found, out or Path("results") / f"dial-{Path(model).name.replace(':', '-')}")
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    for table in (table for table in found.tables() if not table.detail):
+        out_console.print(to_rich(table))
+    out_console.print(conclusion(found.curves))
+    out_console.print("\nAlso written: " + ", ".join(map(str, files)))
 
 
 @app.command()

@@ -109,6 +109,9 @@ class TrainingConfig:
     budget: float | None = None
     """Adapt α so that locality costs this share of perplexity (0.01: +1%) beside a training without a penalty, which
     is made first."""
+    dial: float | Literal["sampled"] | None = None
+    """Train with the model dialled: at one δ in [0, 1], where it is then measured too, or, for one checkpoint that
+    serves the whole dial, at a δ drawn anew for every micro-batch."""
     fidelity_goal: float | None = None
     """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
     lambda_learning_rate: float = 0.1
@@ -147,6 +150,9 @@ class TrainingConfig:
         goal = self.fidelity_goal
         _check(goal is None or 0 < goal < 1, "fidelity_goal", goal, "a share in (0, 1), or nothing")
         _check(self.budget is None or goal is None, "fidelity_goal", goal, "nothing beside a budget: one of the two")
+        turned = self.dial
+        allowed = turned in (None, "sampled") or (not isinstance(turned, str) and 0 <= turned <= 1)
+        _check(allowed, "dial", turned, "a number in [0, 1], 'sampled', or nothing")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
 
 

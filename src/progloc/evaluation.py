@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluate_folder", "opened", "partition_text"]
+__all__ = ["continue_text", "evaluate_folder", "model_folder", "opened", "partition_text"]
 
 import dataclasses
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from rich.console import Console
 from rich.progress import Progress
@@ -17,6 +18,7 @@ from rich.progress import Progress
 from progloc.blocks import TokenisedText, partitioner
 from progloc.config import LocalityConfig, RunConfig, from_mapping
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
+from progloc.dialling import dial as turned
 from progloc.errors import ProglocError
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
@@ -92,6 +94,50 @@ def evaluate_folder(
     with Progress(console=console, transient=True, disable=console is None) as bar:
         task = bar.add_task("measuring", total=len(dataset))
         return measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
+
+
+def continue_text(
+    model: str, prompt: str, *, dial: Any = 0.0, tokens: int = 64, sample: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Return what a model goes on with: {"prompt", "continuation", "tokens", "dial", "outside", "blocks"}.
+
+    Args:
+        model: a run's folder, a Hugging Face folder, or a hub name.
+        prompt: the text so far.
+        dial: δ, or one number a layer, as text or numbers.
+        tokens: how many new tokens at most.
+        sample: draw them instead of taking the most likely.
+        seed: of the drawing.
+
+    Raises:
+        ProglocError: no such model, no prompt, a δ out of range, or blocks that change with what follows.
+    """
+    if not prompt.strip():
+        raise ProglocError("the prompt is empty; expected some text to go on from, as in --prompt 'A class is'")
+    if tokens < 1:
+        raise ProglocError(f"--max-new-tokens {tokens}; expected a whole number ≥ 1")
+    folder = model_folder(model)
+    check_hub(folder, "model", MODELS)
+    loaded = load(folder)
+    tokenizer = load_tokenizer(folder, Corpus("prompt", prompt))
+    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+    if sample:
+        torch.manual_seed(seed)
+    delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
+    with turned(loaded, delta, tokenizer=tokenizer) as setting:
+        ids = loaded.generate(
+            encoded["input_ids"], attention_mask=encoded["attention_mask"], max_new_tokens=tokens, do_sample=sample,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0,
+        )[0]  # fmt: skip
+    new = ids[encoded["input_ids"].shape[1] :]
+    return {
+        "prompt": prompt,
+        "continuation": tokenizer.decode(new, skip_special_tokens=True),
+        "tokens": len(new),
+        "dial": delta,
+        "outside": list(setting.outside),
+        "blocks": loaded.locality.config.blocks,
+    }
 
 
 def partition_text(name: str, file: str, model: str) -> dict[str, Any]:

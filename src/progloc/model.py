@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = [
     "BLOCKS_FILE",
     "LOCALITY_FILE",
-    "REENTRANT",
     "Locality",
     "attention_modules",
     "check_servable",
@@ -19,7 +18,7 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,9 @@ from transformers.utils import cached_file
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from progloc.attention import IMPLEMENTATION
-from progloc.attention.segments import PADDING, documents_in, segments, tokens_before
+from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
+from progloc.calls import fill_block_ids, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
@@ -43,10 +43,6 @@ from progloc.schedules import Matrix, parse_schedule
 LOCALITY_FILE = "locality.json"
 BLOCKS_FILE = "blocks.safetensors"
 """What the partitioner keeps of the embeddings, where it needs them: `Partitioner.table`, under the name `table`."""
-REENTRANT = (
-    "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
-    "gradient_checkpointing_kwargs={'use_reentrant': False}, transformers' default"
-)
 
 
 @dataclass
@@ -61,8 +57,12 @@ class Locality:
     """The model it was made from: a hub name or a folder."""
     sequence_length: int | None = None
     """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
+    tokenizer: Any = None
+    """The model's, where it was given: for blocks of generated text."""
     head_lambdas: Matrix | None = None
     """λ(ℓ, h), L rows of H, where a layer's heads differ."""
+    turned: int = 0
+    """How many dials are on, in any thread (`progloc.dial`)."""
 
     @property
     def weights(self) -> Tensor:
@@ -147,60 +147,6 @@ def check_servable(model: Any) -> None:
         refuse(f"{layers} of its {config.num_hidden_layers} layers are causal softmax attention")
 
 
-def _refuse_reentrant(model: Any) -> None:
-    """Raise where checkpointing would run layers without a graph, and the penalty's gradient be lost silently."""
-    for module in model.modules():
-        if getattr(module, "gradient_checkpointing", False):
-            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
-            if getattr(checkpoint, "keywords", {}).get("use_reentrant"):
-                raise ProglocError(REENTRANT)
-            return
-
-
-def _fill_block_ids(
-    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str]
-) -> tuple[Any, Any]:
-    """Forward pre-hook: where log masses are asked for and no block ids given, work them out from positions.
-
-    Args:
-        model: the model called.
-        args: what it is called with, as kwargs.
-        kwargs: …
-        names: of its forward's parameters, for those given by position.
-    """
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if model.locality.partitioner.granularities > 1:
-        kwargs = {"locality_granularity": model.locality.granularity, **kwargs}
-    wanted = given.get("output_attentions")
-    if wanted is None:
-        wanted = model.config.output_attentions
-    if not wanted:
-        return args, kwargs
-    if model.training and torch.is_grad_enabled():
-        _refuse_reentrant(model)
-    mask, cache = given.get("attention_mask"), given.get("past_key_values")
-    if getattr(cache, "is_compileable", False):
-        raise ProglocError(
-            "log masses were asked for with a static cache, which does not say where the text ends; "
-            "expected the dynamic cache, or no output_attentions"
-        )
-    if given.get("block_ids") is not None:
-        return args, kwargs
-    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-    packed = None
-    if mask is None:
-        if cache is None and not given.get("use_cache") and given.get("position_ids") is not None:
-            # transformers tells packed documents apart by positions, but only where it makes no cache
-            packed, kwargs = given["position_ids"], {**kwargs, "use_cache": False}
-        seen = int(cache.get_seq_length()) if cache is not None else 0
-        mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
-    elif not isinstance(mask, Tensor) or mask.ndim != 2:
-        raise ProglocError(
-            "log masses were asked for with an attention mask that is not (B, T); expected one of 0 and 1 a token"
-        )
-    return args, {**kwargs, "block_ids": model.locality.block_ids(documents_in(mask, packed))}
-
-
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     type(model).save_pretrained(model, save_directory, *args, **kwargs)
@@ -248,7 +194,7 @@ def localize(
     Args:
         model: a transformers causal language model (`check_servable` says which).
         config: schedule, blocks and α; the defaults if None.
-        tokenizer: reserved for partitioners that step token by token through text; `fixed:N` needs none.
+        tokenizer: the model's, for blocks of text that a dialled model generates; by default that of its folder.
         attn_implementation: "progloc", or "progloc_reference" for the materialised definition.
         base_model: recorded in `locality.json`; by default what was recorded, else the name the model was loaded by.
         sequence_length: recorded in `locality.json`, as the length it is trained at; by default what was recorded.
@@ -269,19 +215,21 @@ def localize(
     first_time = before is None
     if before is not None:
         name, sequence_length = base_model or before.base_model, sequence_length or before.sequence_length
+        tokenizer = tokenizer or before.tokenizer
         if block_table is None and before.config.blocks == config.blocks:
             block_table = before.partitioner.table
     blocks = partitioner_for(model, config.blocks, block_table)
-    model.locality = Locality(config, lambdas, blocks, name, sequence_length, head_lambdas)
+    model.locality = Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
         part.locality = model.locality
         if first_time:
             names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
-            part.register_forward_pre_hook(functools.partial(_fill_block_ids, names=names), with_kwargs=True)
+            part.register_forward_pre_hook(functools.partial(fill_block_ids, names=names), with_kwargs=True)
             maybe_install_capturing_hooks(part)  # transformers would at the first call, under a lock no compiler traces
     if first_time:
         model.save_pretrained = types.MethodType(_save_pretrained, model)
+        model.prepare_inputs_for_generation = types.MethodType(prepare_inputs_for_generation, model)
     return model
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
+from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE
 from progloc.config import TrainingConfig
 from progloc.data import collate
@@ -357,3 +357,37 @@ def test_bf16_trains_nearly_the_same_and_keeps_float32_weights(tiny_gpt2: Callab
 def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProglocError, match=r"fp16, which needs a GPU .* expected bf16 or fp32"):
         training_arguments(TrainingConfig(precision="fp16"), tmp_path)
+
+
+def test_a_dialled_training_is_on_what_the_dial_leaves(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    settings = LocalityConfig(schedule="localist", alpha=0.5)
+    logs = {}
+    for dialled in (None, 0.0, 0.7, "sampled"):
+        trainer = LocalistTrainer(
+            model=localize(tiny_gpt2(), settings),
+            args=arguments(tmp_path, max_steps=2),
+            train_dataset=sequences(),
+            eval_dataset=sequences(4),
+            stages=Stages(exploration=0),
+            dial=dialled,  # type: ignore[arg-type]
+        )
+        trainer.train()
+        logs[dialled] = trainer.state.log_history[:2], trainer.evaluate()
+    assert logs[None] == logs[0.0]
+    assert logs[0.7][0][0]["penalty_nats"] < logs[None][0][0]["penalty_nats"]  # the same weights, dialled
+    assert logs["sampled"][0][0]["penalty_nats"] not in (logs[None][0][0]["penalty_nats"], 0.0)
+    assert logs[0.7][1]["eval_fidelity"] > logs["sampled"][1]["eval_fidelity"]  # which is measured undialled
+
+
+def test_a_batch_under_the_dial_has_the_loss_of_the_dialled_model(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(schedule="localist", alpha=0.5)).train()
+    trainer = LocalistTrainer(model=model, args=arguments(tmp_path), train_dataset=sequences(), dial=0.7)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = collate(sequences(2))
+    found = trainer.compute_loss(model, dict(batch))
+    with dial(model, 0.7):
+        outputs = model(**batch, output_attentions=True)
+    penalty = -torch.stack(log_masses(outputs))[..., 0].mean((1, 2, 3)).sum()
+    assert found.item() == pytest.approx((outputs.loss + trainer.alpha(trainer.stage) * penalty).item(), rel=1e-5)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 __all__ = ["fast_attention"]
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,10 @@ from progloc.attention.ops import segment_attention, sink_scores
 from progloc.attention.segments import Segments, first_tokens, segments
 
 NEVER = float("-inf")
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share else NEVER
 
 
 def _gather(x: Tensor, tokens: Tensor) -> Tensor:
@@ -34,12 +40,27 @@ class _Attention:
         query: (B, H, T, D).
         key: (B, H_kv, T, D).
         documents: (B, T) integers, or None where every sequence is one document.
+        block_ids: (B, T) integers.
         scaling: what q·k is multiplied by.
         sink_apart: whether attention over the keys without the sink is asked for.
+        outside: w, what the odds of keys outside the block are multiplied by; below 1 the sink is to be apart.
+        keep_sink: the sink's odds stay as they are.
     """
 
-    def __init__(self, query: Tensor, key: Tensor, documents: Tensor | None, scaling: float, sink_apart: bool) -> None:
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        documents: Tensor | None,
+        block_ids: Tensor,
+        *,
+        scaling: float,
+        sink_apart: bool,
+        outside: float = 1.0,
+        keep_sink: bool = False,
+    ) -> None:
         self.query, self.key, self.scaling, self.sink_apart = query, key, scaling, sink_apart
+        self.outside, self.labels = outside, [block_ids] if documents is None else [documents, block_ids]
         position = torch.arange(query.shape[2], device=query.device)[None]
         if sink_apart and query.shape[2] == 1 and documents is None:  # there is no other key to slice off
             documents = position.expand(query.shape[0], -1)
@@ -51,6 +72,13 @@ class _Attention:
         """s_i,sink, (B, H, T)."""
         if sink_apart and documents is not None:
             self.documents = segments(documents, self.is_sink)
+        self.sink_in_block = block_ids == block_ids.gather(-1, self.sink.expand_as(block_ids))
+        """(B, T)."""
+        self.sink_stays = torch.ones_like(self.sink_in_block) if keep_sink or outside == 1 else self.sink_in_block
+        """(B, T): whether the sink's odds are what they were."""
+        if outside < 1:
+            lower = self.sink_score + _log(outside)
+            self.sink_score = torch.where(self.sink_stays[:, None], self.sink_score, lower)
 
     def of_sink(self, x: Tensor) -> Tensor:
         """(B, H_kv, T, D) → what the sinks hold, (B, H_kv, 1 or T, D)."""
@@ -64,12 +92,12 @@ class _Attention:
         if not self.sink_apart:
             output, lse = segment_attention(self.query, self.key, value, self.documents, self.scaling)
             return output, lse, lse
-        output, others = self._over_others(value)
-        sink = self.sink_score.masked_fill(self.is_sink[:, None], NEVER)  # its own row holds it already
-        lse = torch.logaddexp(others, sink)
-        share = (sink - lse).exp()[..., None]
-        of_sink = self._by_query_head(self.of_sink(value))
-        return (output + share * (of_sink - output)).to(output.dtype), lse, others
+        others = self._over_others(value)
+        if self.outside < 1:
+            others = self._dialled(others, self.within(self.labels[-1], value))
+        at_sink = self.sink_score.masked_fill(self.is_sink[:, None], NEVER)  # its own row holds it already
+        output, lse = _mixed(others, (self._by_query_head(self.of_sink(value)), at_sink))
+        return output.to(value.dtype), lse, others[1]
 
     def _over_others(self, value: Tensor) -> tuple[Tensor, Tensor]:
         if self.documents is not None:
@@ -79,13 +107,49 @@ class _Attention:
         first = self._by_query_head(value[:, :, :1])
         return torch.cat([first, output], 2), torch.cat([self.sink_score[:, :, :1], lse], 2)
 
+    def within(self, region: Tensor, value: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return output and log-sum-exp over a token's own region, labels (B, T), without the sink if that is apart.
+
+        The output is empty without a value. Scores are the model's own: the dial changes none within a block.
+        """
+        found = segments(*self.labels[:-1], region, *([self.is_sink] if self.sink_apart else []))
+        return segment_attention(self.query, self.key, value, found, self.scaling)
+
+    def lse_around(self, region: Tensor, lse_block: Tensor) -> Tensor:
+        """Return the log-sum-exp over a region that holds a token's block, of which `within` gave ``lse_block``."""
+        lse = self.within(region, None)[1]
+        return (
+            lse if self.outside == 1 else torch.logaddexp(lse + _log(self.outside), lse_block + _log(1 - self.outside))
+        )
+
+    def _dialled(self, others: tuple[Tensor, Tensor], block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return attention whose odds are multiplied by w outside the block: w of it all, and 1 − w of the block."""
+        w = self.outside
+        return _mixed((others[0], others[1] + _log(w)), (block[0], block[1] + _log(1 - w)))
+
     def mean_score(self) -> Tensor:
-        """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2)."""
-        return (self.query * self.over_all(self.key)[0]).sum(-1) * self.scaling
+        """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2).
+
+        s is the score that attention is the softmax of: dialled, it is lower by −log w outside the block.
+        """
+        output, lse, _ = self.over_all(self.key)
+        mean = (self.query * output).sum(-1) * self.scaling
+        if self.outside in (0, 1):  # nothing is lowered, or nothing has any mass there
+            return mean
+        at_sink = self.sink_score.masked_fill((self.is_sink | ~self.sink_stays)[:, None], NEVER)
+        unchanged = torch.logaddexp(self.within(self.labels[-1], None)[1], at_sink)
+        return mean - _log(self.outside) * torch.expm1((unchanged - lse).clamp(max=0.0))
 
     def _by_query_head(self, x: Tensor) -> Tensor:
         """(B, H_kv, …) → (B, H, …)."""
         return x.repeat_interleave(self.query.shape[1] // x.shape[1], 1)
+
+
+def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Merge two attentions over different keys: each an output (B, H, T, D) and its log-sum-exp (B, H, T)."""
+    lse = torch.logaddexp(one[1], other[1])
+    share = (other[1] - lse).exp()[..., None]
+    return one[0] + share * (other[0] - one[0]), lse
 
 
 def _ranks(blocks: Segments) -> Tensor:
@@ -105,6 +169,8 @@ def fast_attention(
     scaling: float,
     temperature: float = 1.0,
     channels: Sequence[str] = (),
+    outside: float = 1.0,
+    keep_sink: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return attention's output and its log masses, as `reference_attention` does, in memory linear in T.
 
@@ -118,6 +184,8 @@ def fast_attention(
         scaling: what q·k is multiplied by.
         temperature: what scores are divided by.
         channels: further channels, from `EXTRA_CHANNELS`.
+        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (SPEC §9).
+        keep_sink: the dial leaves the sink as it is, whichever block it is in.
 
     Returns:
         The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, both differentiable.
@@ -125,41 +193,39 @@ def fast_attention(
     device = query.device.type
     if torch.is_autocast_enabled(device):  # as autocast treats torch's own attention
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
-    scaling = scaling / temperature
     block_ids = block_ids.expand(query.shape[0], -1)
     documents = None if documents is None else documents.expand(query.shape[0], -1)
-    sink_apart = any(name.endswith("_no_sink") for name in channels)
-    attention = _Attention(query, key, documents, scaling, sink_apart)
+    scaling = scaling / temperature
+    settings: dict[str, Any] = {
+        "scaling": scaling,
+        "sink_apart": outside < 1 or any(name.endswith("_no_sink") for name in channels),
+        "outside": outside,
+        "keep_sink": keep_sink,
+    }
+    attention = _Attention(query, key, documents, block_ids, **settings)
     output, lse, lse_others = attention.over_all(value)
-
-    labels = [block_ids] if documents is None else [documents, block_ids]
-    sink = attention.sink.expand(query.shape[0], -1)
-
-    def lse_within(region: Tensor) -> Tensor:
-        """The log-sum-exp over keys of a token's own region, labels (B, T), and without the sink if that is apart."""
-        found = segments(*labels[:-1], region, *([attention.is_sink] if sink_apart else []))
-        return segment_attention(query, key, None, found, scaling)[1]
+    lse_block = attention.within(block_ids, None)[1]
 
     def add(name: str, lse_region: Tensor, with_sink: Tensor) -> None:
         """Note the shares of a region, given its log-sum-exp and whose region holds their sink, (B, T)."""
-        if sink_apart:
+        if attention.sink_apart:
             shares[f"{name}_no_sink"] = lse_region - lse_others
             at_sink = attention.sink_score.masked_fill(~(with_sink & ~attention.is_sink)[:, None], NEVER)
             lse_region = torch.logaddexp(lse_region, at_sink)
         shares[name] = lse_region - lse
 
     shares = {"log_sink": attention.sink_score - lse}
-    add("log_mass", lse_within(block_ids), block_ids == block_ids.gather(-1, sink))
+    add("log_mass", lse_block, attention.sink_in_block)
     if any("with_previous" in name for name in channels):
-        rank = _ranks(segments(*labels))
+        rank = _ranks(segments(*attention.labels))
         # two by two, blocks make pairs in two ways, and in one of them a token's block is the second of its pair
-        earlier, later = lse_within(rank // 2), lse_within((rank + 1) // 2)
+        earlier, later = (attention.lse_around(pair, lse_block) for pair in (rank // 2, (rank + 1) // 2))
         lse_pair = torch.where((rank % 2 == 1)[:, None], earlier, later)
-        add("log_mass_with_previous", lse_pair, rank - rank.gather(-1, sink) <= 1)
+        add("log_mass_with_previous", lse_pair, rank - rank.gather(-1, attention.sink.expand_as(rank)) <= 1)
     found = {name: share.clamp(max=0.0) for name, share in shares.items()}  # rounding can leave one a hair above 0
     if "entropy" in channels:
         if query.dtype in (torch.float16, torch.bfloat16):  # a small difference of large numbers
-            attention = _Attention(query.float(), key.float(), documents, scaling, sink_apart)
+            attention = _Attention(query.float(), key.float(), documents, block_ids, **settings)
         found["entropy"] = lse - attention.mean_score()
     if margins := [name for name in channels if name in MARGIN_CHANNELS]:
         found |= chunked_margins(query, key, documents, block_ids, attention.is_sink, names=margins, scaling=scaling)

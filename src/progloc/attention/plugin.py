@@ -8,9 +8,11 @@ from __future__ import annotations
 
 __all__ = ["IMPLEMENTATION", "REFERENCE"]
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
@@ -78,6 +80,53 @@ def _of_layer(module: nn.Module, block_ids: Tensor | None, granularity: Sequence
     return block_ids[..., granularity[int(module.layer_idx)]]  # type: ignore[arg-type]
 
 
+def _so_far(
+    queries: int, key: Tensor, value: Tensor, mask: Tensor | None, block_ids: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return keys, values and mask up to the last token that has a block, where a static cache has room for more."""
+    seen = key.shape[2] if block_ids is None else block_ids.shape[-1]
+    if mask is None:
+        room = 1 < queries == seen < key.shape[2]
+    else:
+        room = mask.ndim == 4 and seen < key.shape[2] and not mask[..., seen:].any()
+    return (
+        (key[:, :, :seen], value[:, :, :seen], None if mask is None else mask[..., :seen])
+        if room
+        else (key, value, mask)
+    )
+
+
+def _outside(module: nn.Module, block_ids: Tensor | None, by_layer: Sequence[float]) -> float:
+    """Return what a layer's odds outside the block are multiplied by."""
+    outside = by_layer[int(module.layer_idx)] if by_layer else 1.0  # type: ignore[arg-type]
+    _refuse(outside < 1 and block_ids is None, "a dialled model was called without block_ids", "one id a token so far")
+    return outside
+
+
+def _dialled_mask(
+    query: Tensor, key: Tensor, seen: Tensor | None, block_ids: Tensor, outside: float, keep_sink: bool
+) -> Tensor:
+    """Return the bias a key (B, 1, T, K) that the dial is, or the keys it leaves where that is all it does.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H_kv, K, D).
+        seen: (B or 1, 1, T, K) boolean; None: every key.
+        block_ids: (B, K) integers.
+        outside: w < 1.
+        keep_sink: the first key that is seen stays as it is.
+    """
+    stays = (block_ids[:, -query.shape[2] :, None] == block_ids[:, None, :])[:, None]
+    if keep_sink and seen is None:
+        stays[..., 0] = True
+    elif keep_sink and seen is not None:
+        stays = stays.scatter(-1, seen.int().argmax(-1, keepdim=True).expand(*stays.shape[:3], 1), True)
+    if outside == 0:
+        return stays if seen is None else stays & seen
+    bias = torch.zeros(stays.shape, dtype=query.dtype, device=query.device).masked_fill(~stays, math.log(outside))
+    return bias if seen is None else bias.masked_fill(~seen, float("-inf"))
+
+
 def reference(
     module: nn.Module,
     query: Tensor,
@@ -91,10 +140,13 @@ def reference(
     attention_temperature: float = 1.0,
     locality_channels: Sequence[str] = (),
     locality_granularity: Sequence[int] = (),
+    locality_outside: Sequence[float] = (),
+    locality_keep_sink: bool = False,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around `reference_attention`; see `progloc`."""
     block_ids = _of_layer(module, block_ids, locality_granularity)
+    key, value, attention_mask = _so_far(query.shape[2], key, value, attention_mask, block_ids)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     groups = query.shape[1] // key.shape[1]  # grouped-query attention shares a key head among several query heads
     output, masses = reference_attention(
@@ -107,6 +159,8 @@ def reference(
         temperature=attention_temperature,
         dropout=dropout,
         channels=locality_channels,
+        outside=_outside(module, block_ids, locality_outside),
+        keep_sink=locality_keep_sink,
     )
     return output.transpose(1, 2), masses
 
@@ -125,37 +179,48 @@ def progloc(
     locality_channels: Sequence[str] = (),
     locality_layers: Collection[int] | None = None,
     locality_granularity: Sequence[int] = (),
+    locality_outside: Sequence[float] = (),
+    locality_keep_sink: bool = False,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around the fast paths; the second value is the log masses.
 
     A model passes on the keywords it does not know, so `model(…, block_ids=…, attention_temperature=…,
-    locality_channels=…, locality_layers=…, locality_granularity=…)` arrives here. The last says, layer by layer, which
-    of G granularities it has where block ids are (B, T, G).
+    locality_channels=…, locality_layers=…, locality_granularity=…, locality_outside=…)` arrives here.
+    `locality_granularity` says, layer by layer, which of G granularities it has where block ids are (B, T, G), and
+    `locality_outside` what the odds outside its blocks are multiplied by (`progloc.dial`).
 
-    - Without block ids, or in a layer that is not among `locality_layers` (None: all are), this is torch's own scaled
-      dot-product attention and nothing else; zeros of the promised shape stand for the masses of such a layer.
+    - Without block ids, or in a layer that is not among `locality_layers` (None: all are) and not dialled, this is
+      torch's own scaled dot-product attention and nothing else; zeros of the promised shape stand for the masses of
+      such a layer.
     - With them, `fast_attention`, or the materialised definition for what that does not do: dropout on the weights,
       queries that are the end of a longer past, masks that are more than causal attention within documents, values
       wider or narrower than keys, and devices that no kernel serves.
+    - In a dialled layer whose masses nobody asked for, those queries take torch's own attention with a bias a key,
+      which is a row where one token follows a past.
 
     Returns:
         (B, T, H, D), and (B, H, T, 2 + len(locality_channels)) in nats, or None without block ids.
     """
     block_ids = _of_layer(module, block_ids, locality_granularity)
+    key, value, attention_mask = _so_far(query.shape[2], key, value, attention_mask, block_ids)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    length = query.shape[2]
-    if block_ids is None or (locality_layers is not None and module.layer_idx not in locality_layers):
-        mask = None if attention_mask is None else mask_of(attention_mask, length, key.shape[2], query.device)
+    outside = _outside(module, block_ids, locality_outside)
+    measured = block_ids is not None and (locality_layers is None or module.layer_idx in locality_layers)
+    opaque = attention_mask is not None and attention_mask.ndim == 4
+    by_definition = dropout or opaque or query.shape[2] != key.shape[2] or not fast_serves(query, key, value)
+    if block_ids is None or (not measured and (outside == 1 or by_definition)):
+        mask = None if attention_mask is None else mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
+        if block_ids is not None and outside < 1:
+            mask = _dialled_mask(query, key, mask, block_ids.to(query.device), outside, locality_keep_sink)
         output, _ = sdpa_attention_forward(
             module, query, key, value, mask, dropout, scaling / attention_temperature, **extra
         )
         width = len(CHANNELS) + len(locality_channels)
         nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
         return output, nothing
-    opaque = attention_mask is not None and attention_mask.ndim == 4
-    if dropout or opaque or length != key.shape[2] or not fast_serves(query, key, value):
+    if by_definition:
         if dropout:
             logger.warning_once(
                 f"attention dropout of {dropout} makes progloc hold the whole attention matrix; "
@@ -163,7 +228,8 @@ def progloc(
             )
         return reference(
             module, query, key, value, attention_mask, scaling, dropout, block_ids=block_ids,
-            attention_temperature=attention_temperature, locality_channels=locality_channels, **extra,
+            attention_temperature=attention_temperature, locality_channels=locality_channels,
+            locality_outside=locality_outside, locality_keep_sink=locality_keep_sink, **extra,
         )  # fmt: skip
     output, masses = fast_attention(
         query,
@@ -174,6 +240,8 @@ def progloc(
         scaling=scaling,
         temperature=attention_temperature,
         channels=locality_channels,
+        outside=outside,
+        keep_sink=locality_keep_sink,
     )
     return output.transpose(1, 2), masses
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ["reference_attention"]
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,8 @@ def reference_attention(
     temperature: float = 1.0,
     dropout: float = 0.0,
     channels: Sequence[str] = (),
+    outside: float = 1.0,
+    keep_sink: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Return attention's output and, where blocks are given, its log masses, from scores in at least float32.
 
@@ -42,6 +45,8 @@ def reference_attention(
         temperature: what scores are divided by (1 except in training's first stage).
         dropout: on the weights, after the masses are taken.
         channels: further channels, from `EXTRA_CHANNELS`.
+        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (SPEC §9).
+        keep_sink: the dial leaves the sink as it is, whichever block it is in.
 
     Returns:
         The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, or None without block ids.
@@ -59,6 +64,14 @@ def reference_attention(
         if temperature != 1.0:
             scores = scores / temperature
         scores = scores.masked_fill(~allowed, NEVER)
+        undialled = scores
+        if block_ids is not None:
+            in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
+            first = allowed.int().argmax(-1, keepdim=True)  # the sink of each row, (B, 1, T, 1)
+            sink = torch.zeros_like(allowed).scatter(-1, first, True)
+            if outside < 1:
+                bias = math.log(outside) if outside else NEVER
+                scores = torch.where(in_block | sink if keep_sink else in_block, scores, scores + bias)
         weights = scores.softmax(-1)  # A
         dropped = torch.nn.functional.dropout(weights, dropout, training=dropout > 0)
         output = dropped.to(value.dtype) @ value
@@ -72,26 +85,23 @@ def reference_attention(
             return (lse(keys) - whole).clamp(max=0.0)
 
         lse_all = scores.logsumexp(-1)
-        in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
         regions = {"log_mass": in_block}
         if any("with_previous" in name for name in channels):
             rank = _ranks(in_block)
             ahead = rank[:, None, :, None] - rank[:, None, None, :]
             regions["log_mass_with_previous"] = allowed & ((ahead == 0) | (ahead == 1))
-        first = allowed.int().argmax(-1, keepdim=True)  # the sink of each row, (B, 1, T, 1)
         at_sink = scores.gather(-1, first.expand(-1, scores.shape[1], -1, -1)).squeeze(-1)
         found = {name: log_share(region, lse_all) for name, region in regions.items()}  # SPEC §2
         found["log_sink"] = (at_sink - lse_all).clamp(max=0.0)
         if any(name.endswith("_no_sink") for name in channels):  # of their own keys, never by subtraction (SPEC §4)
-            sink = torch.zeros_like(allowed).scatter(-1, first, True)
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
             lse_others = lse(others)
             found |= {f"{name}_no_sink": log_share(region & others, lse_others) for name, region in regions.items()}
-            found["margin_no_sink"] = margin(scores, in_block & others, others & ~in_block)
+            found["margin_no_sink"] = margin(undialled, in_block & others, others & ~in_block)
         if "margin" in channels:
-            found["margin"] = margin(scores, in_block, allowed & ~in_block)
+            found["margin"] = margin(undialled, in_block, allowed & ~in_block)
         if "entropy" in channels:  # H = LSE - Σ A s
-            found["entropy"] = lse_all - (weights * scores.masked_fill(~allowed, 0.0)).sum(-1)
+            found["entropy"] = lse_all - (weights * scores.masked_fill(scores == NEVER, 0.0)).sum(-1)
         return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)
 
 

@@ -6,7 +6,7 @@ colour), grey for λ = 0, vermilion for λ = 1, and a few more for schedules of 
 
 from __future__ import annotations
 
-__all__ = ["Drawing", "drawings", "figure"]
+__all__ = ["STYLE", "Drawing", "drawings", "figure"]
 
 import base64
 import io
@@ -27,7 +27,7 @@ from progloc.suite.learned_figure import learned_schedules
 from progloc.suite.results import Run, Suite
 from progloc.suite.statistics import mean_interval
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -76,7 +76,7 @@ def figure(name: str, title: str, caption: str) -> Callable[[Builder], Builder]:
 
 def drawings(suite: Suite) -> list[Drawing]:
     """Draw every registered figure that the finished runs allow."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         drawn = [(name, title, caption, build(suite)) for name, title, caption, build in _BUILDERS]
         return [Drawing(name, title, caption, _png(made)) for name, title, caption, made in drawn if made is not None]
 

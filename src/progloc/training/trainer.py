@@ -5,21 +5,23 @@ from __future__ import annotations
 __all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "selection", "training_arguments"]
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progloc.attention import log_masses
+from progloc.calls import REENTRANT
 from progloc.config import TrainingConfig
 from progloc.data.collate import collate
+from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
 from progloc.measures import measure
-from progloc.model import REENTRANT, attention_modules
+from progloc.model import attention_modules
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.training.budget import Goal, of_stage_two
 from progloc.training.learned import ScheduleTrainer
@@ -47,6 +49,8 @@ class LocalistTrainer(ScheduleTrainer):
         stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
         goal: what α adapts to in stage 2; None leaves it as configured.
         fused_loss: compute the training loss without making logits (`FusedLoss`): the same to rounding, in less memory.
+        dial: train, and evaluate, with the model dialled at this δ; "sampled": train at a δ drawn uniformly for every
+            micro-batch, and evaluate undialled. The penalty is of attention as it was dialled.
         lambda_learning_rate: of the logits of a `learnable` schedule, see `LearnedSchedule`.
         Everything else: as for Trainer; `model` must come from `localize` or `load`.
 
@@ -60,6 +64,7 @@ class LocalistTrainer(ScheduleTrainer):
         stages: Stages | None = None,
         goal: Goal | None = None,
         fused_loss: bool = False,
+        dial: float | Literal["sampled"] | None = None,
         lambda_learning_rate: float = TrainingConfig.lambda_learning_rate,
         **kwargs: Any,
     ) -> None:
@@ -74,6 +79,7 @@ class LocalistTrainer(ScheduleTrainer):
         self._fused_loss = FusedLoss(self.model) if fused_loss else nullcontext()
         self.stages = stages or Stages()
         self.goal = goal
+        self.dial = dial
         self.learned = self.begin_learning(lambda_learning_rate)
         self._penalised = tuple(layer for layer, strength in enumerate(self.model.locality.lambdas) if strength)
         self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
@@ -134,7 +140,7 @@ class LocalistTrainer(ScheduleTrainer):
         }
         if temperature != 1.0:
             asked["attention_temperature"] = temperature
-        with self._fused_loss:
+        with self._fused_loss, self._dialled(sampled=True):
             ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
 
         by_head = penalty_by_head(
@@ -154,6 +160,11 @@ class LocalistTrainer(ScheduleTrainer):
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
         loss = ce + weight * penalty if weight and weights.any() else ce
         return (loss, outputs) if return_outputs else loss
+
+    def _dialled(self, *, sampled: bool) -> AbstractContextManager[Any]:
+        """The dial a batch is trained or measured with: drawn anew where it is sampled, while training."""
+        delta = (float(torch.rand(())) if sampled else None) if self.dial == "sampled" else self.dial
+        return nullcontext() if delta is None else dial(self.accelerator.unwrap_model(self.model), delta)
 
     # --- what is logged ---
 
@@ -220,9 +231,9 @@ class LocalistTrainer(ScheduleTrainer):
             return found
         if dataset is None:
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
-        model = self.accelerator.unwrap_model(self.model)
-        locality = self.model.locality
-        report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
+        model, locality = self.accelerator.unwrap_model(self.model), self.model.locality
+        with self._dialled(sampled=False):
+            report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
         if not math.isfinite(report.objective):
             raise ProglocError(
                 f"training diverged: after step {self.state.global_step} the objective is {report.objective}; "
