@@ -81,6 +81,7 @@ def table(found: dict[int, dict[str, Any]], budget: float) -> Table:
     for name in next(iter(found.values())):
         prices = [each[name]["price"] for each in found.values()]
         fidelity = {seed: each[name]["fidelity"] for seed, each in found.items()}
+        within = sum(price <= budget for price in prices)
         held = sum(price <= budget + SLACK for price in prices)
         near = sum(abs(price - budget) <= SLACK for price in prices)
         more = paired_difference(adapted, fidelity)
@@ -88,6 +89,7 @@ def table(found: dict[int, dict[str, Any]], budget: float) -> Table:
             (
                 name,
                 interval(mean_interval([100 * price for price in prices]), 2),
+                f"{within} of {len(prices)}",
                 f"{held} of {len(prices)}",
                 f"{near} of {len(prices)}",
                 interval(mean_interval(fidelity.values()), 4),
@@ -97,12 +99,12 @@ def table(found: dict[int, dict[str, Any]], budget: float) -> Table:
         )
     return Table(
         f"A budget of {budget:+.1%}",
-        "Price: perplexity beyond that of the training without a penalty, per cent. Held: at most "
-        f"{100 * SLACK:g} points beyond the budget; near: within {100 * SLACK:g} points on either side. F° is weighted "
-        f"by λ over layers. Holds: in {HOLDS:.0%} of the seeds.",
+        "Price: perplexity beyond that of the training without a penalty, per cent. Within: no more than the budget; "
+        f"held: at most {100 * SLACK:g} points beyond it; near: within {100 * SLACK:g} points on either side. F° is "
+        f"weighted by λ over layers. Holds: held in {HOLDS:.0%} of the seeds.",
         (
             Column("α", text=True),
-            *map(Column, ("price (%)", "held", "near", "F°", "F° adapted − this")),
+            *map(Column, ("price (%)", "within", "held", "near", "F°", "F° adapted − this")),
             Column("holds", text=True),
         ),
         tuple(rows),
