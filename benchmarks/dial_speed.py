@@ -1,6 +1,6 @@
 """What the dial costs in generation: tokens a second, dialled and not, turn by turn in one run.
 
-    python benchmarks/dial_speed.py MODEL [--batches 1,16] [--tokens 512] [--prompt-tokens 64] [--repeats 3] [--blocks B]
+    python benchmarks/dial_speed.py MODEL [--batches 1,16] [--tokens 512] [--prompt-tokens N] [--repeats 3] [--blocks B]
 
 The model is a Hugging Face folder or hub name with its tokenizer. Greedy decoding with the dynamic cache, every text
 exactly as long as asked. The table goes to docs/dial.md.
