@@ -42,7 +42,7 @@ def drawing(curves: Sequence[Curve]) -> bytes:
             axes.set_ylabel("perplexity")
         by_delta.set(xlabel="dial δ", title="Over the dial")
         by_fidelity.set(xlabel="fidelity without the sink F°", title="Over locality")
-        by_fidelity.legend(fontsize=8)
+        drawn.legend(loc="outside lower center", ncols=max(2, len(curves)), fontsize=8)
         part = curves[0].part()
         values = np.array([[layer.fidelity_no_sink for layer in point.report.layers] for point in part]).T
         image = layers.imshow(values, aspect="auto", origin="lower", cmap="cividis", vmin=0, vmax=1)

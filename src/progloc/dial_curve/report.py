@@ -24,10 +24,9 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.evaluation import model_folder, opened
 from progloc.files import write_bytes, write_json, write_text
-from progloc.hub import check_hub
 from progloc.model import load, localize, read_locality
 from progloc.suite.rendering import Table, to_markdown
-from progloc.training.inputs import MODELS
+from progloc.training.inputs import check_length
 
 CURVE_FILE, TABLES_FILE, FIGURE_FILE = "dial.json", "tables.md", "dial.png"
 
@@ -45,7 +44,7 @@ class DialReport:
         """Return every table; those marked as detail are left out of a terminal."""
         first, *others = self.curves
         return [
-            curve_table(self.curves),
+            *map(curve_table, self.curves),
             *([matched_table(first, others)] if others else []),
             layers_by_delta(first),
             layer_table(first.name, self.lambdas, self.layers),
@@ -74,7 +73,6 @@ def _beside(name: str, config: LocalityConfig) -> Any:
         ProglocError: no such model, or it was localised with other blocks.
     """
     folder = model_folder(name)
-    check_hub(folder, "model", MODELS)
     stored = (read_locality(folder) or {}).get("locality")
     own = config if stored is None else from_mapping(LocalityConfig, stored, "locality")
     model = load(folder, own)
@@ -124,9 +122,14 @@ def dial_report(
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
     loaded, whole = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
     config, text = loaded.locality.config, load_corpus(corpus)
+    length = len(whole[0]["input_ids"])
+    for name in against:  # before the minutes that measuring takes
+        check_length(model_folder(name), length)
     spread = np.linspace(0, len(whole) - 1, min(sequences, len(whole))).round().astype(int)
     dataset = whole.select(spread.tolist())
     names = [model, *against]
+    short = [Path(name).name for name in names]
+    label = dict(zip(names, short if len(set(short)) == len(names) else names, strict=True)).__getitem__
     with Progress(console=console, transient=True, disable=console is None) as bar:
         passes = len(names) * 4 * len(chosen) + len(loaded.locality.lambdas)
         task = bar.add_task("turning the dial", total=passes * len(dataset))
@@ -139,9 +142,9 @@ def dial_report(
         if console is not None:
             seconds = (time.monotonic() - started) / len(effects) * (passes - len(effects))
             console.print(f"about {max(seconds / 60, 0.1):.1f} min to go", style="dim")
-        curves = [dial_curve(model, loaded, dataset, chosen, progress=advance)]
+        curves = [dial_curve(label(model), loaded, dataset, chosen, progress=advance)]
         for name in against:
-            curves.append(dial_curve(name, _beside(name, config), dataset, chosen, progress=advance))
+            curves.append(dial_curve(label(name), _beside(name, config), dataset, chosen, progress=advance))
     about = {
         "schema_version": SCHEMA_VERSION,
         "model": model,
@@ -150,7 +153,7 @@ def dial_report(
         "blocks": config.blocks,
         "schedule": config.schedule,
         "sequences": len(dataset),
-        "sequence_length": len(dataset[0]["input_ids"]),
+        "sequence_length": length,
         "environment": describe_environment(),
     }
     return DialReport(tuple(curves), loaded.locality.lambdas, tuple(effects), about)

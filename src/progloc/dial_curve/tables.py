@@ -19,30 +19,32 @@ def _sink(keep_sink: bool) -> str:
     return "kept" if keep_sink else "dialled"
 
 
-def curve_table(curves: Sequence[Curve]) -> Table:
-    """Return every point of every curve."""
+def curve_table(curve: Curve) -> Table:
+    """Return every point of a curve."""
     rows = []
-    for curve in curves:
-        for keep_sink in (curve.keep_sink, not curve.keep_sink):
-            part = curve.part(keep_sink)
-            for point in part:
-                report = point.report
-                rows.append((
-                    curve.name, _sink(keep_sink), f"{point.delta:g}", number(report.perplexity, 2),
-                    f"{number(report.perplexity / part[0].report.perplexity, 3)}×",
-                    number(report.fidelity, 3), number(report.fidelity_no_sink, 3), number(report.entropy_bits, 2),
-                    number(report.entropy_bits_no_sink, 2), number(report.sink_mass, 3),
-                    number(point.agreement.kl_nats, 4), f"{number(100 * point.agreement.same_top, 1)}%",
-                ))  # fmt: skip
-    labels = ("δ", "Perplexity", "÷ δ = 0", "F", "F°", "H (bits)", "H° (bits)", "Sink mass", "KL (nats)", "Same top-1")
+    for keep_sink in (curve.keep_sink, not curve.keep_sink):
+        part = curve.part(keep_sink)
+        for point in part:
+            report = point.report
+            rows.append((
+                _sink(keep_sink), f"{point.delta:g}", number(report.perplexity, 2),
+                f"{number(report.perplexity / part[0].report.perplexity, 3)}×",
+                number(report.fidelity, 3), number(report.fidelity_no_sink, 3), number(report.entropy_bits, 2),
+                number(report.entropy_bits_no_sink, 2), number(report.sink_mass, 3),
+                number(point.agreement.kl_nats, 4), f"{number(100 * point.agreement.same_top, 1)}%",
+            ))  # fmt: skip
     return Table(
-        "The dial",
+        f"The dial: {curve.name}",
         "δ: out-of-block attention odds are multiplied by 1 − δ·λ(ℓ) in layer ℓ. Sink kept: the first token's odds "
-        "stay as they are. KL of the next-token distribution at δ = 0 from that at δ, and how often both have the same "
-        "most likely token.",
-        (_TEXT, Column("Sink", text=True), *map(Column, labels)),
+        "stay as they are. Price: perplexity ÷ that at δ = 0. KL of the next-token distribution at δ = 0 from that at "
+        "δ, and how often both have the same most likely token.",
+        (
+            Column("Sink", text=True), Column("δ"), Column("Perplexity"), Column("Price"), Column("F", detail=True),
+            Column("F°"), Column("H (bits)", detail=True), Column("H° (bits)"), Column("Sink mass"),
+            Column("KL (nats)"), Column("Same top-1"),
+        ),
         tuple(rows),
-    )
+    )  # fmt: skip
 
 
 def layers_by_delta(curve: Curve) -> Table:
@@ -95,10 +97,10 @@ def matched_table(first: Curve, others: Sequence[Curve]) -> Table:
                 ABSENT if math.isnan(ours) else number(ours, 2),
                 ABSENT if math.isnan(ours) else f"{number(ours / theirs, 3)}×",
             ))  # fmt: skip
-    columns = ("δ", "F°", "its perplexity", f"{first.name}'s at that F°", "ratio")
+    columns = ("δ", "F°", "Its perplexity", "Ours there", "Ratio")
     return Table(
-        f"At equal F°: {first.name} dialled, and the others",
-        f"Interpolated between the points of {first.name}; a dash where its dial does not reach that F°.",
+        f"At equal F°: {first.name}, dialled, and the others",
+        f"Ours: of {first.name}, interpolated between its points; a dash where its dial does not reach that F°.",
         (_TEXT, *map(Column, columns)),
         tuple(rows),
     )
