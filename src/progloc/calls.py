@@ -33,7 +33,7 @@ def _refuse_reentrant(model: Any) -> None:
 def fill_block_ids(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str]
 ) -> tuple[Any, Any]:
-    """Forward pre-hook: carry the dial, and where blocks are needed and not given, work them out from positions.
+    """Forward pre-hook: carry windows and dial, and, where blocks are needed and not given, those of positions.
 
     Args:
         model: the model called.
@@ -44,6 +44,8 @@ def fill_block_ids(
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if model.locality.partitioner.granularities > 1:
         kwargs = {"locality_granularity": model.locality.granularity, **kwargs}
+    if any(model.locality.windows):
+        kwargs = {"locality_windows": model.locality.windows, **kwargs}
     wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
@@ -74,7 +76,7 @@ def fill_block_ids(
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         raise ProglocError(
-            "log masses were asked for with an attention mask that is not (B, T); expected one of 0 and 1 a token"
+            "the blocks of tokens with an attention mask that is not (B, T); expected one of 0 and 1 a token"
         )
     return args, {**kwargs, "block_ids": model.locality.block_ids(documents_in(mask, packed))}
 

@@ -56,6 +56,9 @@ class LocalityConfig:
     """Tokens with at least this in-block mass pay nothing, in (0, 1]; without one all pay."""
     previous_block: bool = False
     """Let the block before a token's own count as its own."""
+    window: int | None = None
+    """Make layers that the schedule leaves free (λ < 0.05, which then counts as 0) attend sparsely: each token to its
+    own chunk of so many tokens, the chunk before, and the first token (paper §5.4.2)."""
     clip: float | None = None
     """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
 
@@ -69,6 +72,7 @@ class LocalityConfig:
         _check(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
         _check(self.denominator in ("L-1", "L"), "denominator", self.denominator, "'L-1' or 'L'")
         _check(self.clip is None or 0 < self.clip < 1, "clip", self.clip, "a number between 0 and 1, or nothing")
+        _check(self.window is None or self.window >= 1, "window", self.window, "a whole number ≥ 1, or nothing")
         target = self.fidelity_target
         _check(target is None or 0 < target <= 1, "fidelity_target", target, "a share in (0, 1], or nothing")
         _check(isinstance(self.blocks, str), "blocks", self.blocks, "a partitioner's name")

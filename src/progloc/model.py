@@ -41,6 +41,8 @@ from progloc.files import read_mapping, write_bytes, write_json
 from progloc.schedules import Matrix, parse_schedule
 
 LOCALITY_FILE = "locality.json"
+FREE = 0.05
+"""The λ below which a layer may be given a window: the schedule leaves it nearly all it has."""
 BLOCKS_FILE = "blocks.safetensors"
 """What the partitioner keeps of the embeddings, where it needs them: `Partitioner.table`, under the name `table`."""
 
@@ -61,6 +63,8 @@ class Locality:
     """The model's, where it was given: for blocks of generated text."""
     head_lambdas: Matrix | None = None
     """λ(ℓ, h), L rows of H, where a layer's heads differ."""
+    windows: tuple[int, ...] = ()
+    """Within how many tokens each layer attends, 0 for all; empty where every layer sees all."""
     turned: int = 0
     """How many dials are on, in any thread (`progloc.dial`)."""
 
@@ -219,7 +223,14 @@ def localize(
         if block_table is None and before.config.blocks == config.blocks:
             block_table = before.partitioner.table
     blocks = partitioner_for(model, config.blocks, block_table)
-    model.locality = Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas)
+    windows: tuple[int, ...] = ()
+    if config.window is not None:
+        windows = tuple(config.window if strength < FREE else 0 for strength in lambdas)
+        lambdas = tuple(0.0 if window else strength for window, strength in zip(windows, lambdas, strict=True))
+        head_lambdas = head_lambdas and tuple(
+            tuple(0.0 for _ in row) if window else row for window, row in zip(windows, head_lambdas, strict=True)
+        )
+    model.locality = Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas, windows)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
         part.locality = model.locality

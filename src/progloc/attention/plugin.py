@@ -23,6 +23,7 @@ from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS
 from progloc.attention.ops import fast_serves
 from progloc.attention.reference import reference_attention
 from progloc.attention.visibility import mask_of, visibility
+from progloc.attention.windows import windowed_attention, windowed_mask
 from progloc.errors import ProglocError, suggest
 
 IMPLEMENTATION = "progloc"
@@ -103,6 +104,12 @@ def _outside(module: nn.Module, block_ids: Tensor | None, by_layer: Sequence[flo
     return outside
 
 
+def _window(module: nn.Module, key: Tensor, by_layer: Sequence[int]) -> int:
+    """Return within how many tokens a layer attends, 0 where that is all of them: there are no more, or it has none."""
+    window = by_layer[int(module.layer_idx)] if by_layer else 0  # type: ignore[arg-type]
+    return window if key.shape[2] > 2 * window else 0
+
+
 def _dialled_mask(
     query: Tensor, key: Tensor, seen: Tensor | None, block_ids: Tensor, outside: float, keep_sink: bool
 ) -> Tensor:
@@ -142,11 +149,15 @@ def reference(
     locality_granularity: Sequence[int] = (),
     locality_outside: Sequence[float] = (),
     locality_keep_sink: bool = False,
+    locality_windows: Sequence[int] = (),
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around `reference_attention`; see `progloc`."""
     block_ids = _of_layer(module, block_ids, locality_granularity)
     key, value, attention_mask = _so_far(query.shape[2], key, value, attention_mask, block_ids)
+    if window := _window(module, key, locality_windows):
+        whole = mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
+        attention_mask = windowed_mask(whole.expand(len(query), -1, -1, -1), window)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     groups = query.shape[1] // key.shape[1]  # grouped-query attention shares a key head among several query heads
     output, masses = reference_attention(
@@ -181,18 +192,20 @@ def progloc(
     locality_granularity: Sequence[int] = (),
     locality_outside: Sequence[float] = (),
     locality_keep_sink: bool = False,
+    locality_windows: Sequence[int] = (),
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around the fast paths; the second value is the log masses.
 
     A model passes on the keywords it does not know, so `model(…, block_ids=…, attention_temperature=…,
     locality_channels=…, locality_layers=…, locality_granularity=…, locality_outside=…)` arrives here.
-    `locality_granularity` says, layer by layer, which of G granularities it has where block ids are (B, T, G), and
-    `locality_outside` what the odds outside its blocks are multiplied by (`progloc.dial`).
+    Layer by layer, `locality_windows` says within how many tokens it attends (0: all), `locality_granularity` which
+    of G granularities it has where block ids are (B, T, G), and `locality_outside` what the odds outside its blocks
+    are multiplied by (`progloc.dial`).
 
     - Without block ids, or in a layer that is not among `locality_layers` (None: all are) and not dialled, this is
-      torch's own scaled dot-product attention and nothing else; zeros of the promised shape stand for the masses of
-      such a layer.
+      torch's own scaled dot-product attention and nothing else, or `windowed_attention`; zeros of the promised shape
+      stand for the masses of such a layer.
     - With them, `fast_attention`, or the materialised definition for what that does not do: dropout on the weights,
       queries that are the end of a longer past, masks that are more than causal attention within documents, values
       wider or narrower than keys, and devices that no kernel serves.
@@ -209,7 +222,16 @@ def progloc(
     outside = _outside(module, block_ids, locality_outside)
     measured = block_ids is not None and (locality_layers is None or module.layer_idx in locality_layers)
     opaque = attention_mask is not None and attention_mask.ndim == 4
+    window = _window(module, key, locality_windows)
+    if window and (measured or outside < 1 or dropout or opaque or query.shape[2] != key.shape[2]):
+        whole = mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
+        attention_mask, opaque = windowed_mask(whole, window), True
     by_definition = dropout or opaque or query.shape[2] != key.shape[2] or not fast_serves(query, key, value)
+    width = len(CHANNELS) + len(locality_channels)
+    nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
+    if window and not by_definition and not measured:
+        output = windowed_attention(query, key, value, attention_mask, window, scaling / attention_temperature)
+        return output.transpose(1, 2), nothing
     if block_ids is None or (not measured and (outside == 1 or by_definition)):
         mask = None if attention_mask is None else mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
         if block_ids is not None and outside < 1:
@@ -217,8 +239,6 @@ def progloc(
         output, _ = sdpa_attention_forward(
             module, query, key, value, mask, dropout, scaling / attention_temperature, **extra
         )
-        width = len(CHANNELS) + len(locality_channels)
-        nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
         return output, nothing
     if by_definition:
         if dropout:

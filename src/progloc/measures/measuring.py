@@ -80,7 +80,10 @@ def measure(
             tokens += int(labels[:, 1:].ne(IGNORED).sum())
             layers, real = [layer.float() for layer in log_masses(outputs)], batch.documents != PADDING
             marks = [[mark.to(torch.float32) for mark in flags(batch.documents, ids)] for ids in batch.divisions]
-            chance = [_by_name(uniform_rows(batch.documents, ids)) for ids in batch.divisions]
+            chance = {
+                (g, window): _by_name(uniform_rows(batch.documents, batch.divisions[g], window))
+                for g, window in set(zip(batch.granularity, batch.windows, strict=True))
+            }
             by_head = penalty_by_head(layers, real, penalty=penalty, channels=channels, tokens=1.0)
             paid += by_head.double().cpu()
             real_tokens += int(real.sum())
@@ -89,7 +92,7 @@ def measure(
                 for layer, g in zip(layers, batch.granularity, strict=True)
             ]
             attention.add([_by_name(each) for each in rows], by_head.shape[1])
-            uniform.add([chance[g] for g in batch.granularity], 1)
+            uniform.add([chance[which] for which in zip(batch.granularity, batch.windows, strict=True)], 1)
             done += len(batch.documents)
             if progress is not None:
                 progress(done)

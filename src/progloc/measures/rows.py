@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from progloc.attention.segments import PADDING, first_tokens, segments, tokens_before
+from progloc.attention.windows import chunks_of, pairs
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,38 @@ def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return real[:, None], beyond_sink[:, None], beyond_first_block[:, None]
 
 
-def visible_keys(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor]:
+def visible_keys(documents: Tensor, block_ids: Tensor, window: int = 0) -> tuple[Tensor, Tensor]:
     """Return how many keys a token sees, and how many of them in its block, (B, 1, T) in float64; itself included.
 
-    Args: documents and block ids, (B, T).
+    Args:
+        documents: (B, T).
+        block_ids: (B, T).
+        window: of a layer that attends within one (`progloc.attention.windows`), W; 0: it sees all.
     """
-    n, n_block = (tokens_before(segments(*labels)) + 1 for labels in ((documents,), (documents, block_ids)))
+    n, n_block = (_earlier(labels, documents, window) + 1 for labels in ((documents,), (documents, block_ids)))
+    if window:
+        sink = first_tokens(segments(documents))
+        far = chunks_of(documents, window) > 1  # the first token is seen beside the window
+        n, n_block = n + far, n_block + (far & (block_ids == block_ids.gather(-1, sink)))
     return n[:, None].double(), n_block[:, None].double()
 
 
-def uniform_rows(documents: Tensor, block_ids: Tensor) -> Rows:
-    """Return the rows that uniform causal attention gives on these blocks: the chance level of every measure."""
+def _earlier(labels: tuple[Tensor, ...], documents: Tensor, window: int) -> Tensor:
+    """Return how many tokens before each are of its labels, and in its window where there is one, (B, T)."""
+    if not window:
+        return tokens_before(segments(*labels))
+    ways, first_way = pairs(chunks_of(documents, window))
+    earlier, later = (tokens_before(segments(*labels, way)) for way in ways)
+    return torch.where(first_way, earlier, later)
+
+
+def uniform_rows(documents: Tensor, block_ids: Tensor, window: int = 0) -> Rows:
+    """Return the rows that uniform attention to what is seen gives on these blocks: the chance level of every measure.
+
+    Args: as `visible_keys`.
+    """
     marks = [mark.double() for mark in flags(documents, block_ids)]
-    n, n_block = visible_keys(documents, block_ids)
+    n, n_block = visible_keys(documents, block_ids, window)
     sink_in_block = marks[1] * (1 - marks[2])
     n_other = (n - marks[1]).clamp(min=1)
     return Rows((n_block / n).log(), -n.log(), ((n_block - sink_in_block) / n_other).log(), n.log(), *marks)

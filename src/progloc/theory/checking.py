@@ -85,11 +85,12 @@ def check(
                 use_cache=False, logits_to_keep=1,
             )  # fmt: skip
             layers = log_masses(outputs)
-            sides = [_Sides(batch, ids) for ids in batch.divisions]
-            found = [sides[g].ratios(layer) for layer, g in zip(layers, batch.granularity, strict=True)]
+            kinds = list(zip(batch.granularity, batch.windows, strict=True))
+            sides = {(g, window): _Sides(batch, batch.divisions[g], window) for g, window in set(kinds)}
+            found = [sides[kind].ratios(layer) for layer, kind in zip(layers, kinds, strict=True)]
             sums.add([ratios for ratios, _ in found], layers[0].shape[1])
             excess = max(excess, *(beyond for _, beyond in found))
-            tokens += sum(int(side.outside.sum()) for side in sides)
+            tokens += sum(int(side.outside.sum()) for side in sides.values())
             done += len(batch.documents)
             if progress is not None:
                 progress(done)
@@ -109,10 +110,10 @@ def check(
 class _Sides:
     """How many keys the tokens of a batch see inside and outside their block, with and without the sink."""
 
-    def __init__(self, batch: Batch, block_ids: Tensor) -> None:
+    def __init__(self, batch: Batch, block_ids: Tensor, window: int) -> None:
         self.flags = [mark.double() for mark in flags(batch.documents, block_ids)]
         real, beyond_sink, beyond_first_block = self.flags
-        n, self.n_in = visible_keys(batch.documents, block_ids)  # (B, 1, T), as all that follows
+        n, self.n_in = visible_keys(batch.documents, block_ids, window)  # (B, 1, T), as all that follows
         self.n_out = n - self.n_in
         self.n_in_no_sink = self.n_in - beyond_sink * (1 - beyond_first_block)
         self.n_out_no_sink = n - beyond_sink - self.n_in_no_sink

@@ -1,0 +1,113 @@
+"""What a training step gains from a window in early layers, turn by turn with plain attention in one run.
+
+    python benchmarks/window_speed.py [--lengths 1024,4096] [--layers 12] [--window 64] [--repeats 5]
+
+GPT-2's shape with random weights; quintic on blocks of five, with and without a window in the layers where λ < 0.05.
+The table goes to docs/windows.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from progloc.benchmark import localist_loss, random_gpt2
+from progloc.config import LocalityConfig
+from progloc.errors import ProglocError
+from progloc.files import write_text
+from progloc.model import localize
+from progloc.suite.rendering import Column, Table, filled, to_markdown
+
+PAGE = Path(__file__).parents[1] / "docs" / "windows.md"
+BY = "benchmarks/window_speed.py"
+TOKENS = 4096
+"""A step has this many, however long its sequences."""
+
+
+def seconds(step: Callable[[], Any], device: str) -> float:
+    """Return how long a step and its gradient take."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    step().backward()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def steps(base: Any, ids: torch.Tensor, window: int) -> dict[str, Callable[[], Any]]:
+    """Return the loss of each way to train, on the same parameters."""
+
+    def twin(attention: LocalityConfig | None) -> Any:
+        model = copy.deepcopy(base, {id(parameter): parameter for parameter in base.parameters()})
+        if attention is None:
+            model.set_attn_implementation("sdpa")
+            return model
+        return localize(model, attention)
+
+    plain, local, sparse = (twin(c) for c in (None, LocalityConfig(), LocalityConfig(window=window)))
+
+    def penalised(model: Any) -> Callable[[], Any]:
+        layers = tuple(layer for layer, strength in enumerate(model.locality.lambdas) if strength)
+        return lambda: localist_loss(model, ids, locality_layers=layers)
+
+    return {
+        "plain attention": lambda: plain(input_ids=ids, labels=ids, use_cache=False).loss,
+        "quintic": penalised(local),
+        f"quintic, window {window}": penalised(sparse),
+    }
+
+
+def main() -> None:
+    """Time every length, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", default="1024,4096")
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--window", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lengths = [int(text) for text in given.lengths.split(",")]
+    base = random_gpt2(layers=given.layers, width=768, heads=12, vocabulary=50257, positions=max(lengths)).to(device)
+    rows = []
+    for length in lengths:
+        ids = torch.randint(0, 50257, (max(1, TOKENS // length), length), device=device)
+        ways = steps(base, ids, given.window)
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for repeat in range(given.repeats + 1):
+            for name, step in ways.items():
+                spent = seconds(step, device)
+                if repeat:  # the first is warm-up
+                    taken[name].append(spent)
+        first = next(iter(taken))
+        for name, spent in taken.items():
+            shares = [one / plain for one, plain in zip(spent, taken[first], strict=True)]
+            spread = f"{median(shares):.3f} ({min(shares):.3f}–{max(shares):.3f})"
+            rows.append((f"{length:,}", name, f"{median(spent):.2f}", "1" if name == first else spread))
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    table = Table(
+        "Speed",
+        f"GPT-2's shape with {given.layers} layers, {TOKENS:,} tokens a step, {where}, torch {torch.__version__}. "
+        f"Time: ÷ plain attention's, the median of {given.repeats} turns (and range).",
+        (Column("Tokens a sequence"), Column("Training", text=True), Column("Seconds a step"), Column("Time")),
+        tuple(rows),
+    )
+    written = to_markdown(table)
+    Console(stderr=True).print(written, soft_wrap=True)
+    if PAGE.exists():
+        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), BY, written))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ProglocError as error:
+        raise SystemExit(str(error)) from None
