@@ -164,7 +164,7 @@ def to_rich(table: Table) -> RichTable:
     shown = RichTable(
         title=table.title,
         title_justify="left",
-        caption="Intervals and the paper's figures: tables.md." if len(kept) < len(all_columns) else None,
+        caption="More of it: tables.md." if len(kept) < len(all_columns) else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
