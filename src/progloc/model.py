@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from progloc.calls import fill_block_ids, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
-from progloc.schedules import Matrix, parse_schedule
+from progloc.schedules import Matrix, Schedule, parse_schedule
 
 LOCALITY_FILE = "locality.json"
 FREE = 0.05
@@ -64,7 +64,7 @@ class Locality:
     head_lambdas: Matrix | None = None
     """λ(ℓ, h), L rows of H, where a layer's heads differ."""
     windows: tuple[int, ...] = ()
-    """Within how many tokens each layer attends, 0 for all; empty where every layer sees all."""
+    """Within how many tokens each layer attends, L numbers, 0 for all."""
     turned: int = 0
     """How many dials are on, in any thread (`progloc.dial`)."""
 
@@ -180,6 +180,18 @@ def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) ->
     return found.prepared(model.get_input_embeddings().weight.detach().float().cpu().numpy())
 
 
+def _windows(config: LocalityConfig, schedule: Schedule, lambdas: Sequence[float]) -> tuple[int, ...]:
+    """Return within how many tokens each layer attends; 0: to all."""
+    if config.window is None:
+        return (0,) * len(lambdas)
+    if not schedule.settled:
+        raise ProglocError(
+            f"a window with the schedule '{schedule.name}', whose λ training finds; expected one that says beforehand "
+            "which layers are free, such as quintic"
+        )
+    return tuple(config.window if strength < FREE else 0 for strength in lambdas)
+
+
 def localize(
     model: Any,
     config: LocalityConfig | None = None,
@@ -223,13 +235,8 @@ def localize(
         if block_table is None and before.config.blocks == config.blocks:
             block_table = before.partitioner.table
     blocks = partitioner_for(model, config.blocks, block_table)
-    windows: tuple[int, ...] = ()
-    if config.window is not None:
-        windows = tuple(config.window if strength < FREE else 0 for strength in lambdas)
-        lambdas = tuple(0.0 if window else strength for window, strength in zip(windows, lambdas, strict=True))
-        head_lambdas = head_lambdas and tuple(
-            tuple(0.0 for _ in row) if window else row for window, row in zip(windows, head_lambdas, strict=True)
-        )
+    windows = _windows(config, schedule, lambdas)
+    lambdas = tuple(0.0 if window else strength for window, strength in zip(windows, lambdas, strict=True))
     model.locality = Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas, windows)
     # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
     for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, random_qkv
-from progloc import LocalityConfig, dial, localize, measure
+from progloc import LocalityConfig, ProglocError, dial, localize, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE, log_masses
 from progloc.attention.windows import windowed_attention, windowed_mask
 from progloc.measures.rows import visible_keys
@@ -110,6 +110,11 @@ def test_a_free_layer_has_a_window_and_no_penalty(tiny_gpt2: Callable[..., Any])
     model = localize(tiny_gpt2(), LocalityConfig("polynomial:5", window=3))  # λ = 0, 0.03, 1
     assert model.locality.windows == (3, 3, 0)
     assert model.locality.lambdas == (0.0, 0.0, 1.0)
+
+
+def test_which_layers_are_free_has_to_be_known_beforehand(tiny_gpt2: Callable[..., Any]) -> None:
+    with pytest.raises(ProglocError, match=r"a window with the schedule 'learnable:0.5', whose λ training finds"):
+        localize(tiny_gpt2(), LocalityConfig("learnable:0.5", window=3))
 
 
 def test_chance_is_of_what_a_layer_sees(tiny_gpt2: Callable[..., Any]) -> None:

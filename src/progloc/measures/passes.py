@@ -88,7 +88,7 @@ def batches(
             inputs, labels, documents, block_ids,
             divisions=block_ids.unbind(-1) if several else (block_ids,),
             granularity=locality.granularity if several else (0,) * len(locality.lambdas),
-            windows=locality.windows or (0,) * len(locality.lambdas),
+            windows=locality.windows,
         )  # fmt: skip
 
 
