@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["LOCALITY", "Entry", "gap_entry", "locality_entries", "mean_entry"]
+__all__ = [
+    "LOCALITY",
+    "Entry",
+    "gap_entry",
+    "locality_entries",
+    "lowest",
+    "lowest_above_chance",
+    "mean_entry",
+]
 
 import math
 
@@ -31,14 +39,14 @@ def gap_entry(suite: Suite, name: str, perplexity: Figure | None = None) -> str:
     return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, perplexity=perplexity).estimate)
 
 
-def _lowest(run: Run) -> float:
+def lowest(run: Run) -> float:
     """Return the lowest F° of the layers with λ ≥ 0.5; NaN where there is none, or one is undefined."""
     layers = zip(run.lambdas, run.by_layer("fidelity_no_sink"), strict=True)
     local = [fidelity for weight, fidelity in layers if weight >= _LOCAL]
     return float(np.min(local)) if local else math.nan
 
 
-def _lowest_above_chance(run: Run) -> float:
+def lowest_above_chance(run: Run) -> float:
     """Return the lowest F° above chance of the same layers; chance is a layer's own where blocks differ by layer."""
     chance = [
         layer.get("chance_fidelity_no_sink", run.measure("chance_fidelity_no_sink")) for layer in run.final["layers"]
@@ -53,8 +61,8 @@ LOCALITY: list[Entry] = [
     ("F°", measured("fidelity_no_sink"), 3),
     ("Chance F°", measured("chance_fidelity_no_sink"), 3),
     ("F° above chance", above_chance, 3),
-    ("Lowest F°, λ ≥ 0.5", _lowest, 3),
-    ("Lowest above chance, λ ≥ 0.5", _lowest_above_chance, 3),
+    ("Lowest F°, λ ≥ 0.5", lowest, 3),
+    ("Lowest above chance, λ ≥ 0.5", lowest_above_chance, 3),
     ("H° (bits)", measured("entropy_bits_no_sink"), 2),
     ("Sink mass", measured("sink_mass"), 3),
 ]

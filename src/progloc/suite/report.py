@@ -50,10 +50,8 @@ def summary(suite: Suite, found: list[Answer]) -> str:
         said.append(
             f"With a penalty perplexity is {spread if low != high else f'{number(gaps[low], 3)}× that of λ=0 ({low})'}."
         )
-        said.append(
-            f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}× and {high} "
-            f"{number(last[high], 3)}×."
-        )
+        also = f" and {high} {number(last[high], 3)}×" if low != high else ""
+        said.append(f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}×{also}.")
     if names:
         local = {name: mean_interval(suite.values(name, measured("fidelity_no_sink")).values()).mean for name in names}
         low, high = min(local, key=lambda name: local[name]), max(local, key=lambda name: local[name])

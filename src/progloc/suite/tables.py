@@ -24,7 +24,7 @@ from progloc.suite import paper
 from progloc.suite.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
 from progloc.suite.comparisons import at_the_end, cells, depth, gap, last_layer, layer, measured, trained
 from progloc.suite.elsewhere import table_6
-from progloc.suite.entries import gap_entry, mean_entry
+from progloc.suite.entries import gap_entry, lowest, lowest_above_chance, mean_entry
 from progloc.suite.partitioner_tables import table_5
 from progloc.suite.provenance import made_by
 from progloc.suite.rendering import (
@@ -114,6 +114,7 @@ def table_1(suite: Suite) -> list[Table]:
         Column("Final penalty Σλp (nats)"), Column("F beyond the first block", detail=True),
         Column("Kept epoch", detail=True),
         Column("Last layer F", detail=True), Column("Last layer F°", detail=True),
+        Column("Lowest F°, λ ≥ 0.5", detail=True), Column("Lowest above chance, λ ≥ 0.5", detail=True),
         _paper("Perplexity"), _paper("Entropy (bits)"), _paper("Fidelity"), _paper("Final penalty"),
         _paper("vs baseline"),
     )  # fmt: skip
@@ -132,6 +133,8 @@ def table_1(suite: Suite) -> list[Table]:
             number(mean_interval(suite.values(name, trained("kept_epoch")).values()).mean, 1),
             mean_entry(suite, name, last_layer("fidelity"), 3),
             mean_entry(suite, name, last_layer("fidelity_no_sink"), 3),
+            mean_entry(suite, name, lowest, 3),
+            mean_entry(suite, name, lowest_above_chance, 3),
             *((ABSENT,) * 5 if theirs is None else (
                 number(theirs.perplexity, 2), number(theirs.entropy_bits, 2), number(theirs.fidelity, 3),
                 number(theirs.final_penalty, 4), ABSENT if theirs.vs_baseline is None else f"{theirs.vs_baseline:.2f}×",
@@ -148,7 +151,7 @@ def table_1(suite: Suite) -> list[Table]:
         "H and F count the attention sink (the first token); H° and F° are of what is not on it. "
         "Low entropy alone is no evidence of locality, and a fidelity means nothing without its chance level. "
         "Final penalty: what α multiplies in the loss, Σ over layers of λ(ℓ)·p (their mean, if `reduction` is that), "
-        f"at the kept checkpoint, on validation. {_PAPER_NOTE}"
+        f"at the kept checkpoint, on validation. Lowest: of the layers with λ ≥ 0.5, in each seed. {_PAPER_NOTE}"
     )
     whole = Table("Table 1: performance and locality of every architecture", note, columns, tuple(rows))
     return [whole, *architectures_tested(suite)]
