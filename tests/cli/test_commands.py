@@ -47,7 +47,7 @@ def test_train_lets_options_win_over_the_file(trained: Path) -> None:
     config = json.loads((trained / "results/run/result.json").read_text())["config"]
     assert config["locality"] == {
         "schedule": "linear", "blocks": "fixed:5", "alpha": 0.5, "reduction": "sum", "denominator": "L-1", "clip": None,
-        "sink_aware": False, "fidelity_target": None, "previous_block": False,
+        "sink_aware": False, "fidelity_target": None, "previous_block": False, "window": None,
     }  # fmt: skip
     assert (config["training"]["epochs"], config["training"]["batch_size"]) == (1, 8)
 

@@ -95,7 +95,7 @@ SDPA = Variant("sdpa", "sdpa")
 EAGER = Variant("eager + penalty", "eager", FIXED)
 """What one would write without progloc."""
 LOCALIST = {name: Variant(f"progloc, {name}", IMPLEMENTATION, name) for name in PARTITIONS}
-LOCALIST_SINK_AWARE = Variant(f"progloc, {SENTENCE_LIKE}, sink-aware", IMPLEMENTATION, SENTENCE_LIKE, sink_aware=True)
+LOCALIST_SINK_AWARE = Variant("progloc, sink-aware", IMPLEMENTATION, SENTENCE_LIKE, sink_aware=True)
 SDPA_FUSED = Variant("sdpa, fused loss", "sdpa", fused=True)
 LOCALIST_FUSED = Variant("progloc, fused loss", IMPLEMENTATION, FIXED, fused=True)
 SDPA_COMPILED, LOCALIST_COMPILED = (
