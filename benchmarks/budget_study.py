@@ -18,8 +18,8 @@ from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.errors import ProglocError
-from progloc.files import write_text
-from progloc.suite.rendering import Column, Table, filled, interval, to_markdown
+from progloc.suite.page import write_tables
+from progloc.suite.rendering import Column, Table, interval
 from progloc.suite.statistics import mean_interval, paired_difference
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run, without_penalty
@@ -132,10 +132,7 @@ def main() -> None:
             f"{name} {each['price']:+.2%} F° {each['fidelity']:.3f}" for name, each in found[seed].items()
         )
         console.print(f"[{seed + 1}/{given.seeds}] {shown}", soft_wrap=True)
-    written = to_markdown(table(found, given.budget))
-    console.print(written, soft_wrap=True)
-    if PAGE.exists():
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), BY, written))
+    write_tables(PAGE, BY, [table(found, given.budget)], console)
 
 
 if __name__ == "__main__":

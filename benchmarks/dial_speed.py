@@ -22,9 +22,9 @@ from progloc.config import LocalityConfig
 from progloc.data import load_corpus
 from progloc.dialling import dial
 from progloc.errors import ProglocError
-from progloc.files import write_text
 from progloc.model import load
-from progloc.suite.rendering import Column, Table, filled, to_markdown
+from progloc.suite.page import write_tables
+from progloc.suite.rendering import Column, Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_speed.py"
@@ -93,10 +93,7 @@ def main() -> None:
         tuple(map(Column, ("batch", "new tokens", "δ", "tokens a second", "share"))),
         tuple(rows),
     )
-    written = to_markdown(table)
-    Console(stderr=True).print(written, soft_wrap=True)
-    if PAGE.exists():
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), BY, written))
+    write_tables(PAGE, BY, [table], Console(stderr=True))
 
 
 if __name__ == "__main__":

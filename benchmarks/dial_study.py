@@ -19,10 +19,11 @@ from rich.console import Console
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.dialling import dial
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, write_json, write_text
+from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.model import load
-from progloc.suite.rendering import Column, Table, filled, interval, p_value, ratio, to_markdown
+from progloc.suite.page import write_tables
+from progloc.suite.rendering import Column, Table, interval, p_value, ratio
 from progloc.suite.statistics import mean_interval, paired_ratio, trend_two_sided_p
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
@@ -151,10 +152,7 @@ def main() -> None:
     console = Console(stderr=True)
     inputs = gather(config, console.print)
     found = made(config, given.seeds, given.results, inputs, console)
-    written = "\n".join(to_markdown(table) for table in (curve_table(found), enough_table(found)))
-    console.print(written, soft_wrap=True)
-    if PAGE.exists():
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), BY, written))
+    write_tables(PAGE, BY, [curve_table(found), enough_table(found)], console)
 
 
 if __name__ == "__main__":

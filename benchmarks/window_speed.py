@@ -22,9 +22,9 @@ from rich.console import Console
 from progloc.benchmark import localist_loss, random_gpt2
 from progloc.config import LocalityConfig
 from progloc.errors import ProglocError
-from progloc.files import write_text
 from progloc.model import localize
-from progloc.suite.rendering import Column, Table, filled, to_markdown
+from progloc.suite.page import write_tables
+from progloc.suite.rendering import Column, Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "windows.md"
 BY = "benchmarks/window_speed.py"
@@ -100,10 +100,7 @@ def main() -> None:
         (Column("Tokens a sequence"), Column("Training", text=True), Column("Seconds a step"), Column("Time")),
         tuple(rows),
     )
-    written = to_markdown(table)
-    Console(stderr=True).print(written, soft_wrap=True)
-    if PAGE.exists():
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), BY, written))
+    write_tables(PAGE, BY, [table], Console(stderr=True))
 
 
 if __name__ == "__main__":

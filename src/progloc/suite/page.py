@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["keep", "suite_markdown"]
+__all__ = ["keep", "suite_markdown", "write_tables"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from progloc.files import read_mapping, write_json
+from rich.console import Console
+
+from progloc.files import read_mapping, write_json, write_text
 from progloc.suite.claims import UNTESTED, answers
 from progloc.suite.figures import Drawing
 from progloc.suite.provenance import made_by
-from progloc.suite.rendering import ABSENT, Column, Table, to_markdown
+from progloc.suite.rendering import ABSENT, Column, Table, filled, to_markdown
 from progloc.suite.report import summary
 from progloc.suite.results import SUITE_FILE, Suite, load_suite
 from progloc.suite.tables import reading, suite_tables
@@ -84,3 +86,18 @@ def suite_markdown(suite: Suite, pictures: Mapping[str, Drawing]) -> str:
             "",
         ]
     )
+
+
+def write_tables(page: Path, script: str, tables: Sequence[Table], console: Console) -> None:
+    """Show a script's tables, and put them into the page that has a place for them, if it is there.
+
+    Args:
+        page: with the marks that `filled` looks for.
+        script: the script, as the marks name it.
+        tables: what it found.
+        console: where they are shown.
+    """
+    written = "\n".join(map(to_markdown, tables))
+    console.print(written, soft_wrap=True)
+    if page.exists():
+        write_text(page, filled(page.read_text(encoding="utf-8"), script, written))
