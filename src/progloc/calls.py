@@ -50,7 +50,7 @@ def fill_block_ids(
     if wanted is None:
         wanted = model.config.output_attentions
     dial = dialled(model)
-    if dial is not None and min(dial.outside) < 1:
+    if dial is not None:
         kwargs = {**dial.keywords(), **kwargs}
         if not wanted:
             kwargs = {"locality_layers": (), **kwargs}
@@ -85,6 +85,6 @@ def prepare_inputs_for_generation(model: Any, input_ids: Tensor, *args: Any, **k
     """As transformers has it, and the blocks of all tokens so far where the model is dialled."""
     inputs = type(model).prepare_inputs_for_generation(model, input_ids, *args, **kwargs)
     dial = dialled(model)
-    if dial is not None and min(dial.outside) < 1:
+    if dial is not None:
         inputs["block_ids"] = dial.blocks(input_ids, kwargs.get("attention_mask")).to(input_ids.device)
     return dict(inputs)

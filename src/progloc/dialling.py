@@ -61,16 +61,15 @@ class Dialled:
 
 _dials: ContextVar[Mapping[int, Dialled]] = ContextVar("progloc_dials", default={})  # noqa: B039 (never changed)
 """The dialled models of this thread, by the identity of their locality."""
-
-
 _counting = Lock()
 
 
 def dialled(model: Any) -> Dialled | None:
-    """Return how a model is dialled in this thread; None where it is as it was trained."""
+    """Return how a model is dialled in this thread; None where it is as it was trained, as it is at δ = 0."""
     if not model.locality.turned:  # all that a compiled model asks: it is compiled again when that changes
         return None
-    return _dials.get().get(id(model.locality))
+    found = _dials.get().get(id(model.locality))
+    return found if found is not None and min(found.outside) < 1 else None
 
 
 def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tuple[float, ...]:

@@ -116,8 +116,8 @@ def dial_report(
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
     chosen = sorted({0.0, *deltas})
-    odds_outside(chosen[-1], (1.0,))  # refused before a model is opened
-    odds_outside(chosen[0], (1.0,))
+    for delta in chosen:
+        odds_outside(delta, (1.0,))  # refused before a model is opened
     if sequences < 1:
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
     loaded, whole = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
