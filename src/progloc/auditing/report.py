@@ -1,0 +1,315 @@
+"""What an audit found, as plain data: the document that the page shows and that `--json` prints."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AUDIT_SCHEMA_VERSION",
+    "PICTURES",
+    "Audit",
+    "Correlation",
+    "Cost",
+    "Examination",
+    "Faithfulness",
+    "Picture",
+    "Removal",
+    "TestedBlock",
+    "TracedLayer",
+]
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from progloc.blocks import FloatArray
+
+AUDIT_SCHEMA_VERSION = 1
+PICTURES = ("mass", "mass_no_sink", "value_mass")
+"""The three ways to draw the same attention; `mass_no_sink` is the one that is shown first and judged."""
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How attention is shared out over the M blocks of a text, three ways; each (…, M), in [0, 1]."""
+
+    mass: FloatArray
+    """m: the mass on every block, the first token's in its own block; sums to 1."""
+    mass_no_sink: FloatArray
+    """m°: of the mass that is not on the first token, the share on every block; sums to 1."""
+    value_mass: FloatArray
+    """Each key's weight times the norm of its value, as a share of the sum of these; sums to 1."""
+
+    def __getitem__(self, where: Any) -> Picture:
+        return Picture(*(getattr(self, name)[where] for name in PICTURES))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return lists of numbers, by name."""
+        return {name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES}
+
+
+@dataclass(frozen=True)
+class TracedLayer:
+    """One traced layer of a model, over the whole answer."""
+
+    layer: int
+    strength: float
+    """λ(ℓ)."""
+    picture: Picture
+    """(M,), the mean over heads."""
+    sink_mass: float
+    heads: Picture
+    """(H, M)."""
+    head_sink_mass: tuple[float, ...]
+    guaranteed_mass: float
+    """In-block mass without the sink that the score margin alone guarantees, the mean over heads, [0, 1]."""
+    in_block_mass: float
+    """The in-block mass without the sink that there is: F° of the answer's tokens, the mean over heads."""
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether the margin alone guarantees most of the mass shown: at least half of it."""
+        return self.guaranteed_mass >= 0.5 * self.in_block_mass
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        heads = self.heads.to_dict()
+        return {
+            "layer": self.layer,
+            "lambda": self.strength,
+            **self.picture.to_dict(),
+            "sink_mass": self.sink_mass,
+            "heads": [
+                {**{name: heads[name][head] for name in PICTURES}, "sink_mass": sink}
+                for head, sink in enumerate(self.head_sink_mass)
+            ],
+            "margin": {
+                "guaranteed_mass": self.guaranteed_mass,
+                "in_block_mass": self.in_block_mass,
+                "guaranteed": self.guaranteed,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class TestedBlock:
+    """A block of the prompt that was taken away. Effects are log p(answer) with it less without it, in nats.
+
+    A positive effect: without the block the answer is less likely.
+    """
+
+    block: int
+    deletion: float
+    """The block's tokens deleted from the prompt."""
+    knockout: float
+    """Attention from the answer to the block cut in the traced layers, what is left renormalised."""
+    knockout_raw: float
+    """The same without renormalising."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A set of blocks deleted together."""
+
+    blocks: tuple[int, ...]
+    tokens: int
+    effect: float
+    """Nats, as in `TestedBlock`."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How one picture ranks blocks against how one kind of effect does, over the blocks tested."""
+
+    picture: str
+    effect: str
+    """`deletion`, `knockout` or `knockout_raw`."""
+    rho: float | None
+    """Spearman's ρ; None where either is the same for every block, or there are fewer than three."""
+    low: float | None
+    high: float | None
+    """Its 95% bootstrap interval over blocks."""
+    p_shuffled: float | None
+    """How often a picture whose masses are shuffled among the blocks ranks them at least as well."""
+    rho_for_size: float | None
+    """ρ of what both have per token: longer blocks hold more mass and cost more to lose."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What the tests found. Log probabilities are of the whole answer, in nats."""
+
+    log_prob: float
+    log_prob_without: float
+    """With no block of the prompt left, but its first token."""
+    correlations: tuple[Correlation, ...]
+    top: Removal
+    """The blocks with the most mass (without the sink) for their length, up to a fifth of the tokens tested."""
+    rest: Removal
+    """Every other tested block: the answer has to rest on `top` alone."""
+    random: tuple[Removal, ...]
+    """Sets of other blocks of as many tokens, drawn at random."""
+
+    def share(self, removal: Removal) -> float | None:
+        """Return an effect as a share of what losing the whole prompt costs; None where that costs nothing."""
+        whole = self.log_prob - self.log_prob_without
+        return removal.effect / whole if whole > 0 else None
+
+    @property
+    def comprehensiveness(self) -> float | None:
+        """The share of the answer's support that goes with `top`; high where it was needed."""
+        return self.share(self.top)
+
+    @property
+    def sufficiency(self) -> float | None:
+        """The share of the answer's support that stays with `top` alone; high where it is enough."""
+        lost = self.share(self.rest)
+        return None if lost is None else 1.0 - lost
+
+    @property
+    def beaten(self) -> float | None:
+        """The share of random sets whose loss costs less than that of `top`; None without any."""
+        if not self.random:
+            return None
+        return sum(each.effect < self.top.effect for each in self.random) / len(self.random)
+
+    def correlation(self, picture: str = "mass_no_sink", effect: str = "deletion") -> Correlation:
+        """Return one of the correlations."""
+        return next(each for each in self.correlations if (each.picture, each.effect) == (picture, effect))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            **dataclasses.asdict(self),
+            "comprehensiveness": self.comprehensiveness,
+            "sufficiency": self.sufficiency,
+            "random_beaten": self.beaten,
+        }
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One model looked at on one text: its picture, the tests of it, and the verdict."""
+
+    model: str
+    verdict: str
+    """`supported`, `weak` or `not faithful here`."""
+    reasons: tuple[str, ...]
+    """Sentences, the one that decided first."""
+    picture: Picture
+    """(M,), the whole answer: the mean over the traced layers."""
+    sink_mass: float
+    layers: tuple[TracedLayer, ...] = field(repr=False)
+    answer: Picture = field(repr=False)
+    """(n, traced layers, M): of every token of the answer, the mean over heads."""
+    answer_sink_mass: FloatArray = field(repr=False)
+    """(n, traced layers)."""
+    answer_heads: Picture = field(repr=False)
+    """(n, traced layers, H, M)."""
+    log_probs: tuple[float, ...] = field(repr=False)
+    """Of every token of the answer, n numbers, nats."""
+    tested: tuple[TestedBlock, ...] = ()
+    faithfulness: Faithfulness | None = None
+    """None where there was nothing to test: the prompt has fewer than two blocks."""
+
+    def to_dict(self, *, heads: bool) -> dict[str, Any]:
+        """Return plain data.
+
+        Args:
+            heads: every token of the answer by head too, which is most of the document.
+        """
+        tokens, by_head = self.answer.to_dict(), self.answer_heads.to_dict() if heads else {}
+        sinks = np.round(self.answer_sink_mass, DIGITS).tolist()
+        return {
+            "model": self.model,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            **self.picture.to_dict(),
+            "sink_mass": self.sink_mass,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "answer": [
+                {
+                    "log_prob": log_prob,
+                    "sink_mass": sinks[n],
+                    **{name: tokens[name][n] for name in PICTURES},
+                    **({"heads": {name: by_head[name][n] for name in PICTURES}} if heads else {}),
+                }
+                for n, log_prob in enumerate(self.log_probs)
+            ],
+            "tested": [dataclasses.asdict(each) for each in self.tested],
+            "faithfulness": None if self.faithfulness is None else self.faithfulness.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an audit takes, known before it starts."""
+
+    passes: int
+    """Forward passes, those that write the answer aside."""
+    tokens: int
+    """Tokens in these passes together."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An answer, what it rested on, and whether that picture may be believed."""
+
+    examined: Examination
+    base: Examination | None
+    """The same text with the model before localising, where one was given."""
+    prompt: str
+    answer: str
+    given: bool
+    """Whether the answer was given, and not written by the model."""
+    tokens: tuple[str, ...] = field(repr=False)
+    """The text of every token, prompt and answer; together they are the text."""
+    block_ids: tuple[int, ...] = field(repr=False)
+    """Each token's block, 0 … M−1, in the order of their first tokens."""
+    answer_start: int
+    """The first token of the answer."""
+    blocks: str
+    """The partitioner."""
+    causal: bool
+    """Whether it decides a token's block without what follows."""
+    schedule: str | tuple[float, ...]
+    dial: float | tuple[float, ...]
+    cost: Cost
+    seconds: float
+    environment: dict[str, Any] = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """`supported`, `weak` or `not faithful here`."""
+        return self.examined.verdict
+
+    def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
+        """Return the document as plain data; docs/audit.schema.json describes it.
+
+        Args:
+            heads: every token of the answer by head too.
+        """
+        return {
+            "schema_version": AUDIT_SCHEMA_VERSION,
+            **self.examined.to_dict(heads=heads),
+            "base": None if self.base is None else self.base.to_dict(heads=heads),
+            "text": {
+                "prompt": self.prompt,
+                "answer": self.answer,
+                "given": self.given,
+                "tokens": list(self.tokens),
+                "block_ids": list(self.block_ids),
+                "answer_start": self.answer_start,
+            },
+            "blocks": {"partitioner": self.blocks, "causal": self.causal, "count": max(self.block_ids) + 1},
+            "schedule": self.schedule,
+            "dial": self.dial,
+            "cost": {**dataclasses.asdict(self.cost), "seconds": round(self.seconds, 2)},
+            "environment": self.environment,
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
