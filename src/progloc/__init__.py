@@ -5,6 +5,7 @@ ones, so that the layers that decide can be read, at a price in perplexity that 
 """
 
 from progloc.attention import log_masses
+from progloc.auditing import Audit, audit
 from progloc.blocks import Partitioner, register_partitioner
 from progloc.config import LocalityConfig
 from progloc.dialling import dial
@@ -15,11 +16,13 @@ from progloc.schedules import Schedule, register_schedule
 from progloc.training import LocalistTrainer
 
 __all__ = [
+    "Audit",
     "LocalistTrainer",
     "LocalityConfig",
     "Partitioner",
     "ProglocError",
     "Schedule",
+    "audit",
     "dial",
     "load",
     "localize",

@@ -2,7 +2,7 @@
 
 from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS, log_masses
-from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE, Probe
 from progloc.attention.reference import reference_attention
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "MARGIN_CHANNELS",
     "MEASURED_CHANNELS",
     "REFERENCE",
+    "Probe",
     "log_masses",
     "reference_attention",
 ]

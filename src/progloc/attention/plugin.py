@@ -6,11 +6,11 @@ mask function registered beside them: without one, transformers passes no mask a
 
 from __future__ import annotations
 
-__all__ = ["IMPLEMENTATION", "REFERENCE"]
+__all__ = ["IMPLEMENTATION", "REFERENCE", "Probe"]
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,37 @@ REFUSED = ("softcap", "s_aux", "position_bias")
 """Keywords that change the scores; a layer that passes one is refused rather than measured wrongly."""
 
 logger = logging.get_logger(__name__)
+
+
+class Probe(Protocol):
+    """Looks at a layer's attention, or takes its place; handed to a model as the keyword `locality_probe`."""
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        block_ids: Tensor | None,
+        outside: float,
+        keep_sink: bool,
+        window: int,
+    ) -> Tensor | None:
+        """Return an output (B, H, T, D) to be used instead of attention's, or None to leave that as it is.
+
+        Args:
+            module: the layer, with its `layer_idx`.
+            query: (B, H, T, D), of the last T of K tokens.
+            key: (B, H_kv, K, D).
+            value: as `key`.
+            scaling: what q·k is multiplied by.
+            block_ids: (B, K), where the model was given any.
+            outside: w, what the odds outside a token's block are multiplied by; 1: nothing is.
+            keep_sink: the first token's are not.
+            window: within how many tokens the layer attends; 0: to all.
+        """
 
 
 def _refuse(condition: bool, given: str, expected: str) -> None:
@@ -193,6 +224,7 @@ def progloc(
     locality_outside: Sequence[float] = (),
     locality_keep_sink: bool = False,
     locality_windows: Sequence[int] = (),
+    locality_probe: Probe | None = None,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around the fast paths; the second value is the log masses.
@@ -201,7 +233,7 @@ def progloc(
     locality_channels=…, locality_layers=…, locality_granularity=…, locality_outside=…)` arrives here.
     Layer by layer, `locality_windows` says within how many tokens it attends (0: all), `locality_granularity` which
     of G granularities it has where block ids are (B, T, G), and `locality_outside` what the odds outside its blocks
-    are multiplied by (`progloc.dial`).
+    are multiplied by (`progloc.dial`). `locality_probe` is shown every layer's attention first (`Probe`).
 
     - Without block ids, or in a layer that is not among `locality_layers` (None: all are) and not dialled, this is
       torch's own scaled dot-product attention and nothing else, or `windowed_attention`; zeros of the promised shape
@@ -220,6 +252,13 @@ def progloc(
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     outside = _outside(module, block_ids, locality_outside)
+    if locality_probe is not None:
+        instead = locality_probe(
+            module, query, key, value, scaling=scaling / attention_temperature, block_ids=block_ids, outside=outside,
+            keep_sink=locality_keep_sink, window=_window(module, key, locality_windows),
+        )  # fmt: skip
+        if instead is not None:
+            return instead.transpose(1, 2), None
     measured = block_ids is not None and (locality_layers is None or module.layer_idx in locality_layers)
     opaque = attention_mask is not None and attention_mask.ndim == 4
     window = _window(module, key, locality_windows)

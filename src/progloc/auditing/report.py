@@ -146,11 +146,16 @@ class Faithfulness:
     """With no block of the prompt left, but its first token."""
     correlations: tuple[Correlation, ...]
     top: Removal
-    """The blocks with the most mass (without the sink) for their length, up to a fifth of the tokens tested."""
+    """The blocks with the most mass (without the sink), until they hold a fifth of the tokens tested."""
     rest: Removal
     """Every other tested block: the answer has to rest on `top` alone."""
     random: tuple[Removal, ...]
     """Sets of other blocks of as many tokens, drawn at random."""
+    overlap: float | None
+    """How much of the picture is where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses without the sink and ε
+    deletion effects above 0, both as shares of their sum over the blocks tested. None without effects."""
+    overlap_by_length: float | None
+    """The same of a picture that shades blocks by their numbers of tokens: what a good picture has to beat."""
 
     def share(self, removal: Removal) -> float | None:
         """Return an effect as a share of what losing the whole prompt costs; None where that costs nothing."""

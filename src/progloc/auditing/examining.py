@@ -1,0 +1,225 @@
+"""One model looked at on one text: trace, take parts away, compare, decide."""
+
+from __future__ import annotations
+
+__all__ = ["examine", "planned"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from progloc.auditing.agreement import correlation, overlap, random_sets, top_blocks
+from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, deleted, knocked_out, read
+from progloc.auditing.probes import TracedAttention
+from progloc.auditing.report import (
+    PICTURES,
+    Cost,
+    Examination,
+    Faithfulness,
+    Picture,
+    Removal,
+    TestedBlock,
+    TracedLayer,
+)
+from progloc.auditing.text import AuditedText
+from progloc.auditing.verdict import verdict
+from progloc.blocks import FloatArray
+
+EFFECTS = ("deletion", "knockout", "knockout_raw")
+
+
+def planned(text: AuditedText, most_blocks: int, random_sets: int) -> Cost:
+    """Return what `examine` takes at most."""
+    whole, answer = len(text.ids), len(text.answer_ids)
+    tested = min(len(text.removable), most_blocks)
+    if tested < 2:
+        return Cost(1, whole)
+    sets = 3 + random_sets
+    knockouts = 2 * tested
+    batches = -(-knockouts // KNOCKOUTS_AT_ONCE)
+    return Cost(1 + tested + batches + sets, whole * (1 + tested + sets) + knockouts * (answer + 1))
+
+
+def examine(
+    name: str,
+    model: Any,
+    text: AuditedText,
+    layers: Sequence[int],
+    *,
+    most_blocks: int,
+    sets: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Examination:
+    """Look at a model on a text, and test what is seen. The model is in evaluation mode, and dialled as it is to be.
+
+    Args:
+        name: what the model is called.
+        model: a localised model.
+        text: the text.
+        layers: those traced.
+        most_blocks: how many blocks are taken away, at most.
+        sets: how many random sets of blocks.
+        seed: of what is drawn.
+        progress: called with a number of forward passes done.
+    """
+    reading = read(model, text, layers)
+    progress(1)
+    traced = [reading.traced[layer] for layer in layers]
+    heads, sinks = _shares(traced)  # (n, layers, H, M), (n, layers, H)
+    whole = _whole(traced)  # (layers, H, M)
+    by_layer = _mean(whole, 1)
+    picture = _mean(by_layer, 0)
+    tested, faithfulness = _tested(
+        model, text, layers, reading, picture, most_blocks=most_blocks, sets=sets, seed=seed, progress=progress
+    )
+    found, reasons = verdict(faithfulness, len(text.answer_ids))
+    lambdas = model.locality.lambdas
+    guaranteed, inside = _margins(traced, text)
+    return Examination(
+        model=name,
+        verdict=found,
+        reasons=reasons,
+        picture=picture,
+        sink_mass=float(sinks.mean()),
+        layers=tuple(
+            TracedLayer(
+                layer, lambdas[layer], by_layer[n], float(sinks[:, n].mean()), whole[n],
+                tuple(sinks[:, n].mean(0).tolist()), guaranteed[n], inside[n],
+            )
+            for n, layer in enumerate(layers)
+        ),
+        answer=_mean(heads, 2),
+        answer_sink_mass=sinks.mean(2),
+        answer_heads=heads,
+        log_probs=tuple(reading.log_probs.tolist()),
+        tested=tested,
+        faithfulness=faithfulness,
+    )  # fmt: skip
+
+
+def _mean(picture: Picture, axis: int) -> Picture:
+    return Picture(*(getattr(picture, name).mean(axis) for name in PICTURES))
+
+
+def _ratio(parts: FloatArray) -> FloatArray:
+    """Return parts as shares of their sum over blocks; equal shares of nothing."""
+    total = parts.sum(-1, keepdims=True)
+    return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
+
+
+def _sums(traced: Sequence[TracedAttention]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mass without the sink, and value-weighted mass, (layers, H, n, M), and sink mass, (layers, H, n)."""
+    return tuple(
+        np.stack([getattr(each, name).double().cpu().numpy() for each in traced]) for name in ("mass", "value", "sink")
+    )  # type: ignore[return-value]
+
+
+def _with_sink(mass: FloatArray, sink: FloatArray) -> FloatArray:
+    """Add the sink's mass to its block, the first."""
+    found = mass.copy()
+    found[..., 0] += sink
+    return found
+
+
+def _shares(traced: Sequence[TracedAttention]) -> tuple[Picture, FloatArray]:
+    """Return every token's picture by layer and head, (n, layers, H, M), and its sink mass, (n, layers, H)."""
+    mass, value, sink = _sums(traced)
+    picture = Picture(_with_sink(mass, sink), _ratio(mass), _ratio(value))
+    return (
+        Picture(*(np.moveaxis(getattr(picture, name), 2, 0) for name in PICTURES)),
+        np.moveaxis(sink, 2, 0),
+    )
+
+
+def _whole(traced: Sequence[TracedAttention]) -> Picture:
+    """Return the answer's picture by layer and head, (layers, H, M): without the sink, a ratio of sums (SPEC §3)."""
+    mass, value, sink = _sums(traced)
+    return Picture(_with_sink(mass, sink).mean(2), _ratio(mass.sum(2)), _ratio(value).mean(2))
+
+
+def _margins(traced: Sequence[TracedAttention], text: AuditedText) -> tuple[list[float], list[float]]:
+    """Return by layer the in-block mass without the sink that margins guarantee, and what there is of it.
+
+    Both over the tokens that write the answer, weighted by what is not on the sink, per head, then the mean over heads.
+    """
+    mass, _, _ = _sums(traced)
+    writers = text.division[text.answer_start - 1 : -1].numpy()  # (n,): the block of each token that writes one
+    inside = np.take_along_axis(mass, np.broadcast_to(writers[:, None], (*mass.shape[:3], 1)), -1)[..., 0]
+    off_sink = mass.sum(-1)
+    held = np.stack([each.guaranteed.double().cpu().numpy() for each in traced]) * off_sink
+    total = off_sink.sum(-1)
+    safe = np.where(total > 0, total, 1.0)
+    return ((held.sum(-1) / safe).mean(-1)).tolist(), ((inside.sum(-1) / safe).mean(-1)).tolist()
+
+
+def _chosen(text: AuditedText, masses: FloatArray, most: int) -> list[int]:
+    """Return which blocks are taken away: all, or those with the most mass and as many spread over the rest."""
+    blocks = text.removable
+    if len(blocks) <= most:
+        return blocks
+    order = sorted(blocks, key=lambda block: -masses[block])
+    top, rest = order[: most // 2], sorted(order[most // 2 :])
+    spread = np.linspace(0, len(rest) - 1, most - len(top)).round().astype(int)
+    return sorted([*top, *(rest[place] for place in spread)])
+
+
+def _tested(
+    model: Any,
+    text: AuditedText,
+    layers: Sequence[int],
+    reading: Reading,
+    picture: Picture,
+    *,
+    most_blocks: int,
+    sets: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> tuple[tuple[TestedBlock, ...], Faithfulness | None]:
+    """Take blocks away, one by one and in sets, and compare with the picture."""
+    blocks = _chosen(text, picture.mass_no_sink, most_blocks)
+    if len(blocks) < 2:
+        return (), None
+    log_prob = float(reading.log_probs.sum())
+
+    def removal(chosen: Sequence[int]) -> Removal:
+        effect = log_prob - deleted(model, text, reading.past, chosen)
+        progress(1)
+        return Removal(tuple(chosen), int(text.prompt_sizes[list(chosen)].sum()), effect)
+
+    deletions = [removal([block]).effect for block in blocks]
+    cuts = [(block, renormalise) for renormalise in (True, False) for block in blocks]
+    cut: list[float] = []
+    for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
+        cut += knocked_out(model, text, reading.past, layers, cuts[start : start + KNOCKOUTS_AT_ONCE])
+        progress(1)
+    effects = np.stack([deletions, *(log_prob - np.asarray(cut)).reshape(2, len(blocks))])  # (3, N)
+
+    sizes = text.prompt_sizes[blocks]
+    top = top_blocks(picture.mass_no_sink[blocks].tolist(), sizes.tolist())
+    others = [place for place in range(len(blocks)) if place not in top]
+    drawn = random_sets(others, sizes.tolist(), int(sizes[top].sum()), sets, seed)
+    progress(sets - len(drawn))  # planned for, and there are no more
+
+    def named(places: Sequence[int]) -> list[int]:
+        return [blocks[place] for place in places]
+
+    masses = {name: getattr(picture, name)[blocks] for name in PICTURES}
+    return (
+        tuple(TestedBlock(block, *effects[:, n].tolist()) for n, block in enumerate(blocks)),
+        Faithfulness(
+            log_prob=log_prob,
+            log_prob_without=log_prob - removal(text.removable).effect,
+            correlations=tuple(
+                correlation(name, effect, masses[name], effects[row], sizes.astype(float), seed)
+                for name in PICTURES
+                for row, effect in enumerate(EFFECTS)
+            ),
+            top=removal(named(top)),
+            rest=removal([block for block in text.removable if block not in named(top)]),
+            random=tuple(removal(named(places)) for places in drawn),
+            overlap=overlap(masses["mass_no_sink"], effects[0]),
+            overlap_by_length=overlap(sizes.astype(float), effects[0]),
+        ),
+    )

@@ -1,0 +1,137 @@
+"""The text that is audited: a prompt and its answer as tokens, and the blocks they are in."""
+
+from __future__ import annotations
+
+__all__ = ["AuditedText", "prompt_ids", "read_text", "written_answer"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from progloc.blocks import BlocksSoFar, IntArray
+from progloc.blocks.text_from_ids import TextFromIds
+from progloc.errors import ProglocError
+
+
+@dataclass(frozen=True)
+class AuditedText:
+    """A prompt of P tokens and an answer of n, T = P + n in all; the first token is the sink, and always stays."""
+
+    ids: Tensor
+    """(T,) int64."""
+    answer_start: int
+    """P."""
+    block_ids: Tensor
+    """What a dialled model is called with: (T,), or (T, G) where layers differ in granularity."""
+    division: Tensor
+    """(T,): the block of every token in the traced layers, 0 … M−1 in the order of their first tokens."""
+    tokens: tuple[str, ...]
+    """What each token adds to the text, T strings; together they are the text."""
+
+    @property
+    def prompt(self) -> str:
+        """The prompt's text."""
+        return "".join(self.tokens[: self.answer_start])
+
+    @property
+    def answer(self) -> str:
+        """The answer's text."""
+        return "".join(self.tokens[self.answer_start :])
+
+    @property
+    def answer_ids(self) -> Tensor:
+        """(n,)."""
+        return self.ids[self.answer_start :]
+
+    @cached_property
+    def prompt_sizes(self) -> IntArray:
+        """How many tokens of each block can be taken from the prompt, (M,): the first one of the text stays."""
+        return np.bincount(self.division[1 : self.answer_start].numpy(), minlength=int(self.division.max()) + 1)
+
+    @property
+    def removable(self) -> list[int]:
+        """The blocks that the prompt has tokens of which can be taken away."""
+        return np.flatnonzero(self.prompt_sizes).tolist()
+
+    def in_prompt(self, blocks: Sequence[int]) -> Tensor:
+        """Return which tokens go where blocks are taken from the prompt, (P,) boolean."""
+        found = torch.isin(self.division[: self.answer_start], torch.tensor(blocks, dtype=self.division.dtype))
+        found[0] = False
+        return found
+
+
+def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int, layer: int) -> AuditedText:
+    """Return token ids as an audited text, with the blocks of a layer.
+
+    Args:
+        model: a localised model.
+        tokenizer: its own, a fast one.
+        ids: T token ids.
+        answer_start: P.
+        layer: the last traced layer: where layers differ in granularity, its blocks are shown.
+
+    Raises:
+        ProglocError: a prompt of fewer than two tokens, or a tokenizer that text cannot be had from.
+    """
+    if answer_start < 2 or answer_start >= len(ids):
+        raise ProglocError(
+            f"a prompt of {answer_start} tokens and an answer of {len(ids) - answer_start}; expected a prompt of at "
+            "least two tokens, and an answer of at least one"
+        )
+    locality = model.locality
+    text = TextFromIds(tokenizer)(np.asarray(ids, dtype=np.int64))
+    whole = torch.tensor([list(ids)])
+    if locality.partitioner.causal:
+        blocks = BlocksSoFar(locality.partitioner, tokenizer)(whole)[0]
+    else:
+        blocks = torch.from_numpy(locality.partitioner(text))
+    shown = blocks if blocks.ndim == 1 else blocks[:, locality.granularity[layer]]
+    _, first, inverse = np.unique(shown.numpy(), return_index=True, return_inverse=True)
+    ends = np.maximum.accumulate(text.offsets[:, 1])
+    ends[-1] = len(text.text)
+    starts = np.append(0, ends[:-1])
+    return AuditedText(
+        whole[0],
+        answer_start,
+        blocks,
+        torch.from_numpy(first.argsort().argsort()[inverse]),
+        tuple(text.text[start:end] for start, end in zip(starts, ends, strict=True)),
+    )
+
+
+def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> tuple[list[int], int]:
+    """Return the ids of a prompt, or of a prompt and a given continuation, and how many are the prompt's.
+
+    The two are read as one text, so a token across the border is the continuation's.
+    """
+    encoded = tokenizer(prompt + (continuation or ""), add_special_tokens=False, return_offsets_mapping=True)
+    ids = list(encoded["input_ids"])
+    if continuation is None:
+        return ids, len(ids)
+    ends = [end for _, end in encoded["offset_mapping"]]
+    return ids, next((n for n, end in enumerate(ends) if end > len(prompt)), len(ids))
+
+
+def written_answer(model: Any, tokenizer: Any, ids: Sequence[int], most: int) -> list[int]:
+    """Return what a model goes on with from token ids, greedily, at most so many tokens; without the end of text.
+
+    Raises:
+        ProglocError: it has nothing to say.
+    """
+    prompt = torch.tensor([list(ids)], device=model.device)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    found = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, pad_token_id=padding
+    )
+    new = found[0, prompt.shape[1] :].tolist()
+    ends = model.generation_config.eos_token_id
+    while new and new[-1] in (ends if isinstance(ends, list) else [ends]):
+        new.pop()
+    if not new:
+        raise ProglocError("the model ends the text at once; expected some continuation: give one with --continuation")
+    return new

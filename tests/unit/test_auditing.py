@@ -1,0 +1,236 @@
+"""The audit: what it traces and what it takes away, against brute force; and answers whose grounds are known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.masking_utils import sdpa_mask
+
+from progloc import LocalityConfig, ProglocError, audit, dial, localize, log_masses
+from progloc.auditing import NOT_FAITHFUL, SUPPORTED
+from progloc.auditing.effects import deleted, knocked_out, read
+from progloc.auditing.text import AuditedText, read_text
+from progloc.measures.passes import evaluating
+from wired_models import copier, words, words_tokenizer
+
+PROMPT, ANSWER = 23, 6
+LAYERS = (1, 2)
+MODELS = ["gpt2", "llama"]
+
+
+@pytest.fixture(params=MODELS)
+def local(request: Any) -> Any:
+    build = request.getfixturevalue(f"tiny_{request.param}")
+    model = build() if request.param == "gpt2" else build(num_hidden_layers=3)
+    return localize(model, LocalityConfig(schedule="linear", blocks="fixed:4"), words_tokenizer(101))
+
+
+def text_of(model: Any) -> AuditedText:
+    ids = torch.randint(1, 101, (PROMPT + ANSWER,), generator=torch.Generator().manual_seed(4)).tolist()
+    return read_text(model, words_tokenizer(101), ids, PROMPT, LAYERS[-1])
+
+
+def brute_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **asked: Any
+) -> tuple[Tensor, Tensor]:
+    """Attention as anyone would write it, with weights cut from some queries on, in some layers."""
+    groups = query.shape[1] // key.shape[1]
+    scores = query @ repeat_kv(key, groups).mT * scaling
+    scores = scores.masked_fill(~attention_mask, float("-inf"))
+    weights = scores.softmax(-1)
+    if asked.get("cut") is not None and module.layer_idx in LAYERS:
+        block, renormalise, first_query = asked["cut"]
+        weights = weights.clone()
+        weights[:, :, first_query:, block] = 0.0
+        if renormalise:
+            weights = weights / weights.sum(-1, keepdim=True)
+    return (weights @ repeat_kv(value, groups)).transpose(1, 2), weights
+
+
+def whole_mask(**asked: Any) -> Any:
+    return sdpa_mask(**{**asked, "allow_is_causal_skip": False})
+
+
+AttentionInterface.register("brute", brute_attention)
+AttentionMaskInterface.register("brute", whole_mask)
+
+
+def brute(model: Any, ids: Tensor, **asked: Any) -> Any:
+    model.set_attn_implementation("brute")
+    try:
+        with torch.inference_mode():
+            return model(ids[None], output_attentions=True, use_cache=True, **asked)
+    finally:
+        model.set_attn_implementation("progloc")
+
+
+def answer_log_prob(logits: Tensor, answer: Tensor) -> float:
+    chosen = logits[0, -len(answer) - 1 : -1].log_softmax(-1).gather(-1, answer[:, None])
+    return float(chosen.double().sum())
+
+
+def test_the_trace_is_the_matrix_added_up_by_block(local: Any) -> None:
+    text = text_of(local)
+    with evaluating(local):
+        reading = read(local, text, LAYERS)
+    expected = brute(local, text.ids)
+    blocks = range(int(text.division.max()) + 1)
+    for layer in LAYERS:
+        weights = expected.attentions[layer][0, :, PROMPT - 1 : -1]  # (H, n, T)
+        values = expected.past_key_values.layers[layer].values[0].norm(dim=-1)
+        values = values.repeat_interleave(len(weights) // len(values), 0)[:, None]
+        found = reading.traced[layer]
+        for block in blocks:
+            inside = text.division == block
+            others = inside & (torch.arange(len(text.ids)) > 0)
+            assert torch.allclose(found.mass[..., block], weights[..., others].sum(-1), atol=1e-6)
+            assert torch.allclose(found.value[..., block], (weights * values)[..., inside].sum(-1), atol=1e-5)
+        assert torch.allclose(found.sink, weights[..., 0], atol=1e-6)
+        own = found.mass.gather(-1, text.division[PROMPT - 1 : -1].expand(len(weights), -1)[..., None])[..., 0]
+        assert (found.guaranteed <= own / (1 - found.sink) + 1e-5).all()
+        assert found.guaranteed.max() > 0
+    assert float(reading.log_probs.sum()) == pytest.approx(answer_log_prob(expected.logits, text.answer_ids), abs=1e-4)
+
+
+def test_deletion_is_the_answer_to_the_shorter_prompt(local: Any) -> None:
+    text = text_of(local)
+    last_block = int(text.division[PROMPT - 1])
+    with evaluating(local):
+        past = read(local, text, LAYERS).past
+        for blocks in ([0], [2], [last_block], [1, 3], text.removable):
+            gone = [n for n in range(1, PROMPT) if int(text.division[n]) in blocks]
+            left = torch.tensor([int(text.ids[n]) for n in range(len(text.ids)) if n not in gone])
+            expected = answer_log_prob(local(left[None]).logits, text.answer_ids)
+            assert deleted(local, text, past, blocks) == pytest.approx(expected, abs=1e-4)
+
+
+def test_knockout_is_weights_set_to_nothing(local: Any) -> None:
+    text = text_of(local)
+    cuts = [(block, renormalise) for block in (0, 2, 5) for renormalise in (True, False)]
+    with evaluating(local):
+        found = knocked_out(local, text, read(local, text, LAYERS).past, LAYERS, cuts)
+    whole = answer_log_prob(brute(local, text.ids).logits, text.answer_ids)
+    for (block, renormalise), log_prob in zip(cuts, found, strict=True):
+        keys = [n for n in range(1, PROMPT) if int(text.division[n]) == block]
+        outputs = brute(local, text.ids, cut=(keys, renormalise, PROMPT - 1))
+        expected = answer_log_prob(outputs.logits, text.answer_ids)
+        assert log_prob == pytest.approx(expected, abs=1e-4)
+        assert abs(expected - whole) > 1e-3
+
+
+def test_a_dialled_model_is_traced_and_cut_as_it_is_dialled(local: Any) -> None:
+    text = text_of(local)
+    with evaluating(local), dial(local, 0.7):
+        reading = read(local, text, LAYERS)
+        outputs = local(text.ids[None], block_ids=text.block_ids[None], output_attentions=True)
+        stays = ~torch.isin(torch.arange(len(text.ids)), torch.where(text.in_prompt([2]))[0])
+        shorter = local(text.ids[stays][None], block_ids=text.block_ids[stays][None])
+        assert deleted(local, text, reading.past, [2]) == pytest.approx(
+            answer_log_prob(shorter.logits, text.answer_ids), abs=1e-4
+        )
+    masses = log_masses(outputs)
+    for layer in LAYERS:
+        found = reading.traced[layer]
+        own = found.mass.gather(-1, text.division[PROMPT - 1 : -1].expand(len(found.mass), -1)[..., None])[..., 0]
+        assert torch.allclose(own, masses[layer][0, :, PROMPT - 1 : -1, 0].exp(), atol=1e-5)
+
+
+def test_a_text_read_in_parts_is_the_text(local: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(local)
+    with evaluating(local):
+        whole = read(local, text, LAYERS)
+        monkeypatch.setattr("progloc.auditing.effects.READ_AT_ONCE", 5)
+        monkeypatch.setattr("progloc.auditing.probes.CHUNK", 2)
+        parts = read(local, text, LAYERS)
+    assert torch.allclose(whole.log_probs, parts.log_probs, atol=1e-5)
+    for layer in LAYERS:
+        for name in ("mass", "sink", "value", "guaranteed"):
+            one, other = (getattr(each.traced[layer], name) for each in (whole, parts))
+            assert torch.allclose(one, other, atol=1e-5), name
+
+
+@pytest.fixture(scope="module")
+def prompt() -> str:
+    """Ten blocks of four words; w7 is in the third block and w9 in the seventh."""
+    filler = iter(range(10, 62))
+    numbers = [next(filler) for _ in range(40)]
+    numbers[9], numbers[26] = 7, 9
+    return words(*numbers)
+
+
+def planted(*, looks_at: int, in_last_layer: bool) -> Any:
+    model = copier(copies=7, looks_at=looks_at, in_last_layer=in_last_layer)
+    return localize(model, LocalityConfig(schedule="quintic", blocks="fixed:4"), words_tokenizer())
+
+
+def test_an_answer_copied_from_the_block_that_is_shown_is_supported(prompt: str) -> None:
+    found = audit(planted(looks_at=7, in_last_layer=True), prompt, max_new_tokens=1)
+    assert found.answer.split() == ["w7"]
+    assert found.examined.picture.mass_no_sink.argmax() == 2
+    assert found.verdict == SUPPORTED
+
+
+def test_an_answer_copied_from_elsewhere_is_not_faithful(prompt: str) -> None:
+    found = audit(planted(looks_at=9, in_last_layer=False), prompt, max_new_tokens=1)
+    assert found.answer.split() == ["w7"]
+    assert found.examined.picture.mass_no_sink.argmax() == 6
+    assert max(found.examined.tested, key=lambda each: each.deletion).block == 2
+    assert found.verdict == NOT_FAITHFUL
+
+
+def test_an_audit_is_what_was_asked_for_and_costs_what_it_said(local: Any) -> None:
+    text, continuation, costs, done = words(*range(1, 40)), " " + words(50, 51, 52), [], []
+    found = audit(local, text, continuation, base=local, announce=costs.append, progress=done.append)
+    assert found.given
+    assert found.prompt + found.answer == text + continuation == "".join(found.tokens)
+    assert sum(done) == costs[0].passes == found.cost.passes
+    assert found.base is not None
+    assert found.base.to_dict(heads=True) == found.examined.to_dict(heads=True)
+    document = json.loads(found.to_json())
+    assert document["verdict"] == found.verdict
+    for layer in document["layers"]:
+        assert sum(layer["mass_no_sink"]) == pytest.approx(1, abs=1e-3)
+    again = audit(local, text, continuation)
+    assert json.loads(again.to_json())["faithfulness"] == document["faithfulness"]
+
+
+def test_at_most_so_many_blocks_are_taken_away(local: Any) -> None:
+    found = audit(local, words(*range(1, 60)), " " + words(50, 51), most_blocks=4, random_sets=0)
+    assert len(found.examined.tested) == 4
+    faithfulness = found.examined.faithfulness
+    assert faithfulness is not None
+    assert faithfulness.random == ()
+    assert faithfulness.beaten is None
+    order = found.examined.picture.mass_no_sink.argsort()[::-1]
+    most_shown = [block for block in order if 4 * block < 59][:2]
+    assert set(most_shown) <= {each.block for each in found.examined.tested}
+
+
+def test_with_one_block_there_is_nothing_to_test(local: Any) -> None:
+    found = audit(local, words(1, 2, 3), " " + words(4, 5))
+    assert found.examined.faithfulness is None
+    assert found.verdict == "weak"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompt": "  "}, "prompt is empty"),
+        ({"prompt": "w1"}, "at least two tokens"),
+        ({"continuation": ""}, "continuation is empty"),
+        ({"most_blocks": 1}, "most_blocks=1"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"layers": [7]}, "expected some of 0 to 2"),
+        ({"dial": 2.0}, "a dial of 2"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(local: Any, changes: Any, said: str) -> None:
+    settings = {"prompt": words(1, 2, 3, 4), "continuation": " " + words(5, 6), **changes}
+    with pytest.raises(ProglocError, match=said):
+        audit(local, settings.pop("prompt"), settings.pop("continuation"), **settings)
