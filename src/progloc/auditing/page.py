@@ -1,0 +1,143 @@
+"""The page an overseer reads: an audit as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+__all__ = ["page"]
+
+import base64
+import dataclasses
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from progloc.auditing.report import Audit, Examination
+from progloc.auditing.scatter import scatter
+from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
+
+EXCERPT = 90
+"""Characters of a block that stand for it in lists."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the page says of a block wherever it names it."""
+
+    number: int
+    excerpt: str
+    share: float
+    """Of the text's tokens."""
+    in_answer: bool
+    """Whether it begins in the answer."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens in a row that are of one block."""
+
+    block: int
+    pieces: tuple[str, ...]
+    """The text of each."""
+    start: int
+    """The first one's place in the text."""
+    first: bool
+    """Whether the block begins here."""
+
+
+def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
+    """Cut a part of the text where the block changes."""
+    begun = set(audit.block_ids[:start])
+    runs = []
+    for block, places in groupby(range(start, stop), key=audit.block_ids.__getitem__):
+        first, *others = places
+        runs.append(Run(block, audit.tokens[first : first + 1 + len(others)], first, block not in begun))
+        begun.add(block)
+    return runs
+
+
+def _blocks(audit: Audit) -> list[Block]:
+    """Describe every block, by number."""
+    sizes = Counter(audit.block_ids)
+    texts: dict[int, str] = {}
+    starts: dict[int, int] = {}
+    for i, (block, text) in enumerate(zip(audit.block_ids, audit.tokens, strict=True)):
+        starts.setdefault(block, i)
+        if len(texts.setdefault(block, "")) <= 2 * EXCERPT:
+            texts[block] += text
+    return [
+        Block(number, _excerpt(texts[number]), sizes[number] / len(audit.tokens), starts[number] >= audit.answer_start)
+        for number in sorted(sizes)
+    ]
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow the page's own style and script, and nothing else."""
+
+    def own(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return f"default-src 'none'; style-src {own(style)}; script-src {own(script)}; base-uri 'none'; form-action 'none'"
+
+
+def _made_by(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what made the audit, a line each."""
+    git = environment.get("git")
+    state = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}" if git else None
+    lines = {**environment, "git": state}
+    return [(name, str(value)) for name, value in lines.items() if value is not None]
+
+
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("progloc.auditing", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    templates.filters.update(percent=percent, signed=signed)
+    return templates
+
+
+def page(audit: Audit) -> str:
+    """Return an audit as a complete HTML document.
+
+    It loads nothing and may be opened from disk. Its Content-Security-Policy allows its own style and script alone, so
+    nothing that stands in a text can run. What it shows is `audit.to_dict(heads=False)`, which it also holds as JSON.
+
+    Args:
+        audit: of a text of any length; the size grows with the answer's tokens × traced layers × blocks.
+    """
+    templates = _templates()
+    style, script = (templates.get_template(name).render() for name in ("audit.css", "audit.js"))
+    examinations: dict[str, Examination] = {"examined": audit.examined}
+    if audit.base is not None:
+        examinations["base"] = audit.base
+    blocks = _blocks(audit)
+    return templates.get_template("audit.html.j2").render(
+        audit=audit,
+        data={"audit": audit.to_dict(heads=False), "blocks": [dataclasses.asdict(block) for block in blocks]},
+        examinations=examinations,
+        blocks=blocks,
+        prompt=_runs(audit, 0, audit.answer_start),
+        answer=_runs(audit, audit.answer_start, len(audit.tokens)),
+        verdicts=VERDICTS,
+        untested=UNTESTED,
+        pictures=PICTURE_NAMES,
+        effects=EFFECTS,
+        scatter=scatter,
+        made_by=_made_by(audit.environment),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )

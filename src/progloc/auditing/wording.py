@@ -1,0 +1,97 @@
+"""What the audit's page calls things, in words for someone who is no engineer."""
+
+from __future__ import annotations
+
+__all__ = [
+    "EFFECTS",
+    "PICTURE_NAMES",
+    "UNTESTED",
+    "VERDICTS",
+    "Name",
+    "VerdictWords",
+    "percent",
+    "signed",
+]
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VerdictWords:
+    """A verdict as a sentence, and how far it reaches."""
+
+    mark: str
+    """Says it without colour."""
+    headline: str
+    meaning: str
+    limits: str
+
+
+@dataclass(frozen=True)
+class Name:
+    """What something is called, and one sentence that explains it."""
+
+    label: str
+    sentence: str
+
+
+VERDICTS = {
+    "supported": VerdictWords(
+        mark="✓",
+        headline="The picture below shows what this answer rested on.",
+        meaning="It was tested: the parts of the text that it shades were taken away, and the answer became less "
+        "likely much in the order the shading says.",
+        limits="It does not say that the answer is right, and it holds for this answer alone.",
+    ),
+    "weak": VerdictWords(
+        mark="≈",
+        headline="The picture below is a hint at what this answer rested on, and no more.",
+        meaning="It was tested: the parts of the text that it shades were taken away. What that did to the answer "
+        "agrees with the shading in part, or could not be told well enough.",
+        limits="It does not say that the answer is wrong. Do not decide anything by the shading alone.",
+    ),
+    "not faithful here": VerdictWords(
+        mark="✗",
+        headline="Do not believe the picture below: it does not show what this answer rested on.",
+        meaning="It was tested: the parts of the text that it shades were taken away, and what that did to the answer "
+        "does not follow the shading.",
+        limits="It does not say that the answer is wrong: only that this picture does not explain it.",
+    ),
+}
+UNTESTED = "It could not be tested: the text before the answer has fewer than two blocks to take away."
+PICTURE_NAMES = {
+    "mass_no_sink": Name(
+        "Attention without the sink",
+        "Models park attention on the first token, the sink, when they need nothing; this picture leaves it out. "
+        "It is the one the verdict is about.",
+    ),
+    "mass": Name("All attention", "The sink is counted too, as part of its block."),
+    "value_mass": Name(
+        "Attention by what it carried",
+        "Every look is counted by its weight times the size (norm) of the value read there; a sink's is nearly zero.",
+    ),
+}
+EFFECTS = {
+    "deletion": Name("Deletion", "The block's words are deleted from the text."),
+    "knockout": Name(
+        "Knockout",
+        "The words stay, but the answer may not attend to them in the layers traced; attention to the rest grows "
+        "instead.",
+    ),
+    "knockout_raw": Name("Knockout, rest unchanged", "The same, but attention to the rest stays as it was."),
+}
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage; None as a dash."""
+    if share is None:
+        return "–"
+    return signed(100 * share, 0 if abs(share) >= 0.1 else 1) + "%"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Write a number with so many digits and a true minus sign; None as a dash."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", "−")

@@ -1,0 +1,166 @@
+"""The audit's page: whole, escaped, small enough, and its words and drawings those of the audit."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from progloc.auditing.page import page
+from progloc.auditing.report import PICTURES
+from progloc.auditing.scatter import scatter
+from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, VERDICTS, percent, signed
+from synthetic_audit import synthetic_audit
+
+HOSTILE = (
+    "A </script><script>alert(1)</script> & \"b\" 'c' <!-- {{ 7 * 7 }} <img src=x onerror=alert(2)>\n\n  Second.\tEnd."
+)
+
+
+class Parsed(HTMLParser):
+    """What a browser makes of a page: tags with their attributes, and the text in them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.inside, self.texts = [], [], {}
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "input"}:
+            self.inside.append(dict(attrs).get("id") or tag)
+
+    def handle_endtag(self, tag):
+        self.inside.pop()
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        for name in self.inside:
+            self.texts[name] = self.texts.get(name, "") + data
+
+    def attributes(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_verdict_comes_first_then_its_reasons_then_the_text(verdict):
+    audit = synthetic_audit(verdict=verdict)
+    said = Parsed(page(audit)).texts
+    body = " ".join(said["body"].split())
+    parts = [VERDICTS[verdict].headline, VERDICTS[verdict].meaning, *audit.examined.reasons, "The text before it"]
+    assert said["title"].startswith(verdict.capitalize())
+    assert sorted(parts, key=body.index) == parts
+
+
+def test_text_and_answer_stand_there_to_the_character():
+    audit = synthetic_audit(HOSTILE, answer=" <b>x</b>\n y.", blocks=2)
+    parsed = Parsed(page(audit))
+    assert parsed.texts["prompt"] == audit.prompt == HOSTILE
+    assert parsed.texts["answer"] == audit.answer
+
+
+def test_nothing_in_a_text_becomes_markup():
+    html = page(synthetic_audit(HOSTILE, answer=HOSTILE, base=True))
+    plain = page(synthetic_audit("Harmless. End.", answer="Text.", base=True))
+    parsed = Parsed(html)
+    assert len(parsed.attributes("script")) == 2 == html.count("</script>")
+    assert not parsed.attributes("img")
+    assert {tag for tag, _ in parsed.tags} == {tag for tag, _ in Parsed(plain).tags}
+
+
+def test_the_document_is_in_it():
+    audit = synthetic_audit(HOSTILE, base=True)
+    data = json.loads(Parsed(page(audit)).texts["data"])
+    assert data["audit"] == json.loads(json.dumps(audit.to_dict(heads=False)))
+    assert len(data["blocks"]) == data["audit"]["blocks"]["count"]
+    assert sum(block["share"] for block in data["blocks"]) == pytest.approx(1)
+
+
+def test_its_policy_allows_its_own_style_and_script_and_nothing_else():
+    html = page(synthetic_audit())
+    (policy,) = re.findall(r'Content-Security-Policy" content="(.*?)"', html)
+    own = [re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)[1] for tag in ("style", "script")]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in own]
+    assert policy.replace("&#39;", "'") == (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert not re.search(r"https?://|\bstyle=|\bon\w+=\"|url\(|@import", html)
+
+
+def test_its_size():
+    audit = synthetic_audit(tokens=512, answer_tokens=64, blocks=24, layers=4, heads=9, base=True)
+    assert len(page(audit).encode()) < 3 * 2**20
+
+
+def test_blocks_that_come_again_are_one_block():
+    audit = synthetic_audit("a b c d", answer="e", blocks=2)
+    audit = dataclasses.replace(audit, block_ids=(0, 1, 0, 1, 2))
+    runs = [each for each in Parsed(page(audit)).attributes("span") if "run" in each.get("class", "").split()]
+    assert [int(run["data-block"]) for run in runs] == [2, 0, 1, 0, 1]  # the answer stands first
+    assert page(audit).count('<i class="share">') == 3
+
+
+def test_borders_drawn_with_the_whole_text_in_view_are_owned_up_to():
+    assert "with the whole text in view" in page(synthetic_audit(causal=False))
+    assert "with the whole text in view" not in page(synthetic_audit())
+
+
+def test_the_model_before_localising_stands_beside():
+    html = page(synthetic_audit(base=True))
+    assert 'name="model"' in html
+    assert html.count('class="scatter"') == 2
+    assert 'name="model"' not in page(synthetic_audit())
+
+
+def test_what_was_not_tested_is_not_said_to_be():
+    html = page(synthetic_audit("One block.", verdict="weak"))
+    assert "It could not be tested" in html
+    assert "It was tested" not in html
+    assert 'class="scatter"' not in html
+
+
+def test_a_schedule_and_a_dial_by_layer_are_listed():
+    audit = dataclasses.replace(synthetic_audit(), schedule=(0.0, 1.0), dial=(0.25, 0.5))
+    assert "<td>0.00, 1.00</td>" in page(audit)
+    assert "<td>0.25, 0.50</td>" in page(audit)
+
+
+def test_the_scatter_keeps_the_order_of_both_its_axes():
+    examined = synthetic_audit(verdict="not faithful here").examined
+    drawn = scatter(examined)
+    by_block = {each.block: each.deletion for each in examined.tested}
+    assert {point.block: point.effect for point in drawn.points} == by_block
+    right = sorted(drawn.points, key=lambda point: point.x)
+    assert [point.mass for point in right] == sorted(point.mass for point in drawn.points)
+    upwards = sorted(drawn.points, key=lambda point: -point.y)
+    assert [point.effect for point in upwards] == sorted(by_block.values())
+    assert sum(point.named for point in drawn.points) == 5
+    assert all(drawn.left <= point.x <= drawn.right and drawn.top <= point.y <= drawn.bottom for point in drawn.points)
+
+
+def test_a_scatter_of_nothing_found_is_drawn_too():
+    examined = synthetic_audit().examined
+    flat = tuple(dataclasses.replace(each, deletion=0.0) for each in examined.tested)
+    assert len({point.y for point in scatter(dataclasses.replace(examined, tested=flat)).points}) == 1
+
+
+def test_every_picture_and_effect_has_its_words():
+    assert set(PICTURE_NAMES) == set(PICTURES)
+    assert set(EFFECTS) == {each.effect for each in synthetic_audit().examined.faithfulness.correlations}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (percent(0.1234), "12%"), (percent(0.0123), "1.2%"), (percent(None), "–"), (percent(-0.5), "−50%"),
+        (signed(-0.001), "0.00"), (signed(-1.005, 1), "−1.0"), (signed(None), "–"),
+    ],
+)  # fmt: skip
+def test_numbers_in_words(written, expected):
+    assert written == expected
