@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import spearmanr
 
+from progloc.auditing.agreement import overlap
 from progloc.auditing.report import (
     PICTURES,
     Audit,
@@ -223,6 +224,7 @@ def _faithfulness(
     top, rest = removal(by_mass[:few]), removal(by_mass[few:])
     drawn = [rng.choice(len(tested) - few, few, replace=False) for _ in range(8)]
     log_prob = -0.7 * float(len(ids))
+    blocks, effects = [each.block for each in tested], np.array([each.deletion for each in tested])
     return Faithfulness(
         log_prob=log_prob,
         log_prob_without=log_prob - max(1.0, 1.2 * (top.effect + rest.effect)),
@@ -234,6 +236,8 @@ def _faithfulness(
         top=top,
         rest=rest,
         random=tuple(removal([by_mass[few + i] for i in chosen]) for chosen in drawn),
+        overlap=overlap(whole.mass_no_sink[blocks], effects),
+        overlap_by_length=overlap(np.bincount(ids)[blocks].astype(float), effects),
     )
 
 

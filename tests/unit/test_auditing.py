@@ -228,6 +228,7 @@ def test_with_one_block_there_is_nothing_to_test(local: Any) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"layers": [7]}, "expected some of 0 to 2"),
         ({"dial": 2.0}, "a dial of 2"),
+        ({"prompt": words(*[3] * 130)}, "132 tokens of prompt and answer; the model has a context of 128"),
     ],
 )
 def test_what_cannot_be_audited_is_said(local: Any, changes: Any, said: str) -> None:

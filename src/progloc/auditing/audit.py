@@ -77,6 +77,7 @@ def audit(
     started = time.monotonic()
     with evaluating(model), turned(model, dial, tokenizer=tokenizer) as setting:
         ids, answer_start = prompt_ids(tokenizer, prompt, continuation)
+        _check_length(model, len(ids) + (max_new_tokens if continuation is None else 0))
         if continuation is None:
             ids = [*ids, *written_answer(model, tokenizer, ids, max_new_tokens)]
         text = read_text(model, tokenizer, ids, answer_start, chosen[-1])
@@ -138,6 +139,15 @@ def _check(
         raise ProglocError(
             f"a base of {len(base.locality.lambdas)} layers for a model of {len(model.locality.lambdas)}; "
             "expected the model before localising"
+        )
+
+
+def _check_length(model: Any, tokens: int) -> None:
+    context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if context is not None and tokens > context:
+        raise ProglocError(
+            f"{tokens} tokens of prompt and answer; the model has a context of {context}: shorten the prompt, or the "
+            "answer (--max-new-tokens)"
         )
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from progloc.config import SCHEMA_VERSION
+from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
-from progloc.training.folder import RESULT_FILE
+from progloc.training.folder import RESULT_FILE, plain
 
 SUITE_FILE = "suite.json"
 
@@ -224,6 +224,15 @@ def _check(mapping: Any, path: Path) -> None:
             raise ProglocError(f"{path} has no '{name}'; expected a run's result: delete it and run the suite again")
 
 
+def _with_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings, with those that came later than the run at what is now their default."""
+    return {**defaults, **config} | {
+        name: _with_defaults(config.get(name, {}), inner)
+        for name, inner in defaults.items()
+        if isinstance(inner, Mapping)
+    }
+
+
 def _read_run(path: Path, planned: MissingRun) -> Run:
     content = read_json(path)
     _check(content, path)
@@ -249,7 +258,8 @@ def _read_run(path: Path, planned: MissingRun) -> Run:
         epochs=tuple(content["epochs"]),
         elsewhere=content.get("elsewhere"),
         lambdas_course=tuple(content.get("lambdas_course") or ()),
-        **{key: content[key] for key in ("config", "data", "environment", "before", "final", "training")},
+        config=_with_defaults(content["config"], plain(RunConfig())),
+        **{key: content[key] for key in ("data", "environment", "before", "final", "training")},
     )
 
 

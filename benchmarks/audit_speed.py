@@ -1,0 +1,113 @@
+"""What an audit costs: seconds, memory and the size of its page, at several lengths of prompt.
+
+    python benchmarks/audit_speed.py MODEL --text FILE [--prompts 512,2048] [--new 64] [--blocks B] [--repeats 3]
+
+MODEL is a Hugging Face folder or hub name, read as quintic; the text has to be long enough. Every audit is a process of
+its own, loading the model included in its memory and not in its seconds. The table goes to docs/audit.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from progloc.auditing import Cost, audit
+from progloc.auditing.folders import open_models
+from progloc.auditing.page import page
+from progloc.data import load_corpus
+from progloc.errors import ProglocError
+from progloc.suite.page import write_tables
+from progloc.suite.rendering import Column, Table
+
+PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
+BY = "benchmarks/audit_speed.py"
+
+
+def once(given: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
+    """Audit one prompt, and return what it took."""
+    model, _, tokenizer = open_models(given.model, schedule="quintic", blocks=given.blocks)
+    text = load_corpus(given.text).text
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    if len(offsets) < prompt_tokens:
+        raise ProglocError(f"{given.text} has {len(offsets)} tokens; expected at least {prompt_tokens}")
+    first = (len(offsets) - prompt_tokens) // 2
+    prompt = text[offsets[first][0] : offsets[first + prompt_tokens - 1][1]]
+    costs: list[Cost] = []
+    started = time.perf_counter()
+    found = audit(model, prompt, tokenizer=tokenizer, max_new_tokens=given.new, announce=costs.append)
+    written = page(found)
+    taken = time.perf_counter() - started
+    return {
+        "prompt": found.answer_start,
+        "answer": len(found.tokens) - found.answer_start,
+        "blocks": max(found.block_ids) + 1,
+        "tested": len(found.examined.tested),
+        "passes": costs[0].passes,
+        "seconds": taken,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "page_mib": len(written.encode()) / 2**20,
+    }
+
+
+def measured(given: argparse.Namespace, prompt_tokens: int) -> tuple[str, ...]:
+    """Return one row: the median over repeats, each in a process of its own."""
+    command = [sys.executable, *sys.argv, "--one", str(prompt_tokens)]
+    runs = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        for _ in range(given.repeats)
+    ]
+    seconds = [run["seconds"] for run in runs]
+    first = runs[0]
+    return (
+        f"{first['prompt']} + {first['answer']}",
+        f"{first['tested']} of {first['blocks']}",
+        str(first["passes"]),
+        f"{median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})",
+        f"{max(run['gib'] for run in runs):.2f}",
+        f"{first['page_mib']:.2f}",
+    )
+
+
+def main() -> None:
+    """Measure every length, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--prompts", default="512,2048")
+    parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--blocks", default="sentences")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one is not None:
+        print(json.dumps(once(given, given.one)))
+        return
+    table = Table(
+        "Cost of an audit",
+        f"{Path(given.model).name}, {given.blocks}, generation and page included, {torch.get_num_threads()} CPU "
+        f"threads, torch {torch.__version__}; seconds: the median of {given.repeats} (and range). Memory: the most the "
+        "process held, the model included.",
+        (
+            Column("prompt + answer, tokens"), Column("blocks taken away"), Column("forward passes"), Column("seconds"),
+            Column("memory, GiB"), Column("page, MiB"),
+        ),
+        tuple(measured(given, int(length)) for length in given.prompts.split(",")),
+    )  # fmt: skip
+    write_tables(PAGE, BY, [table], Console(stderr=True))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ProglocError as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,102 @@
+"""What the command line shows of an audit: the verdict, its reasons, and the blocks the answer rested on."""
+
+from __future__ import annotations
+
+__all__ = ["AuditProgress", "audit_summary"]
+
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from progloc.auditing.report import Audit, Cost, Examination
+from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED
+
+STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
+SHOWN = 8
+"""Blocks in the table."""
+WIDE = 60
+"""Characters of a block's text."""
+
+
+class AuditProgress:
+    """A bar over an audit's forward passes, with their number in a line before it starts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("writing the answer", total=None)
+
+    def __enter__(self) -> AuditProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def announce(self, cost: Cost) -> None:
+        """Say what is to come."""
+        self._console.print(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens", style="dim")
+        self._bar.update(self._task, description="testing the picture", total=cost.passes)
+
+    def advance(self, passes: int) -> None:
+        """Note passes done."""
+        self._bar.update(self._task, advance=passes)
+
+
+def audit_summary(found: Audit) -> Group:
+    """Return the verdict with its reasons, the blocks with most mass, and how the base compares."""
+    parts: list[Text | Table] = [
+        Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
+        *(Text(f"  {reason}") for reason in found.examined.reasons),
+        _blocks(found),
+        Text(_tests(found.examined)),
+    ]
+    if found.base is not None:
+        parts.append(Text(f"Beside it, {found.base.model}: {found.base.verdict}. {_tests(found.base)}"))
+    return Group(*parts)
+
+
+def _blocks(found: Audit) -> Table:
+    layers = ", ".join(str(layer.layer) for layer in found.examined.layers)
+    title = f"What the answer rested on, layers {layers}; shares of attention that is not on the first token"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("block", "mass", "deleted, nats"):
+        table.add_column(heading, justify="right")
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    masses = found.examined.picture.mass_no_sink
+    effects = {each.block: each.deletion for each in found.examined.tested}
+    texts = [""] * len(masses)
+    for token, block in zip(found.tokens, found.block_ids, strict=True):
+        texts[block] += token
+    for block in masses.argsort()[::-1][:SHOWN].tolist():
+        effect = f"{effects[block]:+.2f}" if block in effects else ""
+        table.add_row(str(block), f"{masses[block]:.1%}", effect, " ".join(texts[block].split())[:WIDE])
+    answer = " ".join(found.answer.split())
+    table.caption = f"The answer: {answer[: 2 * WIDE]}{'…' if len(answer) > 2 * WIDE else ''}"
+    table.caption_justify = "left"
+    return table
+
+
+def _tests(examined: Examination) -> str:
+    """Return one line: rank correlation with its interval, comprehensiveness, sufficiency."""
+    tested = examined.faithfulness
+    if tested is None:
+        return "Nothing could be tested."
+    found = tested.correlation()
+    rho = "undefined" if found.rho is None else f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    shares = [
+        f"{name} {value:.2f}"
+        for name, value in (
+            ("comprehensiveness", tested.comprehensiveness),
+            ("sufficiency", tested.sufficiency),
+        )
+        if value is not None
+    ]
+    return f"Rank correlation of mass with the effect of deletion {rho}; {', '.join(shares)}."

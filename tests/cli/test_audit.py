@@ -1,0 +1,109 @@
+"""`progloc audit`, as a user types it: one answer, and every run of a suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import progloc, refused
+
+SMALL = """
+seeds: 2
+base:
+  model: scratch:nano
+  corpus: python-docs
+  sequence_length: 32
+  max_sequences: 20
+  locality: {blocks: "fixed:5", alpha: 0.5}
+  training: {epochs: 1, batch_size: 8, accumulation: 1, max_steps: 2, exploration: 0.0}
+architectures: [distributed, localist]
+partitioners: [sentences]
+"""
+PROMPT = "A class is an object. The for statement loops. It is used with lists, and it ends."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `suite` was reproduced: λ=0 and localist, with two partitioners and two seeds."""
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "small.yaml").write_text(SMALL)
+    made = progloc("reproduce", "--suite", "small.yaml", "--out", "suite", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
+    model = "suite/runs/localist-seed0"
+    command = ["audit", model, "--prompt", PROMPT, "--max-new-tokens", "6", "--out", "pages/one.html"]
+    shown = progloc(*command, cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "Verdict: " in shown.stdout
+    assert "pages/one.html" in shown.stdout
+    assert "forward passes over at most" in shown.stderr
+    assert "</html>" in (folder / "pages/one.html").read_text()
+
+    beside = ["--base", "suite/runs/distributed-seed0", "--continuation", " And so on.", "--layers", "1"]
+    result = progloc(*command[:4], *beside, "--json", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["verdict"] in ("supported", "weak", "not faithful here")
+    assert document["text"]["answer"] == " And so on."
+    assert [layer["layer"] for layer in document["layers"]] == [1]
+    assert document["base"]["verdict"]
+    assert (folder / "results/audit-localist-seed0.html").exists()
+
+
+def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
+    model = "suite/runs/localist-seed0"
+    before = sorted(folder.rglob("*"))
+    for arguments, said in (
+        ([model], "--prompt TEXT"),
+        ([model, "--prompt", PROMPT, "--study", "python-docs"], "--prompt TEXT"),
+        ([model, "--prompt", "   "], "prompt is empty"),
+        ([model, "--prompt", PROMPT, "--dial", "3"], "a dial of 3"),
+        ([model, "--prompt", PROMPT, "--layers", "9"], "expected some of 0 to 1"),
+        ([model, "--prompt", PROMPT, "--out", "suite"], "is a folder"),
+        (["scratch:nano", "--prompt", PROMPT], "progloc train"),
+        ([model, "--prompt", PROMPT, "--max-new-tokens", "9999"], "has a context of"),
+        (["nowhere", "--study", "python-docs"], "is no suite"),
+        (["suite", "--study", "python-docs", "--texts", "0"], "--texts 0"),
+        (["suite", "--study", "python-docs", "--texts", "90000"], "give a longer text"),
+    ):
+        assert said in refused(progloc("audit", *arguments, cwd=folder)), arguments
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
+    command = [
+        "audit",
+        "suite",
+        "--study",
+        "python-docs",
+        "--texts",
+        "2",
+        "--prompt-tokens",
+        "40",
+        "--answer-tokens",
+        "8",
+    ]
+    first = progloc(*command, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert "Is the picture true?" in first.stdout
+    found = json.loads((folder / "suite/audit-study/study.json").read_text())
+    assert {(run["name"], run["blocks"], run["seed"]) for run in found["runs"]} == {
+        (name, blocks, seed)
+        for name, blocks in (
+            ("distributed", "fixed:5"), ("localist", "fixed:5"),
+            ("distributed-sentences", "sentences"), ("localist-sentences", "sentences"),
+        )
+        for seed in (0, 1)
+    }  # fmt: skip
+    assert all(len(run["passages"]) == 2 for run in found["runs"])
+    page = (folder / "suite/audit-study/tables.md").read_text()
+    assert "localised row" in page
+    written = {path: path.stat().st_mtime_ns for path in (folder / "suite/audit-study/runs").iterdir()}
+    again = progloc(*command, "--json", cwd=folder)
+    assert json.loads(again.stdout)["runs"] == found["runs"]
+    assert {path: path.stat().st_mtime_ns for path in (folder / "suite/audit-study/runs").iterdir()} == written
