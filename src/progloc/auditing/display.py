@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich import box
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
 SHOWN = 8
 """Blocks in the table."""
+WIDEST_NUMBER = 6
 WIDE = 60
 """Characters of a block's text."""
 
@@ -52,9 +54,9 @@ class AuditProgress:
 
 def audit_summary(found: Audit) -> Group:
     """Return the verdict with its reasons, the blocks with most mass, and how the base compares."""
-    parts: list[Text | Table] = [
+    parts: list[Text | Table | Padding] = [
         Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
-        *(Text(f"  {reason}") for reason in found.examined.reasons),
+        *(Padding(Text(reason), (0, 0, 0, 2)) for reason in found.examined.reasons),
         _blocks(found),
         Text(_tests(found.examined)),
     ]
@@ -65,10 +67,10 @@ def audit_summary(found: Audit) -> Group:
 
 def _blocks(found: Audit) -> Table:
     layers = ", ".join(str(layer.layer) for layer in found.examined.layers)
-    title = f"What the answer rested on, layers {layers}; shares of attention that is not on the first token"
+    title = f"What the answer rested on, layers {layers}, without the mass on the first token"
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for heading in ("block", "mass", "deleted, nats"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))
     table.add_column("text", no_wrap=True, overflow="ellipsis")
     masses = found.examined.picture.mass_no_sink
     effects = {each.block: each.deletion for each in found.examined.tested}
