@@ -48,7 +48,7 @@ UNTESTED = (
     Untested(
         "C10",
         "Do localised late layers show what the output rested on?",
-        "It takes faithfulness tests of the attention, against the model before localising; a suite has none.",
+        "It takes an audit of every run's model: progloc audit RESULTS_DIR --study CORPUS.",
     ),
 )
 

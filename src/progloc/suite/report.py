@@ -67,7 +67,7 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     said.append(
         f"Of {counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
         f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
-        "from this run. Nothing here tests whether attention shows what an output rested on (C10)."
+        "from this run. Whether attention shows what an output rested on (C10) is asked by progloc audit --study."
     )
     if seeds == 1:
         said.append("One seed gives no interval: no comparison here is more than an observation.")
