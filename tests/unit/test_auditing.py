@@ -212,6 +212,23 @@ def test_at_most_so_many_blocks_are_taken_away(local: Any) -> None:
     assert set(most_shown) <= {each.block for each in found.examined.tested}
 
 
+@pytest.mark.parametrize("delta", [0.0, 0.5])
+def test_where_layers_differ_in_blocks_those_of_the_last_traced_layer_are_shown(tiny_gpt2: Any, delta: float) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig("linear", "mixture:fixed:8+fixed:4"), words_tokenizer(101))
+    text = words(*range(1, 21))
+    for layers, size in (([0], 8), ([2], 4)):
+        found = audit(model, text, " " + words(50, 51, 52), layers=layers, dial=delta)
+        assert found.block_ids == tuple(n // size for n in range(23))
+
+
+def test_blocks_that_depend_on_what_follows_are_shown_and_said_to_be(tiny_gpt2: Any) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig("linear", "similarity"), words_tokenizer(101))
+    found = audit(model, words(*range(1, 60)), " " + words(50, 51, 52))
+    assert not found.causal
+    assert found.block_ids[0] == 0
+    assert max(found.block_ids) == len(set(found.block_ids)) - 1
+
+
 def test_with_one_block_there_is_nothing_to_test(local: Any) -> None:
     found = audit(local, words(1, 2, 3), " " + words(4, 5))
     assert found.examined.faithfulness is None
