@@ -1,0 +1,114 @@
+"""`progloc audit`: what an answer rested on."""
+
+from __future__ import annotations
+
+__all__ = ["audit_command"]
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from progloc.cli.options import Blocks, Json, Schedule, app, notes, numbers, out_console, print_json, schedule_value
+from progloc.errors import ProglocError
+
+STUDY: dict[str, Any] = {"rich_help_panel": "With --study"}
+
+
+@app.command(name="audit")
+def audit_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name; or a suite's.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="What is answered; - reads standard input.")] = None,
+    continuation: Annotated[str | None, typer.Option(help="The answer; by default the model writes one.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A model to set beside it; 'recorded': the one that it was made from.")
+    ] = None,
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to look at, e.g. 10,11; default those with λ ≥ 0.5.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="How many tokens the model writes at most.")] = 64,
+    most_blocks: Annotated[int, typer.Option(help="How many blocks of the prompt are taken away at most.")] = 24,
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    seed: Annotated[int, typer.Option(help="Draws the random sets of blocks.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page, default results/audit-MODEL.html; a study's folder.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="CORPUS", help="Audit every run of a suite's folder on a text instead.", **STUDY),
+    ] = None,
+    texts: Annotated[int, typer.Option(help="How many passages of the text.", **STUDY)] = 8,
+    prompt_tokens: Annotated[int, typer.Option(help="Of each passage.", **STUDY)] = 192,
+    answer_tokens: Annotated[int, typer.Option(help="Of each passage.", **STUDY)] = 32,
+    as_json: Json = False,
+) -> None:
+    """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
+    from progloc.auditing.display import AuditProgress, audit_summary
+    from progloc.auditing.folders import audit_folder
+    from progloc.auditing.page import page
+    from progloc.files import write_text
+
+    if (prompt is None) == (study is None):
+        raise ProglocError("expected --prompt TEXT, what is answered, or --study CORPUS, to audit a suite's folder")
+    if study is not None:
+        sizes = {"texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
+        _faithfulness_study(Path(model), study, out, sizes, as_json)
+        return
+    path = out or Path("results") / f"audit-{Path(model).name.replace(':', '-')}.html"
+    if path.is_dir():
+        raise ProglocError(f"--out {path} is a folder; expected a file, as in --out {path / 'audit.html'}")
+    with AuditProgress(notes) as bar:
+        found = audit_folder(
+            model,
+            sys.stdin.read() if prompt == "-" else str(prompt),
+            continuation,
+            base=base,
+            schedule=None if schedule is None else schedule_value(schedule),
+            blocks=blocks,
+            dial=numbers(dial, "--dial"),
+            layers=None if layers is None else [int(number) for number in numbers(layers, "--layers")],
+            max_new_tokens=max_new_tokens,
+            most_blocks=most_blocks,
+            seed=seed,
+            announce=bar.announce,
+            progress=bar.advance,
+        )
+    write_text(path, page(found))
+    if as_json:
+        print(found.to_json())
+        return
+    out_console.print(audit_summary(found))
+    out_console.print(f"\nThe page, to click through: {path}")
+
+
+def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, int], as_json: bool) -> None:
+    from rich.progress import Progress
+
+    from progloc.auditing.study import run_study
+    from progloc.auditing.study_tables import conclusion, study_tables, write_study
+    from progloc.suite.rendering import to_rich
+
+    folder = out or suite / "audit-study"
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task("auditing", total=None)
+        found = run_study(
+            suite,
+            corpus,
+            folder,
+            **sizes,
+            say=lambda line: notes.print(line, style="dim", soft_wrap=True),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    files = write_study(found, folder)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    for table in (table for table in study_tables(found) if not table.detail):
+        out_console.print(to_rich(table))
+    out_console.print(conclusion(found))
+    out_console.print("\nAlso written: " + ", ".join(map(str, files)))

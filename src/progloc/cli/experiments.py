@@ -1,0 +1,74 @@
+"""`progloc reproduce` and `progloc report`: the paper's experiments, and their report."""
+
+from __future__ import annotations
+
+__all__ = ["report", "reproduce"]
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_json
+
+
+@app.command()
+def reproduce(
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="paper-v1, paper-v3; quick, quick-v3: the same on a small model; or a YAML file of your own."
+        ),
+    ] = "quick",
+    model: Model = None,
+    corpus: Corpus = None,
+    second_corpus: SecondCorpus = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the suite's.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's experiments: its architectures (v1) or blocks that mean something (v3), and its claims tested."""
+    from progloc.suite.plan import plan, read_preset
+    from progloc.suite.report import write_report
+    from progloc.suite.runner import run_suite
+
+    name, preset = read_preset(suite)
+    folder = out or Path("results") / name
+    planned = plan(name, preset, given(model=model, corpus=corpus, second_corpus=second_corpus), seeds)
+    run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
+    _show_report(write_report(folder), folder, as_json)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="A folder that `progloc reproduce` made.")],
+    as_json: Json = False,
+) -> None:
+    """Write the tables, figures and page of a suite's results again, from what is finished."""
+    from progloc.suite.report import write_report
+
+    _show_report(write_report(results), results, as_json)
+
+
+def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
+    from progloc.display import claims_table
+    from progloc.suite.claims import answers
+    from progloc.suite.rendering import to_rich
+    from progloc.suite.report import summary
+    from progloc.suite.results import rows
+    from progloc.suite.tables import suite_tables
+
+    claims = answers(suite)
+    files = [str(folder / name) for name in ("tables.md", "results.csv", "figures", "report.html")]
+    if as_json:
+        print_json({"results": rows(suite), "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
+        return
+    for table in (table for table in suite_tables(suite) if not table.detail):
+        out_console.print(to_rich(table))
+    out_console.print(claims_table(claims))
+    out_console.print(summary(suite, claims))
+    out_console.print("\nAlso written: " + ", ".join(files[:-1]))
+    out_console.print(f"The page, with intervals and reasons: {files[-1]}")

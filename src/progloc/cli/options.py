@@ -1,0 +1,82 @@
+"""What commands share: the application, its two consoles, and options that mean the same everywhere."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Blocks",
+    "Corpus",
+    "Json",
+    "Length",
+    "Model",
+    "Out",
+    "Schedule",
+    "SecondCorpus",
+    "app",
+    "given",
+    "notes",
+    "numbers",
+    "out_console",
+    "print_json",
+    "schedule_value",
+]
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from progloc.errors import ProglocError
+
+app = typer.Typer(
+    name="progloc",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a language model's attention local, late layers most, and see what it costs.",
+)
+out_console = Console()
+notes = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines instead.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="A text file, a folder, a datasets name, or python-docs.")]
+Model = Annotated[str | None, typer.Option("--model", help="A hub name, a folder, or scratch:tiny.")]
+SecondCorpus = Annotated[
+    str | None, typer.Option("--second-corpus", help="Another text, to measure the trained model on too.")
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option("--schedule", help="λ(ℓ), e.g. quintic, sigmoid:0.8,12, heads:0.5,quintic, 0,0.5,1."),
+]
+Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
+Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def schedule_value(text: str) -> str | tuple[float, ...]:
+    """Return a schedule's name, or the numbers of a comma-separated list."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return numbers
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of a comma-separated list, or refuse the option that gave it."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ProglocError(f"{option} '{text}'; expected numbers separated by commas, as in 0,0.5,1") from None
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
