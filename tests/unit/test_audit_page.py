@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -91,6 +92,12 @@ def test_its_policy_allows_its_own_style_and_script_and_nothing_else():
         "base-uri 'none'; form-action 'none'"
     )
     assert not re.search(r"https?://|\bstyle=|\bon\w+=\"|url\(|@import", html)
+
+
+def test_headings_go_down_one_level_at_a_time():
+    levels = [int(tag[1]) for tag, _ in Parsed(page(synthetic_audit(base=True))).tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_its_size():

@@ -53,7 +53,14 @@
     for (const mark of marks) mark.dataset.share = percent(shares[mark.closest(".run").dataset.block]);
     for (const token of tokens) token.setAttribute("aria-pressed", Number(token.dataset.token) === chosen.token);
     find("scale").textContent =
-      `White is 0%, the darkest shade ${percent(full)}. Shared evenly, every block would have ${percent(1 / shares.length)}.`;
+      `No shade is 0%, full shade is ${percent(full)}. Shared evenly, every block would have ${percent(1 / shares.length)}.`;
+  }
+
+  function paintRanked(shares, ranked) {
+    const focused = document.activeElement.closest("#ranked button")?.dataset.block;
+    find("ranked").replaceChildren(...ranked.map((block) => rankedItem(shares, shares[ranked[0]], block)));
+    // the list is made anew; whoever was in it stays where they were
+    if (focused) document.querySelector(`#ranked button[data-block="${focused}"]`)?.focus();
   }
 
   function rankedItem(shares, full, block) {
@@ -87,19 +94,19 @@
   }
 
   function paintLayers() {
-    for (const panel of all(".layers")) {
-      const model = panel.dataset.model;
-      panel.hidden = model !== chosen.model;
-      const layers = examined(model).layers.map((_, layer) => masses(model, layer));
-      const full = Math.max(...layers.flat());
+    const panels = all(".layers");
+    const shares = panels.map(({dataset}) => examined(dataset.model).layers.map((_, layer) => masses(dataset.model, layer)));
+    const full = Math.max(...shares.flat(2)); // one scale for all, so that strips compare
+    panels.forEach((panel, at) => {
+      panel.hidden = panel.dataset.model !== chosen.model;
       all(".card", panel).forEach((card, layer) => {
         card.classList.toggle("chosen", layer === chosen.layer);
         card.querySelector("button").setAttribute("aria-pressed", layer === chosen.layer);
-        paintStrip(card.querySelector(".strip"), layers[layer], full);
-        if (card.querySelector("details").open) paintHeads(card, model);
+        paintStrip(card.querySelector(".strip"), shares[at][layer], full);
+        if (card.querySelector("details").open) paintHeads(card, panel.dataset.model);
       });
-      if (!panel.hidden) find("strip-scale").textContent = `The full height of a layer's strip is ${percent(full)}.`;
-    }
+    });
+    find("strip-scale").textContent = `The full height of a layer's strip is ${percent(full)}.`;
   }
 
   function paintStatus(shares, ranked) {
@@ -112,7 +119,8 @@
     }
     if (chosen.layer !== null) what.push(`in layer ${of.layers[chosen.layer].layer}`);
     if (chosen.model === "base") what.push("before localising");
-    find("status").textContent = `${what.join(", ")}: most on ${named(ranked[0])}, ${percent(shares[ranked[0]])}.`;
+    const said = `${what.join(", ")}: most on ${named(ranked[0])}, ${percent(shares[ranked[0]])}.`;
+    if (find("status").textContent !== said) find("status").textContent = said; // said aloud only where it is new
     find("whole").disabled = chosen.token === null;
     find("all-layers").disabled = chosen.layer === null;
   }
@@ -141,7 +149,7 @@
     const shares = masses(chosen.model, chosen.layer);
     const ranked = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, FEW);
     paintText(shares, ranked);
-    find("ranked").replaceChildren(...ranked.map((block) => rankedItem(shares, shares[ranked[0]], block)));
+    paintRanked(shares, ranked);
     paintLayers();
     paintStatus(shares, ranked);
     paintDetail(shares);
@@ -172,12 +180,10 @@
     else if (target.closest("#all-layers")) choose({layer: null});
     else if (block) {
       const number = Number(block.dataset.block);
-      const listed = target.closest("#ranked");
+      const listed = block.closest("#ranked, tr"); // asked now: painting makes the list anew
+      if (block.matches(".run")) rove(block);
       toggle("block", number);
-      if (listed) {
-        document.querySelector(`#ranked button[data-block="${number}"]`).focus(); // the list was made anew
-        show(number);
-      } else if (block.matches(".run[role]")) rove(block);
+      if (listed && chosen.block !== null) show(number);
     } else if (layer && !target.closest("details")) toggle("layer", Number(layer.dataset.layer));
   }
 
