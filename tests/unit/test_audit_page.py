@@ -138,6 +138,13 @@ def test_a_schedule_and_a_dial_by_layer_are_listed():
     assert "<td>0.25, 0.50</td>" in page(audit)
 
 
+def test_the_table_of_tests_begins_with_the_most_mass():
+    audit = synthetic_audit()
+    rows = [int(each["data-block"]) for each in Parsed(page(audit)).attributes("tr") if "data-block" in each]
+    assert rows == sorted(rows, key=lambda block: -audit.examined.picture.mass_no_sink[block])
+    assert set(rows) == {each.block for each in audit.examined.tested}
+
+
 def test_the_scatter_keeps_the_order_of_both_its_axes():
     examined = synthetic_audit(verdict="not faithful here").examined
     drawn = scatter(examined)

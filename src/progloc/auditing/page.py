@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from importlib import resources
 from itertools import groupby
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from progloc.auditing.report import Audit, Examination
+from progloc.auditing.report import Audit, Examination, TestedBlock
 from progloc.auditing.scatter import scatter
 from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
 
@@ -96,6 +97,16 @@ def _made_by(environment: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in lines.items() if value is not None]
 
 
+def _beside(name: str) -> str:
+    """Read a file that lies beside the template."""
+    return (resources.files("progloc.auditing") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _most_first(examined: Examination) -> list[TestedBlock]:
+    """Sort what was tested by mass, so that a table shows whether effects fall with it."""
+    return sorted(examined.tested, key=lambda each: -examined.picture.mass_no_sink[each.block])
+
+
 def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("progloc.auditing", "templates"),
@@ -119,7 +130,7 @@ def page(audit: Audit) -> str:
         audit: of a text of any length; the size grows with the answer's tokens × traced layers × blocks.
     """
     templates = _templates()
-    style, script = (templates.get_template(name).render() for name in ("audit.css", "audit.js"))
+    style, script = _beside("audit.css"), _beside("audit.js")
     examinations: dict[str, Examination] = {"examined": audit.examined}
     if audit.base is not None:
         examinations["base"] = audit.base
@@ -136,6 +147,7 @@ def page(audit: Audit) -> str:
         pictures=PICTURE_NAMES,
         effects=EFFECTS,
         scatter=scatter,
+        most_first=_most_first,
         made_by=_made_by(audit.environment),
         style=Markup(style),
         script=Markup(script),
