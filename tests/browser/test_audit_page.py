@@ -1,5 +1,6 @@
 """The audit's page as a person has it: opened from disk in a real browser, clicked and typed at."""
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable
@@ -18,21 +19,27 @@ HOSTILE = """</script><script>document.title = 'run'</script> & <img src=x onerr
 
   Second. Third."""
 
+Show = Callable[[Audit], Audit]
 Open = Callable[..., Audit]
 
 
 @pytest.fixture
-def opened(tab: Page, tmp_path: Path) -> Open:
-    """`opened(**changes)`: open a synthetic audit's page from disk, and return the audit."""
+def show(tab: Page, tmp_path: Path) -> Show:
+    """`show(audit)`: open its page from disk, and return it."""
 
-    def opened(*args: object, **changes: object) -> Audit:
-        audit = synthetic_audit(*args, **changes)
+    def show(audit: Audit) -> Audit:
         path = tmp_path / "audit.html"
         path.write_text(page(audit), encoding="utf-8")
         tab.goto(path.as_uri())
         return audit
 
-    return opened
+    return show
+
+
+@pytest.fixture
+def opened(show: Show) -> Open:
+    """`opened(**changes)`: show a synthetic audit."""
+    return lambda *args, **changes: show(synthetic_audit(*args, **changes))
 
 
 def listed(tab: Page) -> list[int]:
@@ -189,6 +196,19 @@ def test_a_script_in_a_text_stays_text(tab, opened):
 def test_blanks_and_line_breaks_are_seen(tab, opened):
     opened("One.\n\n\nTwo   three.", answer=" Yes.")
     assert tab.locator("#prompt").inner_text() == "One.\n\n\nTwo   three."
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("\n", "line break"), (" ", "blank"), ("", "part of a character")], ids=repr
+)
+def test_a_token_without_letters_can_be_clicked_too(tab, show, text, name):
+    audit = synthetic_audit()
+    tokens = list(audit.tokens)
+    tokens[audit.answer_start + 1] = text
+    show(dataclasses.replace(audit, tokens=tuple(tokens)))
+    token(tab, 1).click()
+    expect(token(tab, 1)).to_have_attribute("aria-pressed", "true")
+    expect(tab.get_by_role("status").first).to_contain_text(f"The token {name} alone")
 
 
 def test_a_phone_needs_no_scrolling_sideways(tab, opened):

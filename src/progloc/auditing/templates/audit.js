@@ -21,7 +21,7 @@
   const examined = (model) => (model === "base" ? audit.base : audit);
   const percent = (share) => `${(100 * share).toFixed(share >= 0.1 ? 0 : 1)}%`;
   const mean = (rows) => rows[0].map((_, block) => rows.reduce((sum, row) => sum + row[block], 0) / rows.length);
-  const quoted = (text) => (text.trim() ? `“${text.trim()}”` : "a blank");
+  const quoted = (token) => token.getAttribute("aria-label") ?? `“${token.textContent.trim()}”`;
   const named = (block) => `block ${block} (“${blocks[block].excerpt}”)`;
   const times = (nats) => {
     const factor = Math.exp(Math.min(Math.abs(nats), 50));
@@ -115,7 +115,7 @@
     if (chosen.token === null) what.push("The whole answer");
     else {
       const likely = Math.exp(of.answer[chosen.token].log_prob);
-      what.push(`The word ${quoted(tokens[chosen.token].textContent)} alone, to which the model gave ${percent(likely)}`);
+      what.push(`The token ${quoted(tokens[chosen.token])} alone, to which the model gave ${percent(likely)}`);
     }
     if (chosen.layer !== null) what.push(`in layer ${of.layers[chosen.layer].layer}`);
     if (chosen.model === "base") what.push("before localising");
