@@ -211,9 +211,11 @@ def test_a_token_without_letters_can_be_clicked_too(tab, show, text, name):
     expect(tab.get_by_role("status").first).to_contain_text(f"The token {name} alone")
 
 
-def test_a_phone_needs_no_scrolling_sideways(tab, opened):
+def test_a_phone_needs_no_scrolling_sideways(tab, show):
     tab.set_viewport_size({"width": 400, "height": 800})
-    opened("A" * 300 + ". Second sentence here. Third.", base=True, layers=4, heads=9)
+    audit = synthetic_audit("A" * 300 + ". Second sentence here. Third.", base=True, layers=4, heads=9)
+    nowhere = dataclasses.replace(audit.examined, model="/a/folder" * 20, reasons=("B" * 300,))
+    show(dataclasses.replace(audit, examined=nowhere))
     token(tab, 2).click()
     for summary in tab.locator(".layers:not([hidden]) summary").all():
         summary.click()
