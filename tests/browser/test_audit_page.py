@@ -73,11 +73,14 @@ def test_it_opens_from_disk_and_asks_for_nothing_else(tab, opened):
 
 def test_shade_and_share_follow_the_mass(tab, opened):
     mass = opened().examined.picture.mass_no_sink
-    for run in tab.locator(".run").all():
-        block = int(run.get_attribute("data-block"))
-        shade = float(run.evaluate("run => run.style.getPropertyValue('--shade')"))
-        assert shade == pytest.approx(0.85 * mass[block] / mass.max(), abs=0.001)
-        expect(run.locator(".share")).to_have_attribute("data-share", percent(mass[block]))
+    runs = tab.locator(".run").evaluate_all(
+        "runs => runs.map((run) => [run.dataset.block, run.style.getPropertyValue('--shade'),"
+        " run.querySelector('.share').dataset.share])"
+    )
+    assert len(runs) == len(mass)
+    for block, shade, share in runs:
+        assert float(shade) == pytest.approx(0.85 * mass[int(block)] / mass.max(), abs=0.001)
+        assert share == percent(mass[int(block)])
 
 
 def test_the_top_blocks_show_their_share_and_the_others_when_pointed_at(tab, opened):

@@ -113,6 +113,11 @@ def test_blocks_that_come_again_are_one_block():
     assert page(audit).count('<i class="share">') == 3
 
 
+def test_a_block_without_letters_has_a_name_too():
+    html = page(synthetic_audit("One. \n\n", blocks=2))
+    assert [block["excerpt"] for block in json.loads(Parsed(html).texts["data"])["blocks"]][:2] == ["One.", "(blank)"]
+
+
 def test_borders_drawn_with_the_whole_text_in_view_are_owned_up_to():
     assert "with the whole text in view" in page(synthetic_audit(causal=False))
     assert "with the whole text in view" not in page(synthetic_audit())

@@ -76,7 +76,7 @@ def _blocks(audit: Audit) -> list[Block]:
 
 
 def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.split()) or "(blank)"
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
 
 
