@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["continue_text", "evaluate_folder", "model_folder", "opened", "partition_text"]
+__all__ = ["configured", "continue_text", "evaluate_folder", "model_folder", "opened", "partition_text"]
 
 import dataclasses
 import sys
@@ -35,6 +35,30 @@ def model_folder(given: str) -> str:
     return str(folder / MODEL_FOLDER) if (folder / MODEL_FOLDER / "config.json").exists() else given
 
 
+def configured(
+    model: str, schedule: str | tuple[float, ...] | None = None, blocks: str | None = None
+) -> tuple[str, LocalityConfig, dict[str, Any]]:
+    """Return where a trained model is, the locality it is to be read with, and what its `locality.json` holds.
+
+    Args:
+        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic with
+            `fixed:5`.
+        schedule: instead of the model's own.
+        blocks: instead of the model's own.
+
+    Raises:
+        ProglocError: a model that is not made yet or that cannot be had, or a setting that is not known.
+    """
+    folder = model_folder(model)
+    if folder.startswith(SCRATCH):
+        raise ProglocError(f"'{model}' is made while training, not before; run progloc train --model {model} first")
+    check_hub(folder, "model", MODELS)
+    stored = read_locality(folder) or {}
+    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
+    return folder, dataclasses.replace(config, **changes), stored  # type: ignore[arg-type]
+
+
 def opened(
     model: str,
     corpus: str,
@@ -47,16 +71,7 @@ def opened(
 
     Args and errors: as `evaluate_folder`.
     """
-    folder = model_folder(model)
-    if folder.startswith(SCRATCH):
-        raise ProglocError(
-            f"'{model}' is made while training, not a model to evaluate; run progloc train --model {model} first"
-        )
-    check_hub(folder, "model", MODELS)
-    stored = read_locality(folder) or {}
-    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
-    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
-    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    folder, config, stored = configured(model, schedule, blocks)
     length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
     text = load_corpus(corpus)
     check_length(folder, length)
@@ -116,9 +131,8 @@ def continue_text(
         raise ProglocError("the prompt is empty; expected some text to go on from, as in --prompt 'A class is'")
     if tokens < 1:
         raise ProglocError(f"--max-new-tokens {tokens}; expected a whole number ≥ 1")
-    folder = model_folder(model)
-    check_hub(folder, "model", MODELS)
-    loaded = load(folder)
+    folder, config, _ = configured(model)
+    loaded = load(folder, config)
     tokenizer = load_tokenizer(folder, Corpus("prompt", prompt))
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
     if sample:

@@ -63,6 +63,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
         ([model, "--prompt", PROMPT, "--study", "python-docs"], "--prompt TEXT"),
         ([model, "--prompt", "   "], "prompt is empty"),
         ([model, "--prompt", PROMPT, "--dial", "3"], "a dial of 3"),
+        ([model, "--prompt", PROMPT, "--base", "recorded"], "records scratch:nano as its base"),
         ([model, "--prompt", PROMPT, "--layers", "9"], "expected some of 0 to 1"),
         ([model, "--prompt", PROMPT, "--out", "suite"], "is a folder"),
         (["scratch:nano", "--prompt", PROMPT], "progloc train"),

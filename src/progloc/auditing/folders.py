@@ -4,19 +4,16 @@ from __future__ import annotations
 
 __all__ = ["RECORDED", "audit_folder", "open_models"]
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from progloc.auditing.audit import audit
 from progloc.auditing.report import Audit
-from progloc.config import LocalityConfig, from_mapping
 from progloc.data import Corpus
 from progloc.errors import ProglocError
-from progloc.evaluation import model_folder
-from progloc.hub import check_hub
-from progloc.model import load, read_locality
-from progloc.training.inputs import MODELS, SCRATCH, load_tokenizer
+from progloc.evaluation import configured
+from progloc.model import load
+from progloc.training.inputs import SCRATCH, load_tokenizer
 
 RECORDED = "recorded"
 """As a base: the model that `locality.json` says the audited one was made from."""
@@ -41,25 +38,18 @@ def open_models(
     Raises:
         ProglocError: a model that cannot be had or localised, or no base recorded.
     """
-    folder = model_folder(model)
-    if folder.startswith(SCRATCH):
-        raise ProglocError(
-            f"'{model}' is made while training, not a model to audit; run progloc train --model {model} first"
-        )
-    check_hub(folder, "model", MODELS)
-    stored = read_locality(folder) or {}
+    folder, config, stored = configured(model, schedule, blocks)
     if base == RECORDED:
         base = stored.get("base_model")
-        if base is None:
-            raise ProglocError(f"{folder} records no base model; name it: --base MODEL")
-    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
-    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
-    loaded = load(folder, dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+        if base is None or base.startswith(SCRATCH):
+            raise ProglocError(
+                f"{folder} records {base or 'nothing'} as its base; name a folder or hub name: --base MODEL"
+            )
+    loaded = load(folder, config)
     tokenizer = load_tokenizer(folder, Corpus("prompt", ""))
     if base is None:
         return loaded, None, tokenizer
-    check_hub(model_folder(base), "model", MODELS)
-    return loaded, load(model_folder(base), loaded.locality.config), tokenizer
+    return loaded, load(configured(base)[0], config), tokenizer
 
 
 def audit_folder(
