@@ -1,0 +1,48 @@
+"""One of an audit's two models alone, and the same with nothing that says which of the two it is."""
+
+from __future__ import annotations
+
+__all__ = ["BASE", "LOCALISED", "SYSTEMS", "alone", "blinded"]
+
+import dataclasses
+
+from progloc.auditing.report import Audit
+from progloc.errors import ProglocError
+
+LOCALISED, BASE = "localised", "base"
+SYSTEMS = (LOCALISED, BASE)
+NAMELESS = "the model"
+
+
+def alone(audit: Audit, system: str) -> Audit:
+    """Return the audit of one of its models, as if it had been the only one.
+
+    Args:
+        audit: what was found.
+        system: `localised`, or `base`, the model before localising.
+
+    Raises:
+        ProglocError: the audit has no such model.
+    """
+    examined = {LOCALISED: audit.examined, BASE: audit.base}.get(system)
+    if examined is None:
+        held = " and ".join(SYSTEMS if audit.base else (LOCALISED,))
+        raise ProglocError(f"'{system}' of an audit that holds {held}; audit with a base to have both")
+    return dataclasses.replace(audit, examined=examined, base=None)
+
+
+def blinded(audit: Audit, system: str) -> Audit:
+    """Return `alone` without names, schedule, λ, dial, machine and time: two of them differ in what was found only.
+
+    Args and errors: as `alone`.
+    """
+    one = alone(audit, system)
+    layers = tuple(dataclasses.replace(layer, strength=0.0) for layer in one.examined.layers)
+    return dataclasses.replace(
+        one,
+        examined=dataclasses.replace(one.examined, model=NAMELESS, layers=layers),
+        schedule="not shown",
+        dial=0.0,
+        seconds=0.0,
+        environment={},
+    )

@@ -1,0 +1,1 @@
+"""Audits on the loopback address, and the study in which people rate them."""

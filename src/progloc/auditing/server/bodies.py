@@ -1,0 +1,27 @@
+"""What the bodies of requests are made of."""
+
+from __future__ import annotations
+
+__all__ = ["Body", "Text"]
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+class Body(BaseModel):
+    """A JSON object of exactly these names and types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("half a character, which is no text") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+r"""JSON may write half a character, as in "\ud800", which nothing can store."""

@@ -1,0 +1,77 @@
+"""The commands that serve audits and read what raters of a study answered."""
+
+from __future__ import annotations
+
+__all__ = ["serve", "study"]
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from progloc.cli.options import Blocks, Json, Schedule, app, out_console, print_json, schedule_value
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
+    base: Annotated[
+        str | None, typer.Option(help="The model before localising, to set beside it; 'recorded': as in audit.")
+    ] = None,
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8642,
+    data: Annotated[
+        Path | None, typer.Option(help="SQLite file for what people enter; default results/serve-MODEL.sqlite.")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="Prompts of a study, one a paragraph: people rate their audits at /study.")
+    ] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let other machines in; there is no password.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Audit prompts in the browser, on this machine's own address; with --study, have people rate the audits."""
+    from progloc.auditing.server.serving import serve as run
+
+    file = data or Path("results") / f"serve-{Path(model).name}.sqlite"
+
+    def ready(address: str) -> None:
+        if as_json:
+            print(json.dumps({"address": address, "data": str(file)}), flush=True)
+            return
+        out_console.print(f"{address}  [dim]· what people enter: {escape(str(file))} · Ctrl-C stops[/dim]")
+        if study is not None:
+            out_console.print(f"{address}study  [dim]· for raters · progloc study {escape(str(file))}[/dim]")
+
+    run(
+        model, base, schedule=None if schedule is None else schedule_value(schedule), blocks=blocks,
+        host=host, port=port, data=file, study=study, remote=allow_remote, ready=ready,
+    )  # fmt: skip
+
+
+@app.command()
+def study(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The SQLite file of progloc serve --study.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a study's ratings come to: means, paired differences, and how far raters agree."""
+    from progloc.auditing.ratings import rating_result, rating_tables
+    from progloc.auditing.server.answers import Answers
+    from progloc.auditing.server.database import Database
+    from progloc.suite.rendering import counted, to_rich
+
+    with closing(Database(data, create=False)) as database:
+        result = rating_result(Answers(database).ratings())
+    if as_json:
+        print_json(result.to_dict())
+        return
+    for table in rating_tables(result):
+        out_console.print(to_rich(table))
+    counts = ((result.ratings, "rating"), (result.raters, "rater"), (result.items, "item"))
+    out_console.print(", ".join(counted(*each) for each in counts))
