@@ -6,6 +6,7 @@ __all__ = ["page"]
 
 import base64
 import dataclasses
+import functools
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def _most_first(examined: Examination) -> list[TestedBlock]:
     return sorted(examined.tested, key=lambda each: -examined.picture.mass_no_sink[each.block])
 
 
+@functools.cache
 def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("progloc.auditing", "templates"),
