@@ -148,10 +148,6 @@ def _attention(
     return Picture(mass, share, value / value.sum(-1, keepdims=True)), sink
 
 
-def _mean(picture: Picture, axis: int | tuple[int, ...]) -> Picture:
-    return Picture(*(getattr(picture, name).mean(axis) for name in PICTURES))
-
-
 def _examination(
     model: str,
     verdict: str,
@@ -163,8 +159,8 @@ def _examination(
     rng: np.random.Generator,
 ) -> Examination:
     by_head, sink = _attention(ids, start, layers, heads, rng)
-    layer_heads = _mean(by_head, 0)  # (L, H, M)
-    whole = _mean(by_head, (0, 1, 2))
+    layer_heads = by_head.mean(0)  # (L, H, M)
+    whole = by_head.mean((0, 1, 2))
     guaranteed = rng.uniform(0.1, 0.5, layers)
     strengths = np.linspace(0.55, 1.0, layers)
     prompt_blocks = int(ids[start - 1]) + 1
@@ -183,7 +179,7 @@ def _examination(
             TracedLayer(
                 layer=9 * layers + depth,
                 strength=round(float(strengths[depth]), 3),
-                picture=_mean(layer_heads[depth], 0),
+                picture=layer_heads[depth].mean(0),
                 sink_mass=float(sink[:, depth].mean()),
                 heads=layer_heads[depth],
                 head_sink_mass=tuple(sink[:, depth].mean(0).tolist()),
@@ -192,7 +188,7 @@ def _examination(
             )
             for depth in range(layers)
         ),
-        answer=_mean(by_head, 2),
+        answer=by_head.mean(2),
         answer_sink_mass=sink.mean(2),
         answer_heads=by_head,
         log_probs=tuple((-rng.exponential(0.7, len(ids) - start)).tolist()),

@@ -11,7 +11,7 @@ import numpy as np
 
 from progloc.auditing.agreement import correlation, overlap, random_sets, top_blocks
 from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, deleted, knocked_out, read
-from progloc.auditing.probes import TracedAttention
+from progloc.auditing.pictures import by_token, margins, of_answer
 from progloc.auditing.report import (
     PICTURES,
     Cost,
@@ -67,16 +67,16 @@ def examine(
     reading = read(model, text, layers)
     progress(1)
     traced = [reading.traced[layer] for layer in layers]
-    heads, sinks = _shares(traced)  # (n, layers, H, M), (n, layers, H)
-    whole = _whole(traced)  # (layers, H, M)
-    by_layer = _mean(whole, 1)
-    picture = _mean(by_layer, 0)
+    heads, sinks = by_token(traced)  # (n, layers, H, M), (n, layers, H)
+    whole = of_answer(traced)  # (layers, H, M)
+    by_layer = whole.mean(1)
+    picture = by_layer.mean(0)
     tested, faithfulness = _tested(
         model, text, layers, reading, picture, most_blocks=most_blocks, sets=sets, seed=seed, progress=progress
     )
     found, reasons = verdict(faithfulness, len(text.answer_ids))
     lambdas = model.locality.lambdas
-    guaranteed, inside = _margins(traced, text)
+    guaranteed, inside = margins(traced, text)
     return Examination(
         model=name,
         verdict=found,
@@ -90,68 +90,13 @@ def examine(
             )
             for n, layer in enumerate(layers)
         ),
-        answer=_mean(heads, 2),
+        answer=heads.mean(2),
         answer_sink_mass=sinks.mean(2),
         answer_heads=heads,
         log_probs=tuple(reading.log_probs.tolist()),
         tested=tested,
         faithfulness=faithfulness,
     )  # fmt: skip
-
-
-def _mean(picture: Picture, axis: int) -> Picture:
-    return Picture(*(getattr(picture, name).mean(axis) for name in PICTURES))
-
-
-def _ratio(parts: FloatArray) -> FloatArray:
-    """Return parts as shares of their sum over blocks; equal shares of nothing."""
-    total = parts.sum(-1, keepdims=True)
-    return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
-
-
-def _sums(traced: Sequence[TracedAttention]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mass without the sink, and value-weighted mass, (layers, H, n, M), and sink mass, (layers, H, n)."""
-    return tuple(
-        np.stack([getattr(each, name).double().cpu().numpy() for each in traced]) for name in ("mass", "value", "sink")
-    )  # type: ignore[return-value]
-
-
-def _with_sink(mass: FloatArray, sink: FloatArray) -> FloatArray:
-    """Add the sink's mass to its block, the first."""
-    found = mass.copy()
-    found[..., 0] += sink
-    return found
-
-
-def _shares(traced: Sequence[TracedAttention]) -> tuple[Picture, FloatArray]:
-    """Return every token's picture by layer and head, (n, layers, H, M), and its sink mass, (n, layers, H)."""
-    mass, value, sink = _sums(traced)
-    picture = Picture(_with_sink(mass, sink), _ratio(mass), _ratio(value))
-    return (
-        Picture(*(np.moveaxis(getattr(picture, name), 2, 0) for name in PICTURES)),
-        np.moveaxis(sink, 2, 0),
-    )
-
-
-def _whole(traced: Sequence[TracedAttention]) -> Picture:
-    """Return the answer's picture by layer and head, (layers, H, M): without the sink, a ratio of sums (SPEC §3)."""
-    mass, value, sink = _sums(traced)
-    return Picture(_with_sink(mass, sink).mean(2), _ratio(mass.sum(2)), _ratio(value).mean(2))
-
-
-def _margins(traced: Sequence[TracedAttention], text: AuditedText) -> tuple[list[float], list[float]]:
-    """Return by layer the in-block mass without the sink that margins guarantee, and what there is of it.
-
-    Both over the tokens that write the answer, weighted by what is not on the sink, per head, then the mean over heads.
-    """
-    mass, _, _ = _sums(traced)
-    writers = text.division[text.answer_start - 1 : -1].numpy()  # (n,): the block of each token that writes one
-    inside = np.take_along_axis(mass, np.broadcast_to(writers[:, None], (*mass.shape[:3], 1)), -1)[..., 0]
-    off_sink = mass.sum(-1)
-    held = np.stack([each.guaranteed.double().cpu().numpy() for each in traced]) * off_sink
-    total = off_sink.sum(-1)
-    safe = np.where(total > 0, total, 1.0)
-    return ((held.sum(-1) / safe).mean(-1)).tolist(), ((inside.sum(-1) / safe).mean(-1)).tolist()
 
 
 def _chosen(text: AuditedText, masses: FloatArray, most: int) -> list[int]:

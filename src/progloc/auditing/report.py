@@ -45,6 +45,10 @@ class Picture:
     def __getitem__(self, where: Any) -> Picture:
         return Picture(*(getattr(self, name)[where] for name in PICTURES))
 
+    def mean(self, axis: int | tuple[int, ...]) -> Picture:
+        """Return the mean over leading axes."""
+        return Picture(*(getattr(self, name).mean(axis) for name in PICTURES))
+
     def to_dict(self) -> dict[str, Any]:
         """Return lists of numbers, by name."""
         return {name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES}
