@@ -1,4 +1,4 @@
-"""What README.md tells a reader to type is typed here, on a tiny model in a folder called gpt2."""
+"""What README.md and two of its pages tell a reader to type is typed here, on a tiny model in a folder called gpt2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from progloc.cli import main
 from progloc.data import Corpus
@@ -19,17 +20,21 @@ from progloc.training.scratch import scratch_tokenizer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = {"--bench": "--layers 1 --width 32 --lengths 8 --repeats 1"}
+PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("dial.md", "audit.md")}
+SMALL = {
+    "--bench": "--layers 1 --width 32 --lengths 8 --repeats 1",
+    "--study": "--texts 1 --prompt-tokens 24 --answer-tokens 6",
+}
 """What is added to a command that has this in it, for as it stands it takes minutes."""
 PROSE = "The overseer must see what an output rested on; the engineer names the price. "
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+def commands(page: str = README) -> list[str]:
+    lines = [line for block in blocks("bash", page) for line in block.splitlines()]
     return [line.partition("  #")[0].strip() for line in lines if line.startswith("progloc ")]
 
 
@@ -73,12 +78,30 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "doctor",
     }
     for line in typed:
-        smaller = " ".join(options for word, options in SMALL.items() if word in line)
-        monkeypatch.setattr(sys, "argv", shlex.split(f"{line} {smaller}"))
-        with pytest.raises(SystemExit) as caught, redirect_stdout(io.StringIO()) as out:
-            main()
-        assert caught.value.code in (0, None), line
-        assert out.getvalue(), line
+        run(line, monkeypatch)
+
+
+def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller = " ".join(options for word, options in SMALL.items() if word in line)
+    monkeypatch.setattr(sys, "argv", shlex.split(f"{line} {smaller}"))
+    with pytest.raises(SystemExit) as caught, redirect_stdout(io.StringIO()) as out:
+        main()
+    assert caught.value.code in (0, None), line
+    assert out.getvalue(), line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_pages_tell_to_type_runs_where_the_readme_was_followed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.chdir(folder)
+    typed = commands(PAGES[page])
+    assert len(typed) >= 2
+    for line in typed:
+        run(line, monkeypatch)
+    (example,) = blocks("python", PAGES[page])
+    with redirect_stdout(io.StringIO()):
+        exec(compile(example, page, "exec"), {"tokenizer": AutoTokenizer.from_pretrained("gpt2")})
 
 
 def test_the_python_example_runs(
