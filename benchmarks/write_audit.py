@@ -28,7 +28,9 @@ def section(name: str, study: Study) -> str:
     about, versions = study.about, study.about["environment"]
     made = (
         f"{about['texts']} passages of {about['prompt_tokens']} + {about['answer_tokens']} tokens, spread over "
-        f"{about['corpus']}; model {about['model']}; progloc {versions['progloc']}, torch {versions['torch']}, "
+        f"{about['corpus']}, by `progloc audit RESULTS --study {about['corpus']} --texts {about['texts']} "
+        f"--prompt-tokens {about['prompt_tokens']} --answer-tokens {about['answer_tokens']}` on the suite "
+        f"{about['suite']} with {about['model']}; progloc {versions['progloc']}, torch {versions['torch']}, "
         f"transformers {versions['transformers']}."
     )
     tables = [to_markdown(table).replace("## ", "#### ", 1) for table in study_tables(study)]

@@ -65,6 +65,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
         ([model, "--prompt", PROMPT, "--dial", "3"], "a dial of 3"),
         ([model, "--prompt", PROMPT, "--base", "recorded"], "records scratch:nano as its base"),
         ([model, "--prompt", PROMPT, "--layers", "9"], "expected some of 0 to 1"),
+        ([model, "--prompt", PROMPT, "--layers", "1.5"], "whole numbers separated by commas"),
         ([model, "--prompt", PROMPT, "--out", "suite"], "is a folder"),
         (["scratch:nano", "--prompt", PROMPT], "progloc train"),
         ([model, "--prompt", PROMPT, "--max-new-tokens", "9999"], "has a context of"),

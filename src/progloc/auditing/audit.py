@@ -135,7 +135,7 @@ def _check(
             raise ProglocError(
                 f"a model with attn_implementation='{used}'; expected '{IMPLEMENTATION}', as localize sets"
             )
-    if base is not None and locality_of(base).lambdas and len(locality_of(base).lambdas) != len(model.locality.lambdas):
+    if base is not None and len(locality_of(base).lambdas) != len(model.locality.lambdas):
         raise ProglocError(
             f"a base of {len(base.locality.lambdas)} layers for a model of {len(model.locality.lambdas)}; "
             "expected the model before localising"

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from progloc.auditing.report import Audit, Examination, TestedBlock
 from progloc.auditing.scatter import scatter
 from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
+from progloc.templating import templates
 
 EXCERPT = 90
 """Characters of a block that stand for it in lists."""
@@ -110,16 +111,10 @@ def _most_first(examined: Examination) -> list[TestedBlock]:
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("progloc.auditing", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    templates.filters.update(percent=percent, signed=signed)
-    return templates
+    found = templates("progloc.auditing")
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    found.filters.update(percent=percent, signed=signed)
+    return found
 
 
 def page(audit: Audit) -> str:
@@ -131,13 +126,13 @@ def page(audit: Audit) -> str:
     Args:
         audit: of a text of any length; the size grows with the answer's tokens × traced layers × blocks.
     """
-    templates = _templates()
+    template = _templates().get_template("audit.html.j2")
     style, script = _beside("audit.css"), _beside("audit.js")
     examinations: dict[str, Examination] = {"examined": audit.examined}
     if audit.base is not None:
         examinations["base"] = audit.base
     blocks = _blocks(audit)
-    return templates.get_template("audit.html.j2").render(
+    return template.render(
         audit=audit,
         data={"audit": audit.to_dict(heads=False), "blocks": [dataclasses.asdict(block) for block in blocks]},
         examinations=examinations,

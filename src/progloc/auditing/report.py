@@ -152,7 +152,7 @@ class Faithfulness:
     top: Removal
     """The blocks with the most mass (without the sink), until they hold a fifth of the tokens tested."""
     rest: Removal
-    """Every other tested block: the answer has to rest on `top` alone."""
+    """Every other block of the prompt, tested or not: the answer has to rest on `top` alone."""
     random: tuple[Removal, ...]
     """Sets of other blocks of as many tokens, drawn at random."""
     overlap: float | None

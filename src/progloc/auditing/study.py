@@ -178,6 +178,8 @@ def run_study(
     if not localised or len(localised) == len(suite.compared):
         raise ProglocError(f"{folder} has no finished run with λ = 0 to compare with, or nothing but such runs")
     layers = tuple(sorted(set.intersection(*(set(late_layers(run.lambdas)) for run in localised))))
+    if not layers:
+        raise ProglocError(f"{folder} has no layer that is late (λ ≥ 0.5) in every localised run, so none to compare")
     chosen: Sequence[Passage] | None = None
     settings = {
         "corpus": text.name, "corpus_sha256": text.sha256, "texts": texts, "prompt_tokens": prompt_tokens,
@@ -187,7 +189,7 @@ def run_study(
     for number, run in enumerate(suite.compared):
         path = out / "runs" / f"{run.name}-seed{run.seed}.json"
         kept = read_mapping(path) if path.exists() else None
-        if kept is None or kept["settings"] != settings:
+        if kept is None or kept.get("settings") != settings:
             where = _model_of(suite, run)
             tokenizer = load_tokenizer(str(where), text)
             chosen = chosen or passages(text, tokenizer, texts, prompt_tokens, answer_tokens)

@@ -13,6 +13,7 @@ from progloc.auditing.verdict import VERDICTS
 from progloc.files import write_text
 from progloc.suite.rendering import ABSENT, Column, Table, counted, interval, number, p_value, to_markdown
 from progloc.suite.statistics import Comparison, holm, mean_interval, paired_difference
+from progloc.suite.verdicts import SIGNIFICANT
 
 JUDGED = "mass_no_sink, deletion"
 AIM = 0.7
@@ -25,8 +26,8 @@ def _values(runs: Runs, figure: str) -> dict[int, float]:
     return {seed: value for seed, run in runs.items() if (value := run.mean(figure)) == value}
 
 
-def _to_base(study: Study, runs: Runs, blocks: str, figure: str = JUDGED) -> Comparison:
-    return paired_difference(_values(runs, figure), _values(study.beside(blocks), figure))
+def _to_base(study: Study, runs: Runs, blocks: str) -> Comparison:
+    return paired_difference(_values(runs, JUDGED), _values(study.beside(blocks), JUDGED))
 
 
 def _compared(study: Study) -> dict[tuple[str, str], tuple[Comparison, float | None]]:
@@ -106,18 +107,20 @@ def study_tables(study: Study) -> list[Table]:
 def conclusion(study: Study) -> str:
     """Return in plain words what the numbers say, and what they do not."""
     compared = _compared(study)
-    better = [key for key, (each, _) in compared.items() if each.estimate.above(0.0)]
-    worse = [key for key, (each, _) in compared.items() if each.estimate.above(0.0) is False]
+    told = {key: each for key, (each, p) in compared.items() if p is not None and p < SIGNIFICANT}
+    better = [key for key, each in told.items() if each.estimate.above(0.0)]
+    worse = [key for key in told if key not in better]
     reached = [key for key in compared if mean_interval(_values(study.rows[key], JUDGED).values()).mean >= AIM]
 
     def named(keys: list[tuple[str, str]]) -> str:
         return ", ".join(f"{name} on {blocks}" if blocks not in name else name for name, blocks in keys) or "none"
 
     seeds = max(len(runs) for runs in study.rows.values())
-    told = len(compared) - len(better) - len(worse)
+    open_ones = len(compared) - len(told)
     return (
         f"Of {counted(len(compared), 'localised row')} ({counted(seeds, 'seed')}), the picture is more faithful than "
-        f"at λ=0 in {len(better)} ({named(better)}), less in {len(worse)} ({named(worse)}), and {told} cannot be told. "
+        f"at λ=0 in {len(better)} ({named(better)}), less in {len(worse)} ({named(worse)}), and {open_ones} cannot be "
+        "told (after Holm's correction). "
         f"A rank correlation of {AIM} is reached by {len(reached)} ({named(reached)})."
     )
 

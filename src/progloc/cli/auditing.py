@@ -71,7 +71,7 @@ def audit_command(
             schedule=None if schedule is None else schedule_value(schedule),
             blocks=blocks,
             dial=numbers(dial, "--dial"),
-            layers=None if layers is None else [int(number) for number in numbers(layers, "--layers")],
+            layers=None if layers is None else _layers(layers),
             max_new_tokens=max_new_tokens,
             most_blocks=most_blocks,
             seed=seed,
@@ -84,6 +84,13 @@ def audit_command(
         return
     out_console.print(audit_summary(found))
     out_console.print(f"\nThe page, to click through: {path}")
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ProglocError(f"--layers '{text}'; expected whole numbers separated by commas, as in 10,11") from None
 
 
 def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, int], as_json: bool) -> None:

@@ -8,8 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import jinja2
-
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.suite import paper
@@ -22,6 +20,7 @@ from progloc.suite.results import Suite, load_suite, write_csv
 from progloc.suite.statistics import mean_interval
 from progloc.suite.tables import reading, suite_tables, tables_markdown
 from progloc.suite.verdicts import Answer
+from progloc.templating import templates
 
 
 def summary(suite: Suite, found: list[Answer]) -> str:
@@ -102,15 +101,9 @@ def _write_figures(folder: Path, pictures: list[Drawing]) -> None:
 
 
 def _page(suite: Suite, pictures: list[Drawing]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("progloc.suite", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    template = templates("progloc.suite").get_template("report.html.j2")
     found = answers(suite)
-    return environment.get_template("report.html.j2").render(
+    return template.render(
         suite=suite,
         summary=summary(suite, found),
         answers=found,

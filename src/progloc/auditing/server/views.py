@@ -6,16 +6,11 @@ __all__ = ["rendered"]
 
 from typing import Any
 
-import jinja2
 from fastapi.responses import HTMLResponse
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("progloc.auditing.server", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from progloc.templating import templates
+
+_TEMPLATES = templates("progloc.auditing.server")
 
 
 def rendered(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
