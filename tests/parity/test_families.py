@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from progloc import localize, log_masses
+from progloc import LocalityConfig, localize, log_masses
+from progloc.auditing.effects import deletions, knocked_out, read
+from progloc.auditing.text import read_text
 from progloc.fused_loss import FusedLoss
+from progloc.measures.passes import evaluating
+from wired_models import words_tokenizer
 
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 101,
@@ -68,3 +72,22 @@ def test_the_fused_loss(family: str) -> None:
         found(input_ids=ids, labels=ids).loss.backward()
     for one, other in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_an_audit_takes_away(family: str) -> None:
+    model, ids = build(family)
+    local = localize(model, LocalityConfig(blocks="fixed:4"), words_tokenizer(SHAPE["vocab_size"]))
+    text = read_text(local, words_tokenizer(SHAPE["vocab_size"]), ids[0].tolist(), 14, 1)
+    cuts = [(block, renormalise) for block in range(3) for renormalise in (True, False)]
+    with evaluating(local):
+        past = read(local, text, (1,)).past
+        together = knocked_out(local, text, past, (1,), cuts)
+        alone = [knocked_out(local, text, past, (1,), [cut])[0] for cut in cuts]
+        found = deletions(local, text, past, [[1], [1, 2]])
+        for blocks, log_prob in (([1], found[0]), ([1, 2], found[1])):
+            left = text.ids[~torch.isin(text.division, torch.tensor(blocks))]
+            chosen = local(left[None]).logits[0, -4:-1].log_softmax(-1).gather(-1, text.answer_ids[:, None])
+            assert log_prob == pytest.approx(float(chosen.sum()), abs=1e-4)
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert len({round(each, 6) for each in together}) > 3  # each cut has an effect of its own

@@ -14,7 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from progloc import LocalityConfig, ProglocError, audit, dial, localize, log_masses
 from progloc.auditing import NOT_FAITHFUL, SUPPORTED
-from progloc.auditing.effects import deleted, knocked_out, read
+from progloc.auditing.effects import deletions, knocked_out, read
 from progloc.auditing.text import AuditedText, read_text
 from progloc.measures.passes import evaluating
 from wired_models import copier, words, words_tokenizer
@@ -103,11 +103,15 @@ def test_deletion_is_the_answer_to_the_shorter_prompt(local: Any) -> None:
     last_block = int(text.division[PROMPT - 1])
     with evaluating(local):
         past = read(local, text, LAYERS).past
-        for blocks in ([0], [2], [last_block], [1, 3], text.removable):
+        sets = [[0], [2], [last_block], [1, 3], text.removable, [1], [1, 3, 4], [0, last_block], [], [1, 3]]
+        done: list[int] = []
+        found = deletions(local, text, past, sets, done.append)
+        for blocks, log_prob in zip(sets, found, strict=True):
             gone = [n for n in range(1, PROMPT) if int(text.division[n]) in blocks]
             left = torch.tensor([int(text.ids[n]) for n in range(len(text.ids)) if n not in gone])
             expected = answer_log_prob(local(left[None]).logits, text.answer_ids)
-            assert deleted(local, text, past, blocks) == pytest.approx(expected, abs=1e-4)
+            assert log_prob == pytest.approx(expected, abs=1e-4)
+    assert sum(done) == len(sets)
 
 
 def test_knockout_is_weights_set_to_nothing(local: Any) -> None:
@@ -131,8 +135,8 @@ def test_a_dialled_model_is_traced_and_cut_as_it_is_dialled(local: Any) -> None:
         outputs = local(text.ids[None], block_ids=text.block_ids[None], output_attentions=True)
         stays = ~torch.isin(torch.arange(len(text.ids)), torch.where(text.in_prompt([2]))[0])
         shorter = local(text.ids[stays][None], block_ids=text.block_ids[stays][None])
-        assert deleted(local, text, reading.past, [2]) == pytest.approx(
-            answer_log_prob(shorter.logits, text.answer_ids), abs=1e-4
+        assert deletions(local, text, reading.past, [[2]]) == pytest.approx(
+            [answer_log_prob(shorter.logits, text.answer_ids)], abs=1e-4
         )
     masses = log_masses(outputs)
     for layer in LAYERS:

@@ -1,24 +1,26 @@
 """What it costs an answer to lose parts of its prompt: deletion, and knockout of attention.
 
-Everything starts from the past of the one pass that was traced: a text with a block deleted is read from that block on,
-and a knockout in late layers is read for the answer alone.
+Nothing is computed twice. All starts from the past of the one pass that was traced: a text with blocks deleted is read
+from where it parts from one read before, and knockouts in late layers share the layers before these.
 """
 
 from __future__ import annotations
 
-__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "deleted", "knocked_out", "read"]
+__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "deletions", "knocked_out", "read"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from progloc.auditing.probes import Knockout, Trace, TracedAttention
 from progloc.auditing.text import AuditedText
 from progloc.dialling import dialled
+from progloc.model import attention_modules
 
 KNOCKOUTS_AT_ONCE = 8
 """Rows of a batch; each holds the prompt's past once more."""
@@ -45,25 +47,42 @@ def read(model: Any, text: AuditedText, layers: Sequence[int]) -> Reading:
     return Reading(_log_probs(logits, text)[0], past, trace.found)
 
 
-def deleted(model: Any, text: AuditedText, past: Any, blocks: Sequence[int]) -> float:
-    """Return log p(answer) in nats, with blocks deleted from the prompt as if it had never held them.
+def deletions(
+    model: Any,
+    text: AuditedText,
+    past: Any,
+    sets: Sequence[Sequence[int]],
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[float]:
+    """Return log p(answer) in nats for each set of blocks, deleted from the prompt as if it had never held them.
+
+    The texts are read in an order in which each has the longest beginning in common with the one before it, whose past
+    it goes on from.
 
     Args:
         model: the model, dialled as it was when it read the text.
         text: the text.
         past: of `read`.
-        blocks: what goes. The first token of the text stays: it is where attention rests when it rests nowhere.
+        sets: what goes. The first token of the text always stays: it is where attention rests when it rests nowhere.
+        progress: called with a number of forward passes done.
     """
-    gone = text.in_prompt(blocks)
-    stays = torch.cat([~gone, torch.ones(len(text.answer_ids), dtype=torch.bool)])
-    left = int((~gone).sum())
-    same = min(
-        int(gone.int().argmax()), left - 1
-    )  # the prompt's last token has to be read: it writes the answer's first
-    logits, _ = _logits(
-        model, text.ids[stays][None, same:], text.block_ids[stays][None], _first(past, same, 1), len(text.answer_ids)
-    )
-    return float(_log_probs(logits, text).sum())
+    gone = [text.in_prompt(blocks) for blocks in sets]
+    found = [0.0] * len(sets)
+    before = torch.zeros(text.answer_start, dtype=torch.bool)
+    for number in sorted(range(len(sets)), key=lambda n: gone[n].tolist()):
+        kept = ~gone[number]
+        parts = (gone[number] != before).int()
+        alike = int(parts.argmax()) if parts.any() else len(kept)
+        # the prompt's last token is read in any case: it writes the answer's first
+        same = min(int(kept[:alike].sum()), int(kept.sum()) - 1)
+        stays = nn.functional.pad(kept, (0, len(text.answer_ids)), value=True)
+        logits, past = _logits(
+            model, text.ids[stays][None, same:], text.block_ids[stays][None], _first(past, same), len(text.answer_ids)
+        )
+        found[number] = float(_log_probs(logits, text).sum())
+        before = gone[number]
+        progress(1)
+    return found
 
 
 def knocked_out(
@@ -79,22 +98,38 @@ def knocked_out(
         cuts: for each result the block, and whether what is left of attention is renormalised; at most
             `KNOCKOUTS_AT_ONCE`.
     """
-    before = text.answer_start - 1
+    before, rows = text.answer_start - 1, len(cuts)
     probe = Knockout(
         layers,
         torch.stack([text.in_prompt([block]) for block, _ in cuts]).to(model.device),
         torch.tensor([renormalise for _, renormalise in cuts], device=model.device),
     )
-    rows = len(cuts)
-    logits, _ = _logits(
-        model,
-        text.ids[None, before:].expand(rows, -1),
-        text.block_ids[None].expand(rows, *text.block_ids.shape),
-        _first(past, before, rows),
-        len(text.answer_ids),
-        probe,
-    )
+    parting = min(layers)
+    with _parted(model, parting, rows):
+        logits, _ = _logits(
+            model, text.ids[None, before:], text.block_ids[None], _first(past, before, rows, parting),
+            len(text.answer_ids), probe,
+        )  # fmt: skip
     return _log_probs(logits, text).sum(-1).tolist()
+
+
+@contextmanager
+def _parted(model: Any, layer: int, rows: int) -> Iterator[None]:
+    """Make so many rows of a batch of one where a layer's attention reads it: until then they are the same.
+
+    What is added to attention's output, the residual, still has one row, which every row is added to.
+    """
+
+    def part(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (args[0].repeat(rows, 1, 1), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"].repeat(rows, 1, 1)}
+
+    hook = attention_modules(model)[layer].register_forward_pre_hook(part, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _logits(
@@ -113,16 +148,18 @@ def _logits(
     seen = block_ids.shape[1] - ids.shape[1]
     is_dialled = dialled(model) is not None
     outputs: Any = None
-    before, writing = ids[:, : -answer - 1], ids[:, -answer - 1 :]
-    for part in (*(before.split(READ_AT_ONCE, 1) if before.numel() else ()), writing):
-        writes = part is writing
+    writing = answer + 1
+    starts = range(0, max(ids.shape[1] - writing, 1), READ_AT_ONCE)
+    for start in starts:
+        last = start == starts[-1]
+        part = ids[:, start:] if last else ids[:, start : start + READ_AT_ONCE]
         seen += part.shape[1]
         outputs = model(
             input_ids=part.to(model.device),
             past_key_values=past,
             use_cache=True,
-            logits_to_keep=part.shape[1] if writes else 1,
-            **({"locality_probe": probe} if writes else {}),
+            logits_to_keep=writing if last else 1,
+            **({"locality_probe": probe} if last else {}),
             **({"block_ids": block_ids[:, :seen].to(model.device)} if is_dialled else {}),
         )
     return outputs.logits[:, :-1], outputs.past_key_values
@@ -134,10 +171,18 @@ def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:
     return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
 
 
-def _first(past: Any, tokens: int, rows: int) -> Any:
-    """Return the past of a text's first tokens, in so many rows, which may be gone on from without changing it."""
+def _first(past: Any, tokens: int, rows: int = 1, parting: int = 0) -> Any:
+    """Return the past of a text's first tokens, which may be gone on from without changing it.
+
+    Args:
+        past: keys and values.
+        tokens: how many.
+        rows: of the layers from `parting` on; those before have one.
+        parting: a layer.
+    """
     found = DynamicCache()
     for number, layer in enumerate(past.layers if tokens else ()):
-        keys, values = (x[:, :, :tokens].expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
+        count = rows if number >= parting else 1
+        keys, values = (x[:, :, :tokens].expand(count, -1, -1, -1) for x in (layer.keys, layer.values))
         found.update(keys, values, number)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from progloc.auditing.agreement import correlation, overlap, random_sets, top_blocks
-from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, deleted, knocked_out, read
+from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, deletions, knocked_out, read
 from progloc.auditing.pictures import by_token, margins, of_answer
 from progloc.auditing.report import (
     PICTURES,
@@ -29,16 +29,16 @@ from progloc.blocks import FloatArray
 EFFECTS = ("deletion", "knockout", "knockout_raw")
 
 
-def planned(text: AuditedText, most_blocks: int, random_sets: int) -> Cost:
+def planned(text: AuditedText, most_blocks: int, sets: int) -> Cost:
     """Return what `examine` takes at most."""
     whole, answer = len(text.ids), len(text.answer_ids)
     tested = min(len(text.removable), most_blocks)
     if tested < 2:
         return Cost(1, whole)
-    sets = 3 + random_sets
+    removals = 3 + sets  # all blocks, the first ones, the others, and what is drawn
     knockouts = 2 * tested
     batches = -(-knockouts // KNOCKOUTS_AT_ONCE)
-    return Cost(1 + tested + batches + sets, whole * (1 + tested + sets) + knockouts * (answer + 1))
+    return Cost(1 + tested + batches + removals, whole * (1 + tested + removals) + knockouts * (answer + 1))
 
 
 def examine(
@@ -128,42 +128,47 @@ def _tested(
         return (), None
     log_prob = float(reading.log_probs.sum())
 
-    def removal(chosen: Sequence[int]) -> Removal:
-        effect = log_prob - deleted(model, text, reading.past, chosen)
-        progress(1)
-        return Removal(tuple(chosen), int(text.prompt_sizes[list(chosen)].sum()), effect)
-
-    deletions = [removal([block]).effect for block in blocks]
     cuts = [(block, renormalise) for renormalise in (True, False) for block in blocks]
     cut: list[float] = []
     for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
         cut += knocked_out(model, text, reading.past, layers, cuts[start : start + KNOCKOUTS_AT_ONCE])
         progress(1)
-    effects = np.stack([deletions, *(log_prob - np.asarray(cut)).reshape(2, len(blocks))])  # (3, N)
 
     sizes = text.prompt_sizes[blocks]
     top = top_blocks(picture.mass_no_sink[blocks].tolist(), sizes.tolist())
     others = [place for place in range(len(blocks)) if place not in top]
     drawn = random_sets(others, sizes.tolist(), int(sizes[top].sum()), sets, seed)
     progress(sets - len(drawn))  # planned for, and there are no more
-
-    def named(places: Sequence[int]) -> list[int]:
-        return [blocks[place] for place in places]
+    first = [blocks[place] for place in top]
+    taken = [
+        *([block] for block in blocks),
+        text.removable,
+        first,
+        [block for block in text.removable if block not in first],
+        *([blocks[place] for place in places] for places in drawn),
+    ]
+    left = deletions(model, text, reading.past, taken, progress)
+    removals = [
+        Removal(tuple(chosen), int(text.prompt_sizes[chosen].sum()), log_prob - without)
+        for chosen, without in zip(taken, left, strict=True)
+    ]
+    alone, (everything, shown, rest, *at_random) = removals[: len(blocks)], removals[len(blocks) :]
+    effects = np.stack([[each.effect for each in alone], *(log_prob - np.asarray(cut)).reshape(2, -1)])  # (3, N)
 
     masses = {name: getattr(picture, name)[blocks] for name in PICTURES}
     return (
         tuple(TestedBlock(block, *effects[:, n].tolist()) for n, block in enumerate(blocks)),
         Faithfulness(
             log_prob=log_prob,
-            log_prob_without=log_prob - removal(text.removable).effect,
+            log_prob_without=log_prob - everything.effect,
             correlations=tuple(
                 correlation(name, effect, masses[name], effects[row], sizes.astype(float), seed)
                 for name in PICTURES
                 for row, effect in enumerate(EFFECTS)
             ),
-            top=removal(named(top)),
-            rest=removal([block for block in text.removable if block not in named(top)]),
-            random=tuple(removal(named(places)) for places in drawn),
+            top=shown,
+            rest=rest,
+            random=tuple(at_random),
             overlap=overlap(masses["mass_no_sink"], effects[0]),
             overlap_by_length=overlap(sizes.astype(float), effects[0]),
         ),
