@@ -42,6 +42,7 @@ def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
     assert "Verdict: " in shown.stdout
     assert "pages/one.html" in shown.stdout
     assert "forward passes over at most" in shown.stderr
+    assert "made from, scratch:nano, cannot be had here; --base MODEL" in shown.stderr
     assert "</html>" in (folder / "pages/one.html").read_text()
 
     beside = ["--base", "suite/runs/distributed-seed0", "--continuation", " And so on.", "--layers", "1"]
@@ -54,6 +55,14 @@ def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
     assert document["base"]["verdict"]
     assert (folder / "results/audit-localist-seed0.html").exists()
 
+    recorded = folder / model / "model/locality.json"
+    before = recorded.read_text()
+    recorded.write_text(before.replace("scratch:nano", str(folder / "suite/runs/distributed-seed0")))
+    for given, expected in (((), True), (("--base", "none"), False)):
+        result = progloc(*command[:4], "--continuation", " And so on.", "--json", *given, cwd=folder)
+        assert (json.loads(result.stdout)["base"] is not None) is expected, result.stderr
+    recorded.write_text(before)
+
 
 def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
     model = "suite/runs/localist-seed0"
@@ -63,7 +72,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
         ([model, "--prompt", PROMPT, "--study", "python-docs"], "--prompt TEXT"),
         ([model, "--prompt", "   "], "prompt is empty"),
         ([model, "--prompt", PROMPT, "--dial", "3"], "a dial of 3"),
-        ([model, "--prompt", PROMPT, "--base", "recorded"], "records scratch:nano as its base"),
+        ([model, "--prompt", PROMPT, "--base", "scratch:nano"], "progloc train"),
         ([model, "--prompt", PROMPT, "--layers", "9"], "expected some of 0 to 1"),
         ([model, "--prompt", PROMPT, "--layers", "1.5"], "whole numbers separated by commas"),
         ([model, "--prompt", PROMPT, "--out", "suite"], "is a folder"),

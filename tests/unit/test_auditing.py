@@ -204,6 +204,19 @@ def test_an_audit_is_what_was_asked_for_and_costs_what_it_said(local: Any) -> No
     assert json.loads(again.to_json())["faithfulness"] == document["faithfulness"]
 
 
+def test_an_audit_can_be_ended_while_the_answer_is_written(local: Any) -> None:
+    seen: list[int] = []
+
+    def stop(passes: int) -> None:
+        seen.append(passes)
+        if len(seen) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        audit(local, words(*range(1, 20)), max_new_tokens=40, progress=stop)
+    assert seen == [0, 0, 0]
+
+
 def test_at_most_so_many_blocks_are_taken_away(local: Any) -> None:
     found = audit(local, words(*range(1, 60)), " " + words(50, 51), most_blocks=4, random_sets=0)
     assert len(found.examined.tested) == 4

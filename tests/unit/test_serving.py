@@ -372,7 +372,7 @@ class TestServe:
             run(host=host)
 
     def test_a_study_without_a_base(self, run: Callable[..., None], tmp_path: Path) -> None:
-        with pytest.raises(ProglocError, match="--study without --base"):
+        with pytest.raises(ProglocError, match="--study without a model to compare with"):
             run(study=tmp_path)
 
     def test_a_prompt_that_is_too_long(self, run: Callable[..., None], tmp_path: Path) -> None:

@@ -372,6 +372,8 @@ class TestCommand:
         data.write_text("something else, and long enough")
         assert "cannot be used" in refused(progloc("study", str(data), cwd=data.parent))
         serve = ("serve", "no/model", "--port", "0")
-        assert "--study without --base" in refused(progloc(*serve, "--study", str(data), cwd=data.parent))
+        assert "--study without a model to compare with" in refused(
+            progloc(*serve, "--study", str(data), cwd=data.parent)
+        )
         assert "--allow-remote" in refused(progloc(*serve, "--host", "0.0.0.0", cwd=data.parent))
         assert "'scratch:tiny' is made while training" in refused(progloc("serve", "scratch:tiny", cwd=data.parent))

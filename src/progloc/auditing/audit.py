@@ -63,7 +63,8 @@ def audit(
         random_sets: how many random sets of blocks are, for comparison; 0: none.
         seed: of what is drawn.
         announce: called with the cost before the work starts, once the answer is written.
-        progress: called with the number of forward passes done, `Cost.passes` in the end.
+        progress: called with further forward passes done, `Cost.passes` in all, and with 0 at every token that the
+            model writes; what it raises ends the audit.
 
     Raises:
         ProglocError: a model that was not localised, an empty prompt or answer, or a number out of range.
@@ -74,12 +75,13 @@ def audit(
     if not chosen or not all(0 <= layer < len(locality.lambdas) for layer in chosen):
         raise ProglocError(f"layers {list(layers or ())}; expected some of 0 to {len(locality.lambdas) - 1}")
     tokenizer = tokenizer or locality.tokenizer or _tokenizer_of(model)
+    advance = progress or (lambda _: None)
     started = time.monotonic()
     with evaluating(model), turned(model, dial, tokenizer=tokenizer) as setting:
         ids, answer_start = prompt_ids(tokenizer, prompt, continuation)
         _check_length(model, len(ids) + (max_new_tokens if continuation is None else 0))
         if continuation is None:
-            ids = [*ids, *written_answer(model, tokenizer, ids, max_new_tokens)]
+            ids = [*ids, *written_answer(model, tokenizer, ids, max_new_tokens, lambda: advance(0))]
         text = read_text(model, tokenizer, ids, answer_start, chosen[-1])
         cost = planned(text, most_blocks, random_sets)
         if base is not None:
@@ -89,9 +91,8 @@ def audit(
 
         def examined(name: str, which: Any) -> Any:
             return examine(
-                name, which, text, chosen, most_blocks=most_blocks, sets=random_sets, seed=seed,
-                progress=progress or (lambda _: None),
-            )  # fmt: skip
+                name, which, text, chosen, most_blocks=most_blocks, sets=random_sets, seed=seed, progress=advance
+            )
 
         found = examined(_name_of(model), model)
     beside = None

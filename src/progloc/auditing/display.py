@@ -42,9 +42,13 @@ class AuditProgress:
     ) -> None:
         self._bar.stop()
 
+    def note(self, line: str) -> None:
+        """Say something beside the bar."""
+        self._console.print(line, style="dim", soft_wrap=True)
+
     def announce(self, cost: Cost) -> None:
         """Say what is to come."""
-        self._console.print(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens", style="dim")
+        self.note(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens")
         self._bar.update(self._task, description="testing the picture", total=cost.passes)
 
     def advance(self, passes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["AuditedText", "prompt_ids", "read_text", "written_answer"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.generation import BaseStreamer
 
 from progloc.blocks import BlocksSoFar, IntArray
 from progloc.blocks.text_from_ids import TextFromIds
@@ -117,8 +118,30 @@ def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> 
     return ids, next((n for n, end in enumerate(ends) if end > len(prompt)), len(ids))
 
 
-def written_answer(model: Any, tokenizer: Any, ids: Sequence[int], most: int) -> list[int]:
+class _EveryToken(BaseStreamer):
+    """Calls a function at every token that is written, which may stop the writing by raising."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def put(self, value: Tensor) -> None:
+        self._call()
+
+    def end(self) -> None:
+        pass
+
+
+def written_answer(
+    model: Any, tokenizer: Any, ids: Sequence[int], most: int, every_token: Callable[[], None] = lambda: None
+) -> list[int]:
     """Return what a model goes on with from token ids, greedily, at most so many tokens; without the end of text.
+
+    Args:
+        model: a localised model.
+        tokenizer: its own.
+        ids: of the prompt.
+        most: how many tokens.
+        every_token: called at each.
 
     Raises:
         ProglocError: it has nothing to say.
@@ -126,8 +149,9 @@ def written_answer(model: Any, tokenizer: Any, ids: Sequence[int], most: int) ->
     prompt = torch.tensor([list(ids)], device=model.device)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     found = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, pad_token_id=padding
-    )
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, pad_token_id=padding,
+        streamer=_EveryToken(every_token),
+    )  # fmt: skip
     new = found[0, prompt.shape[1] :].tolist()
     ends = model.generation_config.eos_token_id
     while new and new[-1] in (ends if isinstance(ends, list) else [ends]):

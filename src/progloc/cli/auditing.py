@@ -24,7 +24,7 @@ def audit_command(
     prompt: Annotated[str | None, typer.Option(help="What is answered; - reads standard input.")] = None,
     continuation: Annotated[str | None, typer.Option(help="The answer; by default the model writes one.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="A model to set beside it; 'recorded': the one that it was made from.")
+        str | None, typer.Option(help="A model to set beside it; default the one it was made from; 'none': alone.")
     ] = None,
     dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
     layers: Annotated[
@@ -75,6 +75,7 @@ def audit_command(
             max_new_tokens=max_new_tokens,
             most_blocks=most_blocks,
             seed=seed,
+            say=bar.note,
             announce=bar.announce,
             progress=bar.advance,
         )

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from progloc.cli.options import Blocks, Json, Schedule, app, out_console, print_json, schedule_value
+from progloc.cli.options import Blocks, Json, Schedule, app, notes, out_console, print_json, schedule_value
 
 
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
     base: Annotated[
-        str | None, typer.Option(help="The model before localising, to set beside it; 'recorded': as in audit.")
+        str | None, typer.Option(help="A model to set beside it; default the one it was made from; 'none': alone.")
     ] = None,
     schedule: Schedule = None,
     blocks: Blocks = None,
@@ -52,6 +52,7 @@ def serve(
     run(
         model, base, schedule=None if schedule is None else schedule_value(schedule), blocks=blocks,
         host=host, port=port, data=file, study=study, remote=allow_remote, ready=ready,
+        say=lambda line: notes.print(line, style="dim", soft_wrap=True),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from progloc.auditing.audit import audit
-from progloc.auditing.folders import open_models
+from progloc.auditing.folders import base_of, open_models
 from progloc.auditing.report import Audit
 from progloc.auditing.server.database import Database
 from progloc.auditing.server.guard import LOOPBACK
@@ -107,12 +107,13 @@ def serve(
     study: Path | None,
     remote: bool,
     ready: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve audits of a model, and a study of them, until interrupted.
 
     Args:
         model: see `open_models`.
-        base: see `open_models`.
+        base: see `base_of`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
         host: the address to listen on.
@@ -121,6 +122,7 @@ def serve(
         study: the prompts of a study, one a paragraph.
         remote: let other machines in.
         ready: see `run_app`.
+        say: see `base_of`.
 
     Raises:
         ProglocError: an address other machines reach without ``remote``, a study without a base, a file or a model that
@@ -134,8 +136,9 @@ def serve(
         raise ProglocError(f"progloc serve needs {error.name}; run pip install 'progloc[app]'") from error
     if host not in LOOPBACK and not remote:
         raise ProglocError(f"--host {host} would let other machines in; expected 127.0.0.1, or --allow-remote as well")
+    base = base_of(model, base, say)
     if study is not None and base is None:
-        raise ProglocError("--study without --base; expected the model before localising too: --base M")
+        raise ProglocError("--study without a model to compare with; expected the one before localising too: --base M")
     limits = Limits()
     prompts = read_prompts(study, limits) if study is not None else []
     try:
