@@ -43,7 +43,7 @@ def verdict(found: Faithfulness | None, answer_tokens: int) -> tuple[str, tuple[
     good: list[str] = []
     rho = found.correlation().rho
     if rho is not None:
-        cost = "cost" if rho > POOR_RHO else "do not cost"
+        cost = "do not cost" if rho <= POOR_RHO else "cost" if rho >= GOOD_RHO else "only partly cost"
         said = f"Blocks with more mass {cost} more to lose: rank correlation {rho:.2f}."
         (poor if rho <= POOR_RHO else good if rho >= GOOD_RHO else middling).append(said)
     beyond_length = found.overlap > found.overlap_by_length
@@ -55,8 +55,8 @@ def verdict(found: Faithfulness | None, answer_tokens: int) -> tuple[str, tuple[
     (poor if found.overlap < POOR_OVERLAP else good if fine else middling).append(said)
     if found.beaten is not None:
         said = (
-            f"Losing the blocks it shows first costs more than {found.beaten:.0%} of random sets of as many tokens "
-            f"({found.top.effect:.2f} nats)."
+            f"Losing the blocks it shows first costs {found.top.effect:.2f} nats, more than losing "
+            f"{round(found.beaten * len(found.random))} of {len(found.random)} random sets of as many tokens."
         )
         (poor if found.beaten <= POOR_BEATEN else good if found.beaten >= GOOD_BEATEN else middling).append(said)
     if poor:
