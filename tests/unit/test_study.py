@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fastapi.testclient import TestClient
 from command_line import progloc, refused
 from progloc.auditing.blinding import SYSTEMS, alone, blinded
 from progloc.auditing.page import page
-from progloc.auditing.ratings import krippendorff_alpha, rating_result
+from progloc.auditing.ratings import krippendorff_alpha, rating_result, rating_tables
 from progloc.auditing.rubric import POINTS, RUBRIC
 from progloc.auditing.server.answers import LABELS, Answers
 from progloc.auditing.server.app import create_app
@@ -28,6 +29,7 @@ from progloc.auditing.server.database import Database
 from progloc.auditing.server.requests import AuditRequest, Limits
 from progloc.auditing.server.serving import read_prompts
 from progloc.auditing.server.worker import Progress
+from progloc.auditing.verdict import VERDICTS
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 from synthetic_audit import synthetic_audit
@@ -103,7 +105,7 @@ class TestBlinding:
         audit = synthetic_audit(base=True)
         a, b = (blinded(audit, system).to_dict() for system in SYSTEMS)
         for one in (a, b):
-            for found in ("layers", "answer", "tested", "faithfulness", "verdict", "reasons", "sink_mass"):
+            for found in ("layers", "answer", "sink_mass"):
                 del one[found]
             for picture in ("mass", "mass_no_sink", "value_mass"):
                 del one[picture]
@@ -115,6 +117,18 @@ class TestBlinding:
         for name in ("SmolLM2", "quintic", "f00d", "0.0-synthetic", "12.3"):
             assert name in page(synthetic_audit(base=True)), name
             assert name not in text, name
+
+    @pytest.mark.parametrize("verdict", VERDICTS)
+    def test_neither_verdict_nor_tests_are_on_the_page(self, verdict: str) -> None:
+        audit = synthetic_audit(base=True, verdict=verdict)
+        judging = (*VERDICTS, "How the picture was tested", "Knockout", "λ", *map(escape, audit.examined.reasons))
+        judged = re.sub(r"<(style|script)>.*?</\1>", "", page(audit), flags=re.DOTALL)
+        assert verdict in judged
+        assert all(said in judged for said in judging if said not in VERDICTS)
+        for system in SYSTEMS:
+            shown = re.sub(r"<(style|script)>.*?</\1>", "", page(blinded(audit, system)), flags=re.DOTALL)
+            assert not [said for said in judging if said in shown]
+            assert '"tested":[]' in shown
 
     def test_raters_browsers_are_told_nothing(self, client: TestClient) -> None:
         item = item_of(enter(client, "ann"))
@@ -267,6 +281,7 @@ def test_the_export_holds_every_rating(client: TestClient) -> None:
     assert len(rows) == len(document["ratings"]) == len(PROMPTS) * len(QUESTIONS)
     assert {row["rater"] for row in rows} == {"'=cmd()"}
     assert {row["system"] for row in rows} == set(SYSTEMS)
+    assert {row["verdict"] for row in rows} <= set(VERDICTS)
     assert document["systems"] == {"localised": MODEL, "base": BASE}
     assert [item["prompt"] for item in document["items"]] == list(PROMPTS)
 
@@ -313,7 +328,7 @@ class TestAgreement:
 def invented(differences: dict[tuple[str, int], int], base: int = 2) -> list[dict[str, Any]]:
     """Ratings whose localised ones are so many points above the base's, on every scale."""
     return [
-        {"rater": rater, "item": item, "system": system, "scale": scale.name,
+        {"rater": rater, "item": item, "system": system, "verdict": VERDICTS[item % 2], "scale": scale.name,
          "score": base + (more if system == "localised" else 0)}
         for (rater, item), more in differences.items() for system in SYSTEMS for scale in RUBRIC
     ]  # fmt: skip
@@ -333,7 +348,7 @@ class TestResult:
 
     def test_a_rating_without_its_counterpart_enters_no_mean(self) -> None:
         ratings = invented({("a", 1): 1, ("a", 2): 2})
-        lone = {"rater": "b", "item": 1, "system": "localised", "scale": "usefulness", "score": 5}
+        lone = {**ratings[0], "rater": "b", "score": 5}
         assert rating_result([*ratings, lone]).scales[0].means == rating_result(ratings).scales[0].means
 
     def test_a_difference_is_found_only_where_items_and_raters_show_it(self) -> None:
@@ -348,6 +363,16 @@ class TestResult:
         split = among({"a": 2, "b": -1, "c": 2, "d": 0}).scales[0]
         assert split.by_item.estimate.above(0.0)
         assert split.found is None
+
+    def test_scores_are_set_beside_the_verdict_that_raters_were_not_shown(self) -> None:
+        """Item 1 has 2 and 4 (weak), items 2 and 4 have 2, 3, 2, 5 (supported), however many raters a picture has."""
+        found = rating_result(invented({("a", 1): 2, ("b", 1): 2, ("a", 2): 1, ("b", 2): 1, ("c", 2): 1, ("a", 4): 3}))
+        by_verdict = found.scales[0].by_verdict
+        means = {verdict: (each.mean, each.n) for verdict, each in by_verdict.items()}
+        assert means == {"weak": (3, 2), "supported": (3, 4)}
+        table = rating_tables(found)[-1]
+        assert [column.label for column in table.columns] == ["scale", "supported", "weak"]
+        assert table.rows[0][1].endswith("(4)")
 
     def test_one_half_rated_says_what_to_do(self) -> None:
         with pytest.raises(ProglocError, match="nobody has rated both pages of an item for usefulness yet"):

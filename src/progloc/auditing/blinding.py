@@ -1,4 +1,4 @@
-"""One of an audit's two models alone, and the same with nothing that says which of the two it is."""
+"""One of an audit's two models alone, and the same as raters see it: a picture, unjudged and of no named model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["BASE", "LOCALISED", "SYSTEMS", "alone", "blinded"]
 
 import dataclasses
 
-from progloc.auditing.report import Audit
+from progloc.auditing.report import WITHHELD, Audit
 from progloc.errors import ProglocError
 
 LOCALISED, BASE = "localised", "base"
@@ -32,7 +32,9 @@ def alone(audit: Audit, system: str) -> Audit:
 
 
 def blinded(audit: Audit, system: str) -> Audit:
-    """Return `alone` without names, schedule, λ, dial, machine and time: two of them differ in what was found only.
+    """Return `alone` without names, schedule, λ, dial, machine and time, and without verdict and tests.
+
+    So two of them differ in their pictures only, and what raters think of a picture is theirs.
 
     Args and errors: as `alone`.
     """
@@ -40,7 +42,9 @@ def blinded(audit: Audit, system: str) -> Audit:
     layers = tuple(dataclasses.replace(layer, strength=0.0) for layer in one.examined.layers)
     return dataclasses.replace(
         one,
-        examined=dataclasses.replace(one.examined, model=NAMELESS, layers=layers),
+        examined=dataclasses.replace(
+            one.examined, model=NAMELESS, layers=layers, verdict=WITHHELD, reasons=(), tested=(), faithfulness=None
+        ),
         schedule="not shown",
         dial=0.0,
         seconds=0.0,

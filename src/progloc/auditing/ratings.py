@@ -4,6 +4,8 @@ Raters and items are both samples: another rater would score otherwise, and anot
 So the difference of localised and base is tested twice, over items (each the mean of its raters) and over raters (each
 the mean of their items), and counts as found only where both say so. A rating without its counterpart, of the same
 rater, item and scale with the other system, enters no difference and no mean, but it enters the agreement.
+
+Raters are shown no verdict, so their scores can be set beside it: do people trust the pictures that deserve it?
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ import numpy as np
 
 from progloc.auditing.blinding import BASE, LOCALISED, SYSTEMS
 from progloc.auditing.rubric import RUBRIC
+from progloc.auditing.verdict import VERDICTS
 from progloc.errors import ProglocError
-from progloc.suite.rendering import Column, Table, number, p_value, span
+from progloc.suite.rendering import ABSENT, Column, Table, interval, number, p_value, span
 from progloc.suite.statistics import Comparison, Estimate, holm, mean_interval, paired_difference
 
 Pairs = Mapping[tuple[str, int], Mapping[str, int]]
@@ -39,6 +42,8 @@ class ScaleResult:
     """Localised − base, in points, over items; the p is Holm's over the scales."""
     by_rater: Comparison
     """The same over raters."""
+    by_verdict: Mapping[str, Estimate]
+    """By the verdict on the picture, which raters were not shown, 1 to 5, over pictures; those without any left out."""
     alpha: float | None
     """Krippendorff's α with interval distance; None where it is not defined."""
 
@@ -95,7 +100,7 @@ def rating_result(ratings: Sequence[Mapping[str, Any]]) -> RatingResult:
     """Return what the ratings come to.
 
     Args:
-        ratings: each with rater, item, system, scale and score, as `Answers.ratings` gives them.
+        ratings: each with rater, item, system, verdict, scale and score, as `Answers.ratings` gives them.
 
     Raises:
         ProglocError: a scale on which nobody has rated both pages of an item yet.
@@ -128,8 +133,21 @@ def _scale_result(scale: str, ratings: Sequence[Mapping[str, Any]]) -> ScaleResu
         {system: mean_interval(values.values()) for system, values in by_item.items()},
         paired_difference(by_item[LOCALISED], by_item[BASE]),
         paired_difference(by_rater[LOCALISED], by_rater[BASE]),
+        _by_verdict(ratings),
         krippendorff_alpha(units),
     )
+
+
+def _by_verdict(ratings: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+    """Return the mean score of the pictures of each verdict; a picture's score is the mean of its raters."""
+    pictures: dict[str, dict[tuple[int, str], list[int]]] = {verdict: defaultdict(list) for verdict in VERDICTS}
+    for one in ratings:
+        pictures[one["verdict"]][one["item"], one["system"]].append(one["score"])
+    return {
+        verdict: mean_interval([float(np.mean(scores)) for scores in found.values()])
+        for verdict, found in pictures.items()
+        if found
+    }
 
 
 def _grouped(pairs: Pairs, key: int, system: str) -> dict[int, float]:
@@ -146,7 +164,7 @@ def _mean_and_span(estimate: Estimate) -> tuple[str, str]:
 
 
 def rating_tables(result: RatingResult) -> list[Table]:
-    """Return the tables of a study: the scales, and the differences with their tests."""
+    """Return the tables of a study: the scales, the differences with their tests, and scores beside verdicts."""
     means = Table(
         "Ratings",
         "Means from 1 to 5 with 95% intervals over items. α: Krippendorff's, 1 is full agreement, 0 is chance.",
@@ -177,4 +195,18 @@ def rating_tables(result: RatingResult) -> list[Table]:
             for each in result.scales
         ),
     )  # fmt: skip
-    return [means, differences]
+    held = [verdict for verdict in VERDICTS if any(verdict in each.by_verdict for each in result.scales)]
+    by_verdict = Table(
+        "Scores by verdict",
+        "The verdict of the audit, which raters were not shown. Means from 1 to 5 over pictures with 95% intervals, "
+        "and how many pictures. Where people can tell by themselves, supported pictures score higher.",
+        (Column("scale", text=True), *(Column(verdict) for verdict in held)),
+        tuple(
+            (each.scale, *(_of_pictures(each.by_verdict.get(verdict)) for verdict in held)) for each in result.scales
+        ),
+    )
+    return [means, differences, by_verdict]
+
+
+def _of_pictures(estimate: Estimate | None) -> str:
+    return ABSENT if estimate is None else f"{interval(estimate, 2)} ({estimate.n})"

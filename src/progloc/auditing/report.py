@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AUDIT_SCHEMA_VERSION",
     "PICTURES",
+    "WITHHELD",
     "Audit",
     "Correlation",
     "Cost",
@@ -28,6 +29,8 @@ from progloc.blocks import FloatArray
 AUDIT_SCHEMA_VERSION = 1
 PICTURES = ("mass", "mass_no_sink", "value_mass")
 """The three ways to draw the same attention; `mass_no_sink` is the one that is shown first and judged."""
+WITHHELD = ""
+"""The verdict on a picture that is shown unjudged."""
 DIGITS = 5
 
 
@@ -204,7 +207,7 @@ class Examination:
 
     model: str
     verdict: str
-    """`supported`, `weak` or `not faithful here`."""
+    """`supported`, `weak` or `not faithful here`; `WITHHELD`: the page shows the picture and nothing of its tests."""
     reasons: tuple[str, ...]
     """Sentences, the one that decided first."""
     picture: Picture

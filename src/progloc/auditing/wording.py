@@ -62,8 +62,7 @@ UNTESTED = "It could not be tested: the text before the answer has fewer than tw
 PICTURE_NAMES = {
     "mass_no_sink": Name(
         "Attention without the sink",
-        "Models park attention on the first token, the sink, when they need nothing; this picture leaves it out. "
-        "It is the one the verdict is about.",
+        "Models park attention on the first token, the sink, when they need nothing; this picture leaves it out.",
     ),
     "mass": Name("All attention", "The sink is counted too, as part of its block."),
     "value_mass": Name(

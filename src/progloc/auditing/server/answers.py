@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LABELS", "Answers", "Assignment", "Item", "Rater"]
 
+import json
 import random
 import secrets
 import sqlite3
@@ -14,7 +15,8 @@ from typing import Any
 from progloc.auditing.blinding import BASE, LOCALISED, SYSTEMS
 from progloc.auditing.rubric import RUBRIC
 from progloc.auditing.server.database import Database, now
-from progloc.auditing.server.store import DONE, FAILED
+from progloc.auditing.server.documents import JSON
+from progloc.auditing.server.store import DONE, FAILED, Jobs
 from progloc.errors import ProglocError
 
 LABELS = ("A", "B")
@@ -177,7 +179,8 @@ class Answers:
         return by_question, texts[0]["text"] if texts else ""
 
     def ratings(self) -> list[dict[str, Any]]:
-        """Return every rating, unblinded: rater, item, system, shown_as, scale, score, made."""
+        """Return every rating, unblinded: rater, item, system, verdict, shown_as, scale, score, made."""
+        verdicts = self._verdicts()
         rows = self._database.read(
             "SELECT raters.name AS rater, item, system, first, scale, score, ratings.made FROM ratings "
             "JOIN raters ON raters.id = rater JOIN assignments USING (rater, item) ORDER BY ratings.id"
@@ -187,6 +190,7 @@ class Answers:
                 "rater": row["rater"],
                 "item": row["item"],
                 "system": row["system"],
+                "verdict": verdicts[row["item"], row["system"]],
                 "shown_as": LABELS[row["system"] != row["first"]],
                 "scale": row["scale"],
                 "score": row["score"],
@@ -194,6 +198,17 @@ class Answers:
             }
             for row in rows
         ]
+
+    def _verdicts(self) -> dict[tuple[int, str], str]:
+        """Return the verdict on each item's two pictures, which raters are not shown."""
+        jobs = Jobs(self._database)
+        found: dict[tuple[int, str], str] = {}
+        for item in self.items():
+            content = None if item.job is None else jobs.document(item.job, JSON)
+            if content is not None:
+                audit = json.loads(content)
+                found |= {(item.id, LOCALISED): audit["verdict"], (item.id, BASE): audit["base"]["verdict"]}
+        return found
 
     def comments(self) -> list[dict[str, Any]]:
         """Return every comment: rater, item, first (the system that was A), text, made."""

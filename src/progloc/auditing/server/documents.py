@@ -18,7 +18,7 @@ def documents(audit: Audit, *, study: bool) -> dict[str, str]:
 
     Args:
         audit: what was found.
-        study: pages for raters, without names; else pages for who asked, of each model alone as well.
+        study: pages for raters, without names and verdicts; else pages for who asked, of each model alone as well.
     """
     held = SYSTEMS if audit.base is not None else ()
     if study:

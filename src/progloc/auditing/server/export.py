@@ -13,7 +13,7 @@ from progloc.auditing.rubric import RUBRIC
 from progloc.auditing.server.answers import Answers
 
 STUDY_SCHEMA_VERSION = 1
-COLUMNS = ("rater", "item", "system", "shown_as", "scale", "score", "made")
+COLUMNS = ("rater", "item", "system", "verdict", "shown_as", "scale", "score", "made")
 FORMULA = ("=", "+", "-", "@")
 """How a cell begins that a spreadsheet would calculate."""
 
