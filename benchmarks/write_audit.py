@@ -1,25 +1,25 @@
-"""Write the faithfulness studies into docs/audit.md, from those that benchmarks/measured/audits/ keeps.
+"""Write the faithfulness studies into docs/audit.md, from those that benchmarks/measured/suites/ keeps.
 
-    python benchmarks/write_audit.py [NAME=STUDY …]
+    python benchmarks/write_audit.py [RESULTS …]
 
-STUDY is a `study.json` that `progloc audit RESULTS --study CORPUS` made, and NAME what it is kept as; without any, the
-page is written again from what is kept.
+RESULTS are suites' folders in which `progloc audit RESULTS --study CORPUS` left its study. It is first kept under the
+folder's name; without any, the page is written again from what is kept.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
-from progloc.auditing.study import Study
 from progloc.auditing.study_tables import conclusion, study_tables
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, write_json, write_text
+from progloc.files import write_json, write_text
+from progloc.suite.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
 from progloc.suite.rendering import filled, to_markdown
 
 ROOT = Path(__file__).parents[1]
-KEPT, PAGE = Path("benchmarks/measured/audits"), Path("docs/audit.md")
+KEPT, PAGE = Path("benchmarks/measured/suites"), Path("docs/audit.md")
 BY = "benchmarks/write_audit.py"
 
 
@@ -39,14 +39,17 @@ def section(name: str, study: Study) -> str:
 
 def written(root: Path) -> str:
     """Return every kept study as the page has them."""
-    kept = sorted((root / KEPT).glob("*.json"))
-    return "\n".join(section(path.stem, Study.from_dict(read_mapping(path))) for path in kept)
+    kept = {folder.name: found_in(folder) for folder in sorted((root / KEPT).iterdir())}
+    return "\n".join(section(name, study) for name, study in kept.items() if study is not None)
 
 
-def write(studies: Mapping[str, Path], root: Path = ROOT) -> None:
+def write(results: Sequence[Path], root: Path = ROOT) -> None:
     """Keep the studies given, then write the page."""
-    for name, path in studies.items():
-        write_json(root / KEPT / f"{name}.json", read_mapping(path))
+    for folder in results:
+        study = found_in(folder)
+        if study is None:
+            raise ProglocError(f"{folder} holds no study; run progloc audit {folder} --study CORPUS first")
+        write_json(root / KEPT / folder.name / STUDY_FOLDER / STUDY_FILE, study.to_dict())
     page = root / PAGE
     write_text(page, filled(page.read_text(encoding="utf-8"), BY, written(root)))
 
@@ -54,12 +57,8 @@ def write(studies: Mapping[str, Path], root: Path = ROOT) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", metavar="NAME=STUDY", nargs="*")
-    given = parser.parse_args()
-    pairs = [each.partition("=") for each in given.studies]
-    if any(not (name and path) for name, _, path in pairs):
-        raise ProglocError("expected NAME=STUDY, as in pretrained=results/mine/audit-study/study.json")
-    write({name: Path(path) for name, _, path in pairs})
+    parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
+    write(parser.parse_args().results)
 
 
 if __name__ == "__main__":

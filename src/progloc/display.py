@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from progloc.measures import Report
-from progloc.suite.claims import UNTESTED
 from progloc.suite.verdicts import Answer
 
 SHOWN = (
@@ -81,8 +80,6 @@ def claims_table(claims: Sequence[Answer]) -> Table:
     for claim in claims:
         verdict = Text(claim.verdict, style=styles.get(claim.verdict, "yellow"))
         table.add_row(claim.id, claim.question, verdict, claim.figure)
-    for left in UNTESTED:
-        table.add_row(left.id, left.question, Text("not tested", style="dim"), left.reason)
     return table
 
 

@@ -114,6 +114,9 @@ def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
     assert all(len(run["passages"]) == 2 for run in found["runs"])
     page = (folder / "suite/audit-study/tables.md").read_text()
     assert "localised row" in page
+    assert "2 passages of python-docs" not in (folder / "suite/report.html").read_text()
+    assert progloc("report", "suite", cwd=folder).returncode == 0
+    assert "2 passages of python-docs" in (folder / "suite/report.html").read_text()
     written = {path: path.stat().st_mtime_ns for path in (folder / "suite/audit-study/runs").iterdir()}
     again = progloc(*command, "--json", cwd=folder)
     assert json.loads(again.stdout)["runs"] == found["runs"]

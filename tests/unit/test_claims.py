@@ -3,7 +3,7 @@
 import pytest
 
 from progloc.suite import claims
-from progloc.suite.claims import UNTESTED, answers, claim
+from progloc.suite.claims import answers, claim
 from progloc.suite.results import load_suite
 from progloc.suite.verdicts import Finding
 from synthetic_suite import make_suite
@@ -149,8 +149,8 @@ def test_claims_at_equal_lambda_say_so(untouched):
     assert "F° is 0.464 and 0.463" in untouched["C5"].reason
 
 
-def test_every_claim_of_the_paper_is_answered_or_listed(untouched):
-    assert {*untouched, *(claim.id for claim in UNTESTED)} == {f"C{n}" for n in range(1, 11)}
+def test_every_claim_of_the_paper_is_answered(untouched):
+    assert list(untouched) == [f"C{n}" for n in range(1, 11)]
 
 
 def test_one_registration_adds_a_claim(tmp_path, monkeypatch):

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from progloc import ProglocError
-from progloc.auditing.study import FIGURES, StudiedRun, Study, passages
+from progloc.auditing.study import FIGURES, passages
 from progloc.auditing.study_tables import conclusion, study_tables
 from progloc.data import Corpus
-from progloc.files import write_json
+from progloc.files import write_json, write_text
+from progloc.suite.claims import answers
+from progloc.suite.faithfulness import STUDY_FILE, STUDY_FOLDER, StudiedRun, Study
+from progloc.suite.results import load_suite
+from synthetic_suite import make_suite
 from wired_models import words, words_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +77,44 @@ def test_the_conclusion_is_what_the_intervals_say():
     assert "0.7 is reached by 0 (none)" in conclusion(made(quintic=0.1))
 
 
+def c10(folder: Path, study: Study | None) -> Any:
+    suite = make_suite(folder, seeds=(0, 1))
+    if study is not None:
+        write_json(suite / STUDY_FOLDER / STUDY_FILE, study.to_dict())
+    return next(answer for answer in answers(load_suite(suite)) if answer.id == "C10")
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({"quintic": 0.6, "localist": 0.5}, "supported"),  # 0.9 and 0.8, of at most 1 and against 0.3
+        ({"quintic": 0.6, "localist": 0.1}, "not supported"),  # 0.4 is below 0.7
+        ({"quintic": 0.6, "localist": 0.4}, "cannot tell from this run"),  # about 0.7
+        ({"quintic": 0.6, "localist": None}, "cannot tell from this run"),
+    ],
+)
+def test_claim_c10_is_decided_by_every_localised_row(tmp_path: Path, more: Any, verdict: str) -> None:
+    found = c10(tmp_path, made(**more))
+    assert found.verdict == verdict
+    assert "quintic on sentences 0.91 (λ=0 0.30" in found.figure
+    assert "4 seeds" in found.interval or None in more.values()
+    assert "2 passages of c" in found.reason
+
+
+def test_without_audits_claim_c10_says_what_it_takes(tmp_path: Path) -> None:
+    found = c10(tmp_path, None)
+    assert found.verdict == "cannot tell from this run"
+    assert "progloc audit RESULTS_DIR --study CORPUS" in found.reason
+
+
+@pytest.mark.parametrize("content", ["{}", '{"runs": [{"name": "x"}], "layers": []}', "no JSON"])
+def test_a_damaged_study_is_said_to_be(tmp_path: Path, content: str) -> None:
+    suite = make_suite(tmp_path, seeds=(0,))
+    write_text(suite / STUDY_FOLDER / STUDY_FILE, content)
+    with pytest.raises(ProglocError, match=STUDY_FILE):
+        answers(load_suite(suite))
+
+
 def test_what_cannot_be_ranked_is_left_out():
     rows = {row[0]: row for row in study_tables(made(quintic=None))[0].rows}
     assert rows["quintic"][2] == "—"
@@ -86,9 +128,9 @@ def test_the_page_is_what_is_kept():
 
 def test_the_page_follows_the_kept_numbers(tmp_path: Path):
     study: dict[str, Any] = made(quintic=0.45).to_dict()
-    write_json(tmp_path / SCRIPT["KEPT"] / "invented.json", study)
+    write_json(tmp_path / SCRIPT["KEPT"] / "invented" / STUDY_FOLDER / STUDY_FILE, study)
     before = SCRIPT["written"](tmp_path)
     assert "### invented" in before
     study["runs"][-1]["passages"] = [{**each, "overlap": 0.9} for each in study["runs"][-1]["passages"]]
-    write_json(tmp_path / SCRIPT["KEPT"] / "invented.json", study)
+    write_json(tmp_path / SCRIPT["KEPT"] / "invented" / STUDY_FOLDER / STUDY_FILE, study)
     assert SCRIPT["written"](tmp_path) != before

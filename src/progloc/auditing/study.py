@@ -6,12 +6,11 @@ answer, so that all of them explain the same text; then they are compared by see
 
 from __future__ import annotations
 
-__all__ = ["STUDY_FILE", "Passage", "StudiedRun", "Study", "passages", "run_study"]
+__all__ = ["Passage", "passages", "run_study"]
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.model import load
+from progloc.suite.faithfulness import JUDGED, STUDY_FILE, StudiedRun, Study
 from progloc.suite.results import Run, Suite, load_suite
 from progloc.training.folder import MODEL_FOLDER
 from progloc.training.inputs import load_tokenizer
 
-STUDY_FILE = "study.json"
 FIGURES = ("overlap", "overlap_by_length", "comprehensiveness", "sufficiency", "beaten")
 
 
@@ -38,60 +37,6 @@ class Passage:
 
     prompt: str
     continuation: str
-
-
-@dataclass(frozen=True)
-class StudiedRun:
-    """What the audits of one run came to."""
-
-    name: str
-    blocks: str
-    seed: int
-    distributed: bool
-    passages: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """For each passage its verdict, its rank correlations by "picture, effect", and the other figures."""
-
-    def mean(self, figure: str) -> float:
-        """Return a figure's mean over the passages that have it; NaN where none has."""
-        found = [value for each in self.passages if (value := each[figure]) is not None]
-        return fmean(found) if found else float("nan")
-
-    def verdicts(self) -> list[str]:
-        """Return the verdict on each passage."""
-        return [each["verdict"] for each in self.passages]
-
-
-@dataclass(frozen=True)
-class Study:
-    """Every run of a suite, audited."""
-
-    runs: tuple[StudiedRun, ...]
-    layers: tuple[int, ...]
-    about: dict[str, Any] = field(repr=False)
-    """Suite, text, passages, and what made it."""
-
-    @property
-    def rows(self) -> dict[tuple[str, str], dict[int, StudiedRun]]:
-        """The runs by name and blocks, then by seed, in planned order."""
-        found: dict[tuple[str, str], dict[int, StudiedRun]] = {}
-        for run in self.runs:
-            found.setdefault((run.name, run.blocks), {})[run.seed] = run
-        return found
-
-    def beside(self, blocks: str) -> dict[int, StudiedRun]:
-        """Return the λ=0 runs with these blocks, by seed."""
-        return {run.seed: run for run in self.runs if run.distributed and run.blocks == blocks}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as `study.json` has it."""
-        return {**self.about, "layers": list(self.layers), "runs": [asdict(run) for run in self.runs]}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Study:
-        """Return the study that `to_dict` wrote."""
-        about = {key: value for key, value in content.items() if key not in ("layers", "runs")}
-        runs = tuple(StudiedRun(**{**run, "passages": tuple(run["passages"])}) for run in content["runs"])
-        return cls(runs, tuple(content["layers"]), about)
 
 
 def passages(corpus: Corpus, tokenizer: Any, count: int, prompt_tokens: int, answer_tokens: int) -> list[Passage]:
@@ -206,7 +151,7 @@ def run_study(
         found.append(studied)
         say(
             f"[{number + 1}/{len(suite.compared)}] {run.name}, seed {run.seed}: "
-            f"rank correlation {studied.mean('mass_no_sink, deletion'):.3f}"
+            f"rank correlation {studied.mean(JUDGED):.3f}"
         )
     about = {
         "suite": suite.plan.get("suite"),

@@ -99,9 +99,10 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
 
     from progloc.auditing.study import run_study
     from progloc.auditing.study_tables import conclusion, study_tables, write_study
+    from progloc.suite.faithfulness import STUDY_FOLDER
     from progloc.suite.rendering import to_rich
 
-    folder = out or suite / "audit-study"
+    folder = out or suite / STUDY_FOLDER
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("auditing", total=None)
         found = run_study(
@@ -120,3 +121,5 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
         out_console.print(to_rich(table))
     out_console.print(conclusion(found))
     out_console.print("\nAlso written: " + ", ".join(map(str, files)))
+    if folder == suite / STUDY_FOLDER:
+        out_console.print(f"progloc report {suite} answers claim C10 by it")

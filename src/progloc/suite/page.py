@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from progloc.files import read_mapping, write_json, write_text
-from progloc.suite.claims import UNTESTED, answers
+from progloc.suite.claims import answers
 from progloc.suite.figures import Drawing
 from progloc.suite.provenance import made_by
-from progloc.suite.rendering import ABSENT, Column, Table, filled, to_markdown
+from progloc.suite.rendering import Column, Table, filled, to_markdown
 from progloc.suite.report import summary
 from progloc.suite.results import SUITE_FILE, Suite, load_suite
 from progloc.suite.tables import reading, suite_tables
@@ -53,10 +53,9 @@ def keep(folder: Path, kept: Path) -> None:
 
 def _claims(found: list[Answer]) -> Table:
     columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure", "Interval", "Reason"))
-    asked = [(f"{a.id} {a.question}", a.verdict, a.figure, a.interval, a.reason) for a in found]
-    left = [(f"{each.id} {each.question}", "not tested", ABSENT, ABSENT, each.reason) for each in UNTESTED]
+    rows = tuple((f"{a.id} {a.question}", a.verdict, a.figure, a.interval, a.reason) for a in found)
     note = "“Cannot tell” means: not from this run. It is no verdict on the claim."
-    return Table("The paper's claims, put to the test", note, columns, (*asked, *left))
+    return Table("The paper's claims, put to the test", note, columns, rows)
 
 
 def suite_markdown(suite: Suite, pictures: Mapping[str, Drawing]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.suite import paper
-from progloc.suite.claims import LOCALISED, UNTESTED, answers
+from progloc.suite.claims import LOCALISED, answers
 from progloc.suite.comparisons import at_the_end, gap, measured
 from progloc.suite.figures import Drawing, drawings
 from progloc.suite.provenance import made_by, settings
@@ -64,9 +64,9 @@ def summary(suite: Suite, found: list[Answer]) -> str:
     said += _on_other_blocks(suite)
     verdicts = [answer.verdict for answer in found]
     said.append(
-        f"Of {counted(len(found), 'tested claim')} of the paper {verdicts.count('supported')} are supported, "
+        f"Of {counted(len(found), 'claim')} of the paper {verdicts.count('supported')} are supported, "
         f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
-        "from this run. Whether attention shows what an output rested on (C10) is asked by progloc audit --study."
+        "from this run."
     )
     if seeds == 1:
         said.append("One seed gives no interval: no comparison here is more than an observation.")
@@ -107,7 +107,6 @@ def _page(suite: Suite, pictures: list[Drawing]) -> str:
         suite=suite,
         summary=summary(suite, found),
         answers=found,
-        untested=UNTESTED,
         reading=reading(suite),
         tables=suite_tables(suite),
         pictures=pictures,

@@ -6,7 +6,6 @@ __all__ = [
     "SIGNIFICANT",
     "Answer",
     "Finding",
-    "Untested",
     "Verdict",
     "decide",
     "listed",
@@ -48,15 +47,6 @@ class Answer:
     verdict: Verdict
     figure: str
     interval: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Untested:
-    """A claim that a suite does not test, and why."""
-
-    id: str
-    question: str
     reason: str
 
 
