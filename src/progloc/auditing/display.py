@@ -15,6 +15,7 @@ from rich.text import Text
 
 from progloc.auditing.report import Audit, Cost, Examination
 from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED
+from progloc.suite.rendering import layers_named
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
 SHOWN = 8
@@ -70,8 +71,8 @@ def audit_summary(found: Audit) -> Group:
 
 
 def _blocks(found: Audit) -> Table:
-    layers = ", ".join(str(layer.layer) for layer in found.examined.layers)
-    title = f"What the answer rested on, layers {layers}, without the mass on the first token"
+    layers = layers_named([layer.layer for layer in found.examined.layers])
+    title = f"What the answer rested on, {layers}, without the mass on the first token"
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for heading in ("block", "mass", "deleted, nats"):
         table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))

@@ -11,7 +11,7 @@ from progloc.auditing.report import PICTURES
 from progloc.auditing.verdict import VERDICTS
 from progloc.files import write_text
 from progloc.suite.faithfulness import AIM, JUDGED, STUDY_FILE, Row, Study, compared, titled
-from progloc.suite.rendering import ABSENT, Column, Table, counted, interval, number, p_value, to_markdown
+from progloc.suite.rendering import ABSENT, Column, Table, counted, interval, layers_named, number, p_value, to_markdown
 from progloc.suite.statistics import mean_interval
 from progloc.suite.verdicts import SIGNIFICANT
 
@@ -39,13 +39,12 @@ def _faithfulness(study: Study) -> Table:
                 " / ".join(str(verdicts[each]) for each in VERDICTS),
             )
         )
-    layers = ", ".join(map(str, study.layers))
     return Table(
         "Is the picture true?",
-        f"Layers {layers}. ρ: Spearman's, of blocks' mass without the sink with the effect of deleting them, the mean "
-        "over passages; means over seeds with 95% t-intervals. To λ=0: paired by seed, on the same blocks; p after "
-        "Holm. Overlap: the share of the picture that is where the effects are. Random sets beaten: by the blocks "
-        f"shown first. Verdicts: {' / '.join(VERDICTS)}, over passages and seeds.",
+        f"{layers_named(study.layers).capitalize()}. ρ: Spearman's, of blocks' mass without the sink with the effect "
+        "of deleting them, the mean over passages; means over seeds with 95% t-intervals. To λ=0: paired by seed, on "
+        "the same blocks; p after Holm. Overlap: the share of the picture that is where the effects are. Random sets "
+        f"beaten: by the blocks shown first. Verdicts: {' / '.join(VERDICTS)}, over passages and seeds.",
         (
             Column("Architecture", text=True), Column("Blocks", text=True), Column("ρ"), Column("ρ − λ=0's"),
             Column("p"), Column("seeds above λ=0"), Column("Overlap", detail=True),

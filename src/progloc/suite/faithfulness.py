@@ -27,7 +27,7 @@ from typing import Any
 
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
-from progloc.suite.rendering import number, p_text, span
+from progloc.suite.rendering import layers_named, number, p_text, span
 from progloc.suite.results import Suite
 from progloc.suite.statistics import Comparison, Values, holm, mean_interval, paired_difference
 from progloc.suite.verdicts import SIGNIFICANT, Finding, decide, seeds_text
@@ -146,10 +146,10 @@ def faithful(suite: Suite) -> Finding:
         figures.append(f"{titled(row)} {number(own.mean, 2)} (λ=0 {before})")
         intervals.append(f"{titled(row)} {span(own, 2)}, to λ=0 {span(difference.estimate, 2)}, {p_text(p)}")
     seeds = min(difference.estimate.n for difference, _ in differences.values())
-    layers = ", ".join(map(str, study.layers))
     return Finding(
         decide(parts),
-        f"rank correlation of mass (without the sink, layers {layers}) with what deletion costs: {'; '.join(figures)}",
+        f"rank correlation of mass (without the sink, {layers_named(study.layers)}) with what deletion costs: "
+        + "; ".join(figures),
         f"{'; '.join(intervals)}; {seeds_text(seeds)}",
         f"Over {study.about['texts']} passages of {study.about['corpus']}. Asked: {AIM}, and more than without a "
         f"penalty; every test and picture is in {STUDY_FOLDER}/tables.md.",

@@ -12,6 +12,7 @@ __all__ = [
     "counted",
     "filled",
     "interval",
+    "layers_named",
     "number",
     "p_text",
     "p_value",
@@ -79,6 +80,11 @@ def number(value: float | None, digits: int) -> str:
 def counted(count: int, noun: str) -> str:
     """Write `1 seed` or `3 seeds`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def layers_named(layers: Sequence[int]) -> str:
+    """Write which layers, `layer 5` or `layers 26, 27`."""
+    return f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
 
 
 def interval(estimate: Estimate, digits: int) -> str:
