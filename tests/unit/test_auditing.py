@@ -138,6 +138,10 @@ def test_a_dialled_model_is_traced_and_cut_as_it_is_dialled(local: Any) -> None:
         assert deletions(local, text, reading.past, [[2]]) == pytest.approx(
             [answer_log_prob(shorter.logits, text.answer_ids)], abs=1e-4
         )
+        cuts = [(block, renormalise) for block in (0, 2) for renormalise in (True, False)]
+        together = knocked_out(local, text, reading.past, LAYERS, cuts)
+        alone = [knocked_out(local, text, reading.past, LAYERS, [cut])[0] for cut in cuts]
+        assert together == pytest.approx(alone, abs=1e-5)
     masses = log_masses(outputs)
     for layer in LAYERS:
         found = reading.traced[layer]

@@ -23,7 +23,7 @@ from progloc.dialling import dialled
 from progloc.model import attention_modules
 
 KNOCKOUTS_AT_ONCE = 8
-"""Rows of a batch; each holds the prompt's past once more."""
+"""Rows of a batch; each holds the prompt's past once more, in the layers from the first cut one on."""
 READ_AT_ONCE = 1024
 """Tokens of a prompt: attention that follows a past has a mask of this many times the text."""
 
