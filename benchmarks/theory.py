@@ -26,6 +26,7 @@ from progloc.files import read_json, read_mapping, write_json, write_text
 from progloc.model import load
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
 from progloc.suite.exponent import exponent_over_seeds
+from progloc.suite.page import kept_in
 from progloc.suite.rendering import Column, Table, counted, filled, interval, number, to_markdown
 from progloc.suite.results import SUITE_FILE, Suite, load_suite
 from progloc.suite.statistics import mean_interval
@@ -211,7 +212,7 @@ def layer_table(kept: Sequence[Kept], name: str) -> Table:
 
 def written(root: Path = ROOT) -> str:
     """Return every table, made from what is kept."""
-    suites = {path.name: load_suite(path) for path in sorted((root / SUITES).glob("*"))}
+    suites = {path.name: load_suite(path) for path in kept_in(root / SUITES)}
     margins = {path.stem: read_json(path) for path in sorted((root / MARGINS).glob("*.json"))}
     tables = [
         capacity_table(),

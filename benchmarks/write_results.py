@@ -15,8 +15,8 @@ from pathlib import Path
 from progloc.errors import ProglocError
 from progloc.files import write_bytes, write_text
 from progloc.suite.figures import Drawing, drawings
-from progloc.suite.page import keep, suite_markdown
-from progloc.suite.results import SUITE_FILE, load_suite
+from progloc.suite.page import keep, kept_in, suite_markdown
+from progloc.suite.results import load_suite
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")
@@ -36,7 +36,7 @@ def _pictures(root: Path, name: str) -> dict[str, Drawing]:
 
 def kept_suites(root: Path) -> list[str]:
     """Return the names of the suites that are kept."""
-    return sorted(path.parent.name for path in (root / KEPT).glob(f"*/{SUITE_FILE}"))
+    return [path.name for path in kept_in(root / KEPT)]
 
 
 def page(root: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["keep", "suite_markdown", "write_tables"]
+__all__ = ["keep", "kept_in", "suite_markdown", "write_tables"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +49,11 @@ def keep(folder: Path, kept: Path) -> None:
         reports = {key: _without_heads(result[key]) for key in ("before", "final", "elsewhere") if result.get(key)}
         write_json(kept / path, {**result, **reports, "epochs": epochs})
     write_json(kept / SUITE_FILE, dict(suite.plan))
+
+
+def kept_in(folder: Path) -> list[Path]:
+    """Return the suites that `keep` left in a folder, by name; of others it may hold no more than their audits."""
+    return sorted(path.parent for path in folder.glob(f"*/{SUITE_FILE}"))
 
 
 def _claims(found: list[Answer]) -> Table:
