@@ -121,7 +121,14 @@ class TestBlinding:
     @pytest.mark.parametrize("verdict", VERDICTS)
     def test_neither_verdict_nor_tests_are_on_the_page(self, verdict: str) -> None:
         audit = synthetic_audit(base=True, verdict=verdict)
-        judging = (*VERDICTS, "How the picture was tested", "Knockout", "λ", *map(escape, audit.examined.reasons))
+        judging = (
+            *VERDICTS,
+            "How the picture was tested",
+            "Knockout",
+            "score margin",
+            "λ",
+            *map(escape, audit.examined.reasons),
+        )
         judged = re.sub(r"<(style|script)>.*?</\1>", "", page(audit), flags=re.DOTALL)
         assert verdict in judged
         assert all(said in judged for said in judging if said not in VERDICTS)

@@ -149,7 +149,8 @@ def written_answer(
     prompt = torch.tensor([list(ids)], device=model.device)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     found = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, pad_token_id=padding,
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, num_beams=1,
+        pad_token_id=padding,
         streamer=_EveryToken(every_token),
     )  # fmt: skip
     new = found[0, prompt.shape[1] :].tolist()
