@@ -27,7 +27,7 @@ def progloc(*arguments: str, cwd: Path, stdin: str = "") -> Finished:
         patch.chdir(cwd)
         patch.setenv("COLUMNS", "160")
         patch.setattr(sys, "argv", ["progloc", *arguments])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogateescape"))))
         with pytest.raises(SystemExit) as caught:
             main()
     return Finished(int(caught.value.code or 0), out.getvalue(), err.getvalue())

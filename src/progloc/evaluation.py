@@ -20,6 +20,7 @@ from progloc.config import LocalityConfig, RunConfig, from_mapping
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.dialling import dial as turned
 from progloc.errors import ProglocError
+from progloc.files import read_standard_input
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality
@@ -170,12 +171,8 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
     """
     chosen = partitioner(name)
     if file == "-":
-        try:
-            text = sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ProglocError(f"standard input is not UTF-8 at byte {error.start}") from error
-        corpus = Corpus("standard input", text)
-        if not text.strip():
+        corpus = Corpus("standard input", read_standard_input())
+        if not corpus.text.strip():
             raise ProglocError("standard input holds no text; give a file, or pipe some text in")
     elif not Path(file).is_file():
         raise ProglocError(f"no file at {file}; give a text file, or - for standard input")

@@ -1,12 +1,15 @@
-"""Writing files so that an interruption never leaves half of one."""
+"""Text as it is read, and files written so that an interruption never leaves half of one."""
 
 from __future__ import annotations
 
 __all__ = [
     "cache_dir",
+    "decode_text",
     "is_unfinished",
+    "normalise",
     "read_json",
     "read_mapping",
+    "read_standard_input",
     "require_space",
     "write_bytes",
     "write_json",
@@ -16,6 +19,7 @@ __all__ = [
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +63,36 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ProglocError(f"{path} is not valid JSON ({error}); expected a file written by progloc") from error
+
+
+def decode_text(given: bytes | str, source: str) -> str:
+    """Return text as all of progloc reads it, from a file, standard input or the command line.
+
+    Args:
+        given: bytes in UTF-8, or an argument of the command line, in which Python keeps other bytes as surrogates.
+        source: what it is called in the error.
+
+    Raises:
+        ProglocError: it is not UTF-8.
+    """
+    try:
+        content = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else given
+        return normalise(content.decode("utf-8"))
+    except UnicodeError as error:
+        raise ProglocError(
+            f"{source} is not UTF-8 at byte {error.start}; "  # type: ignore[attr-defined]
+            "convert it, for instance with 'iconv -f latin1 -t utf-8'"
+        ) from error
+
+
+def normalise(text: str) -> str:
+    r"""Return a text without a byte order mark before it, its line ends "\n"."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_standard_input() -> str:
+    """Return the text on standard input; ProglocError where it is not UTF-8."""
+    return decode_text(sys.stdin.buffer.read(), "standard input")
 
 
 def cache_dir() -> Path:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 __all__ = ["audit_command"]
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from progloc.cli.options import Blocks, Json, Schedule, app, notes, numbers, out_console, print_json, schedule_value
+from progloc.cli.options import (
+    Blocks,
+    Json,
+    Schedule,
+    app,
+    notes,
+    numbers,
+    out_console,
+    print_json,
+    schedule_value,
+    text_given,
+)
 from progloc.errors import ProglocError
 
 STUDY: dict[str, Any] = {"rich_help_panel": "With --study"}
@@ -55,7 +65,8 @@ def audit_command(
 
     if (prompt is None) == (study is None):
         raise ProglocError("expected --prompt TEXT, what is answered, or --study CORPUS, to audit a suite's folder")
-    if study is not None:
+    if prompt is None:
+        assert study is not None  # or neither was given
         sizes = {"texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
         _faithfulness_study(Path(model), study, out, sizes, as_json)
         return
@@ -65,8 +76,8 @@ def audit_command(
     with AuditProgress(notes) as bar:
         found = audit_folder(
             model,
-            sys.stdin.read() if prompt == "-" else str(prompt),
-            continuation,
+            text_given(prompt, "--prompt"),
+            None if continuation is None else text_given(continuation, "--continuation"),
             base=base,
             schedule=None if schedule is None else schedule_value(schedule),
             blocks=blocks,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["dial_command", "evaluate", "generate"]
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from progloc.cli.options import (
     out_console,
     print_json,
     schedule_value,
+    text_given,
 )
 
 
@@ -69,7 +69,7 @@ def generate(
     """Let a model go on from a prompt, as local as the dial says."""
     from progloc.evaluation import continue_text
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = text_given(prompt, "--prompt")
     found = continue_text(model, text, dial=schedule_value(dial), tokens=max_new_tokens, sample=sample, seed=seed)
     if as_json:
         print_json(found)

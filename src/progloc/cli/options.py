@@ -18,6 +18,7 @@ __all__ = [
     "out_console",
     "print_json",
     "schedule_value",
+    "text_given",
 ]
 
 import json
@@ -28,6 +29,7 @@ import typer
 from rich.console import Console
 
 from progloc.errors import ProglocError
+from progloc.files import decode_text, read_standard_input
 
 app = typer.Typer(
     name="progloc",
@@ -53,6 +55,15 @@ Schedule = Annotated[
 ]
 Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
 Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
+
+
+def text_given(value: str, option: str) -> str:
+    """Return the text that an option was given; - reads standard input.
+
+    Raises:
+        ProglocError: it is not UTF-8.
+    """
+    return read_standard_input() if value == "-" else decode_text(value, option)
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import datasets
 
 from progloc.errors import ProglocError
+from progloc.files import decode_text, normalise
 from progloc.hub import check_hub
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex")
@@ -54,14 +55,10 @@ def load_corpus(spec: str | Path) -> Corpus:
         ProglocError: nothing of that name, something that cannot be read, is not UTF-8, or holds no text.
     """
     name = str(spec)
-    text = BETWEEN_TEXTS.join(_normalise(part) for part in _texts(spec))
+    text = BETWEEN_TEXTS.join(normalise(part) for part in _texts(spec))
     if not text.strip():
         raise ProglocError(f"the corpus '{name}' holds no text, or only white space; {KINDS}")
     return Corpus(name, text)
-
-
-def _normalise(text: str) -> str:
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _texts(spec: str | Path) -> list[str]:
@@ -83,12 +80,7 @@ def _texts(spec: str | Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ProglocError(
-            f"{path} is not UTF-8 at byte {error.start}; convert it, for instance with 'iconv -f latin1 -t utf-8'"
-        ) from error
+    return decode_text(path.read_bytes(), str(path))
 
 
 def _raise(error: OSError) -> NoReturn:

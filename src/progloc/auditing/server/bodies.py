@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from progloc.files import normalise
+
 
 class Body(BaseModel):
     """A JSON object of exactly these names and types."""
@@ -20,8 +22,8 @@ def _whole(text: str) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError("half a character, which is no text") from error
-    return text
+    return normalise(text)
 
 
 Text = Annotated[str, AfterValidator(_whole)]
-r"""JSON may write half a character, as in "\ud800", which nothing can store."""
+r"""Line ends become "\n". JSON may write half a character, as in "\ud800", which nothing can store."""
