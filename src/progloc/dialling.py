@@ -80,14 +80,16 @@ def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tu
         lambdas: λ(ℓ), L numbers in [0, 1].
 
     Raises:
-        ProglocError: another number of layers, or a δ that is no number in [0, 1].
+        ProglocError: another number of layers, a δ that is no number in [0, 1], or one δ where every λ is 0.
     """
     try:
-        values = [float(delta) * strength for strength in lambdas]  # type: ignore[arg-type]
         given = [float(delta)]  # type: ignore[arg-type]
+        values = [given[0] * strength for strength in lambdas]
+        idle = given[0] > 0 and not any(lambdas)
     except (TypeError, ValueError):
         try:
             values = given = [float(value) for value in delta]  # type: ignore[union-attr]
+            idle = False
         except (TypeError, ValueError) as error:
             raise ProglocError(f"a dial of {delta!r}; expected a number in [0, 1], or one a layer") from error
     if len(values) != len(lambdas):
@@ -95,6 +97,11 @@ def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tu
     for value in given:
         if not 0 <= value <= 1:
             raise ProglocError(f"a dial of {value:g}; expected a number from 0 (as trained) to 1 (strictly local)")
+    if idle:
+        raise ProglocError(
+            f"a dial of {given[0]:g} times λ, which is 0 in every layer of this model, does nothing; "
+            "give one δ a layer, or a model localised with another schedule, such as quintic"
+        )
     return tuple(1.0 - value for value in values)
 
 

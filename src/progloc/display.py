@@ -37,7 +37,8 @@ def _table(title: str, *headings: str) -> Table:
 
 def report_table(report: Report) -> Table:
     """Return a report's figures by layer, the model's below them and chance below those."""
-    title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens"
+    said = f"{report.schedule}, in {report.blocks}"
+    title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens · {said}"
     table = _table(title, "layer", *(heading for _, heading, _ in SHOWN))
 
     def row(name: str, figures: Mapping[str, float], prefix: str = "", style: str = "") -> None:

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from progloc.blocks import TokenisedText, partitioner
-from progloc.config import LocalityConfig, RunConfig, from_mapping
+from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.dialling import dial as turned
 from progloc.errors import ProglocError
 from progloc.files import read_standard_input
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
-from progloc.model import load, read_locality
+from progloc.model import load, read_locality, stored_config
 from progloc.training.folder import MODEL_FOLDER
 from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer
 
@@ -42,8 +42,8 @@ def configured(
     """Return where a trained model is, the locality it is to be read with, and what its `locality.json` holds.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic with
-            `fixed:5`.
+        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is not localised,
+            and measured in `fixed:5`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
 
@@ -55,9 +55,8 @@ def configured(
         raise ProglocError(f"'{model}' is made while training, not before; run progloc train --model {model} first")
     check_hub(folder, "model", MODELS)
     stored = read_locality(folder) or {}
-    config = from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
     changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
-    return folder, dataclasses.replace(config, **changes), stored  # type: ignore[arg-type]
+    return folder, dataclasses.replace(stored_config(stored), **changes), stored  # type: ignore[arg-type]
 
 
 def opened(
@@ -94,8 +93,8 @@ def evaluate_folder(
     """Measure a model on the whole of a corpus, read as consecutive sequences.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic
-            with `fixed:5`.
+        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is not localised,
+            and measured in `fixed:5`.
         corpus: see `progloc.data.load_corpus`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
@@ -115,7 +114,7 @@ def evaluate_folder(
 def continue_text(
     model: str, prompt: str, *, dial: Any = 0.0, tokens: int = 64, sample: bool = False, seed: int = 0
 ) -> dict[str, Any]:
-    """Return what a model goes on with: {"prompt", "continuation", "tokens", "dial", "outside", "blocks"}.
+    """Return what a model goes on with: {"prompt", "continuation", "tokens", "dial", "outside", "schedule", "blocks"}.
 
     Args:
         model: a run's folder, a Hugging Face folder, or a hub name.
@@ -151,6 +150,7 @@ def continue_text(
         "tokens": len(new),
         "dial": delta,
         "outside": list(setting.outside),
+        "schedule": loaded.locality.schedule,
         "blocks": loaded.locality.config.blocks,
     }
 

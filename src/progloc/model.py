@@ -12,6 +12,7 @@ __all__ = [
     "localize",
     "partitioner_for",
     "read_locality",
+    "stored_config",
 ]
 
 import dataclasses
@@ -38,7 +39,7 @@ from progloc.calls import fill_block_ids, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
-from progloc.schedules import Matrix, Schedule, parse_schedule
+from progloc.schedules import NOT_LOCALISED, Matrix, Schedule, parse_schedule
 
 LOCALITY_FILE = "locality.json"
 FREE = 0.05
@@ -67,6 +68,16 @@ class Locality:
     """Within how many tokens each layer attends, L numbers, 0 for all."""
     turned: int = 0
     """How many dials are on, in any thread (`progloc.dial`)."""
+
+    @property
+    def localised(self) -> bool:
+        """Whether a schedule was asked for; if not, λ is 0 in every layer and the blocks are for measuring alone."""
+        return self.config.schedule != NOT_LOCALISED
+
+    @property
+    def schedule(self) -> str:
+        """What to call λ(ℓ): a schedule's name, "explicit" for listed numbers, or "not localised"."""
+        return parse_schedule(self.config.schedule, self.config.denominator).name
 
     @property
     def weights(self) -> Tensor:
@@ -155,6 +166,10 @@ def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwarg
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     type(model).save_pretrained(model, save_directory, *args, **kwargs)
     if kwargs.get("is_main_process", True):
+        if not model.locality.localised:  # nor may the folder keep what it said of a model that is overwritten
+            for name in (LOCALITY_FILE, BLOCKS_FILE):
+                (Path(save_directory) / name).unlink(missing_ok=True)
+            return
         table = model.locality.partitioner.table
         if table is not None:
             write_bytes(Path(save_directory) / BLOCKS_FILE, save({"table": table}))
@@ -272,6 +287,13 @@ def read_locality(model: str | Path, **hub: Any) -> dict[str, Any] | None:
     return found
 
 
+def stored_config(stored: Mapping[str, Any] | None) -> LocalityConfig:
+    """Return the configuration in a `locality.json`; without one, that of a model which is not localised."""
+    if not stored:
+        return LocalityConfig(schedule=NOT_LOCALISED)
+    return from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+
+
 def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
     """Return what a model's `blocks.safetensors` holds, or None where it has none."""
     found_at = cached_file(str(model), BLOCKS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
@@ -288,8 +310,9 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
 
     Args:
         folder: a folder written by `save_pretrained`, any Hugging Face folder, or a hub name. Without `locality.json`
-            it is read as quintic with `fixed:5`.
-        config: used instead of the folder's own.
+            it is not localised: λ is 0 in every layer (`model.locality.localised` is False), and measured in blocks of
+            five tokens.
+        config: used instead of the folder's own; it localises a model that was not.
         kwargs: for `AutoModelForCausalLM.from_pretrained`. Weights are loaded in float32 unless `dtype` says otherwise.
 
     Raises:
@@ -297,7 +320,7 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     """
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
     stored = read_locality(folder, **hub) or {}
-    settings = config or from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
+    settings = config or stored_config(stored)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,23 @@ def test_the_curve_is_written_and_shown(folder: Path) -> None:
     assert len(found["one_layer_alone"]) == 2
 
 
+def test_a_model_that_nobody_localised_is_said_to_be_none(folder: Path) -> None:
+    shutil.copytree(folder / "plain" / "model", folder / "bare")
+    (folder / "bare" / "locality.json").unlink()
+    (folder / "text.txt").write_text("A class is a kind. Its objects are many. " * 40)
+    table = progloc("evaluate", "bare", "--corpus", "text.txt", "--blocks", "sentences", cwd=folder)
+    assert "not localised, in sentences" in table.stdout, table.stderr
+    report = json.loads(progloc("evaluate", "bare", "--corpus", "text.txt", "--json", cwd=folder).stdout)
+    assert (report["schedule"], report["blocks"]) == ("not localised", "fixed:5")
+    text = json.loads(progloc("generate", "bare", "--prompt", "A class is.", "--json", cwd=folder).stdout)
+    assert (text["schedule"], text["blocks"]) == ("not localised", "fixed:5")
+    assert "(not localised), and the dial is δ·λ(ℓ)" in refused(
+        progloc("dial", "bare", "--corpus", "text.txt", cwd=folder)
+    )
+    asked = ["evaluate", "bare", "--corpus", "text.txt", "--schedule", "linear", "--json"]
+    assert json.loads(progloc(*asked, cwd=folder).stdout)["schedule"] == "linear"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,6 +87,8 @@ def test_the_curve_is_written_and_shown(folder: Path) -> None:
         (("generate", "nowhere", "--prompt", "x"), "nowhere"),
         (("dial", "near", "--deltas", "0,much"), "--deltas '0,much'; expected numbers"),
         (("dial", "near", "--deltas", "0,1.5"), "a dial of 1.5"),
+        (("generate", "plain", "--prompt", "x", "--dial", "0.7"), "λ, which is 0 in every layer of this model"),
+        (("dial", "plain"), "'plain' has λ = 0 in every layer (distributed)"),
         (("dial", "near", "--sequences", "0"), "--sequences 0; expected a whole number"),
     ],
 )

@@ -187,6 +187,15 @@ def test_a_dial_that_is_none_is_refused(tiny_gpt2: Callable[..., Any], delta: An
         pass
 
 
+@pytest.mark.parametrize("schedule", ["uniform:0", "distributed", "not localised", (0.0, 0.0, 0.0)])
+def test_one_number_is_refused_where_it_would_do_nothing(tiny_gpt2: Callable[..., Any], schedule: Any) -> None:
+    model = local(tiny_gpt2(), schedule=schedule)
+    with pytest.raises(ProglocError, match=r"a dial of 0.7 times λ, which is 0 in every layer"), dial(model, 0.7):
+        pass
+    with dial(model, 0.0), dial(model, [0.0, 0.7, 0.7]) as setting:
+        assert setting.outside == (1.0, pytest.approx(0.3), pytest.approx(0.3))
+
+
 def test_a_model_without_locality_is_refused(tiny_gpt2: Callable[..., Any]) -> None:
     with pytest.raises(ProglocError, match=r"no locality to dial; run progloc\.localize"), dial(tiny_gpt2(), 0.5):
         pass

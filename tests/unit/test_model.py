@@ -86,12 +86,33 @@ def test_a_saved_model_needs_no_progloc(tiny_gpt2: Callable[..., Any], tmp_path:
     assert float(printed[2]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_plain_folder_is_read_as_quintic_with_blocks_of_five(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
-    tiny_llama().half().save_pretrained(tmp_path)
-    model = load(tmp_path)
-    assert (model.locality.config.schedule, model.locality.config.blocks) == ("quintic", "fixed:5")
-    assert model.locality.base_model == str(tmp_path)
+def test_a_plain_folder_is_not_localised_until_somebody_asks(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
+    tiny_llama().half().save_pretrained(tmp_path / "plain")
+    model = load(tmp_path / "plain")
+    assert not model.locality.localised
+    assert model.locality.lambdas == (0.0, 0.0)
+    assert (model.locality.config.schedule, model.locality.config.blocks) == ("not localised", "fixed:5")
     assert model.dtype == torch.float32  # SPEC §3: not the checkpoint's own half
+    report = progloc.measure(model, [{"input_ids": IDS[0]}])
+    assert (report.schedule, report.blocks, report.weighted_penalty_nats) == ("not localised", "fixed:5", 0.0)
+    assert report.to_dict()["schedule"] == "not localised"
+    assert 0 < report.fidelity < 1
+    model.save_pretrained(tmp_path / "again")
+    assert not list((tmp_path / "again").glob("locality*"))
+    asked = load(tmp_path / "again", LocalityConfig(blocks="fixed:3"))
+    assert asked.locality.localised
+    assert (asked.locality.lambdas, asked.locality.base_model) == ((0.0, 1.0), str(tmp_path / "again"))
+    asked.save_pretrained(tmp_path / "again")
+    assert load(tmp_path / "again").locality.localised
+
+
+def test_a_model_not_localised_leaves_no_other_models_claim(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    localize(tiny_gpt2(), LocalityConfig(blocks="recruited:16")).save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "blocks.safetensors").exists()
+    tiny_gpt2().save_pretrained(tmp_path / "plain")
+    load(tmp_path / "plain").save_pretrained(tmp_path / "model")
+    assert not load(tmp_path / "model").locality.localised
+    assert not (tmp_path / "model" / "blocks.safetensors").exists()
 
 
 def test_a_copy_is_local_in_its_own_right(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:

@@ -51,11 +51,10 @@ def open_models(
     schedule: str | tuple[float, ...] | None = None,
     blocks: str | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Return a model, the one to set beside it (or None) with the same locality, and their tokenizer.
+    """Return a model, the one to set beside it (or None) on the same blocks, and their tokenizer.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic with
-            `fixed:5`.
+        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is not localised.
         base: likewise; None: nothing.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
@@ -68,7 +67,7 @@ def open_models(
     tokenizer = load_tokenizer(folder, Corpus("prompt", ""))
     if base is None:
         return loaded, None, tokenizer
-    return loaded, load(configured(base)[0], config), tokenizer
+    return loaded, load(*configured(base, blocks=config.blocks)[:2]), tokenizer
 
 
 def audit_folder(

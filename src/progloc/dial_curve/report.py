@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
+from progloc.config import SCHEMA_VERSION, LocalityConfig
 from progloc.data import load_corpus
 from progloc.dial_curve.curve import DELTAS, Agreement, Curve, dial_curve, layer_effects
 from progloc.dial_curve.figure import drawing
@@ -24,7 +24,7 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.evaluation import model_folder, opened
 from progloc.files import write_bytes, write_json, write_text
-from progloc.model import load, localize, read_locality
+from progloc.model import load, localize, read_locality, stored_config
 from progloc.suite.rendering import Table, to_markdown
 from progloc.training.inputs import check_length
 
@@ -73,8 +73,8 @@ def _beside(name: str, config: LocalityConfig) -> Any:
         ProglocError: no such model, or it was localised with other blocks.
     """
     folder = model_folder(name)
-    stored = (read_locality(folder) or {}).get("locality")
-    own = config if stored is None else from_mapping(LocalityConfig, stored, "locality")
+    stored = read_locality(folder)
+    own = stored_config(stored) if stored else config
     model = load(folder, own)
     if not any(model.locality.lambdas):
         model = localize(model, config)
@@ -100,8 +100,7 @@ def dial_report(
     """Measure a model over the dial, and others beside it, on the same sequences.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is read as quintic with
-            `fixed:5`.
+        model: a run's folder, a Hugging Face folder, or a hub name. One without `locality.json` takes a schedule.
         corpus: see `progloc.data.load_corpus`.
         against: other models with the same tokenizer: one that was never localised is dialled with the first one's
             schedule and blocks, a localised one with its own.
@@ -122,6 +121,11 @@ def dial_report(
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
     loaded, whole = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
     config, text = loaded.locality.config, load_corpus(corpus)
+    if not any(loaded.locality.lambdas):
+        raise ProglocError(
+            f"'{model}' has λ = 0 in every layer ({config.schedule}), and the dial is δ·λ(ℓ); "
+            "say by which λ to dial it, as in --schedule quintic"
+        )
     length = len(whole[0]["input_ids"])
     for name in against:  # before the minutes that measuring takes
         check_length(model_folder(name), length)

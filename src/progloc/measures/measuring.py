@@ -112,6 +112,8 @@ def measure(
         weighted_penalty_nats=weighted,
         objective=cross_entropy + locality.config.alpha * weighted,
         paid_nats=tuple((paid / real_tokens).mean(-1).tolist()),
+        schedule=locality.schedule,
+        blocks=locality.config.blocks,
         model=Figures(_means(values)),
         chance=Figures(_means(by_chance, "chance_")),
         layers=tuple(

@@ -65,6 +65,10 @@ class Report:
     """cross_entropy + α · weighted_penalty_nats."""
     paid_nats: tuple[float, ...]
     """What each layer pays, (L,), unweighted: the configuration's own penalty, where `penalty_nats` is the paper's."""
+    schedule: str
+    """The name of λ(ℓ), "explicit" for listed numbers, or "not localised"."""
+    blocks: str
+    """The partitioner of the blocks that all of this is measured in."""
     model: Figures
     chance: Figures
     layers: tuple[LayerFigures, ...] = field(repr=False)
@@ -87,7 +91,7 @@ class Report:
         def plain(figures: Mapping[str, float]) -> dict[str, Any]:
             return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
-        whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective")
+        whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective", "schedule", "blocks")
         return {
             **{name: getattr(self, name) for name in whole},
             **plain(self.model),

@@ -9,7 +9,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,7 +17,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.config import RunConfig, TrainingConfig
-from progloc.dialling import dial
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, require_space, write_json
@@ -247,7 +245,7 @@ def train_run(
     kept = next(evaluation for evaluation in evaluations if evaluation["step"] == kept_step)
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
-    with nullcontext() if training.dial is None or isinstance(training.dial, str) else dial(model, training.dial):
+    with trainer._dialled(sampled=False):
         final = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
         elsewhere = None
         if inputs.elsewhere is not None:

@@ -164,7 +164,9 @@ class LocalistTrainer(ScheduleTrainer):
     def _dialled(self, *, sampled: bool) -> AbstractContextManager[Any]:
         """The dial a batch is trained or measured with: drawn anew where it is sampled, while training."""
         delta = (float(torch.rand(())) if sampled else None) if self.dial == "sampled" else self.dial
-        return nullcontext() if delta is None else dial(self.accelerator.unwrap_model(self.model), delta)
+        if delta is None or not any(self.model.locality.lambdas):  # a dial turns λ, and a run of λ = 0 has none
+            return nullcontext()
+        return dial(self.accelerator.unwrap_model(self.model), delta)
 
     # --- what is logged ---
 
