@@ -24,7 +24,7 @@ from progloc.measures import measure
 from progloc.model import load
 from progloc.suite.page import write_tables
 from progloc.suite.rendering import Column, Table, interval, p_value, ratio
-from progloc.suite.statistics import mean_interval, paired_ratio, trend_two_sided_p
+from progloc.suite.statistics import UNIT, mean_interval, paired_ratio, trend
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
 
@@ -102,10 +102,10 @@ def curve_table(found: Found) -> Table:
         for figure, label, digits in (("perplexity", "perplexity", 2), ("fidelity", "F°", 3)):
             ordered = [_values(found, name, delta, figure) for delta in DELTAS]
             cells = [interval(mean_interval(values.values()), digits) for values in ordered]
-            rows.append((name, label, *cells, p_value(trend_two_sided_p(ordered))))
+            rows.append((name, label, *cells, p_value(trend(ordered).p)))
     return Table(
         "Over the dial",
-        "Means over seeds with 95% t-intervals. Trend: Page's test over δ, two-sided.",
+        f"Means over seeds with 95% t-intervals. Trend: of the slope over δ, in each seed. {UNIT}",
         (
             Column("Training", text=True),
             Column("Figure", text=True),
@@ -134,7 +134,7 @@ def enough_table(found: Found) -> Table:
     columns = ("δ", "trained for it: perplexity", *(f"{name}, dialled there" for name in (PLAIN, SAMPLED, WITHOUT)))
     return Table(
         "One checkpoint, or one for each place",
-        "Perplexity ÷ that of the training at that very δ, paired by seed.",
+        f"Perplexity ÷ that of the training at that very δ, paired by seed. {UNIT}",
         tuple(map(Column, columns)),
         tuple(rows),
     )

@@ -28,7 +28,7 @@ from progloc.suite.frontier import gap_at
 from progloc.suite.page import write_tables
 from progloc.suite.rendering import ABSENT, Column, Table, interval, p_value, ratio
 from progloc.suite.results import Run, Suite, load_suite
-from progloc.suite.statistics import mean_interval, paired_ratio, trend_two_sided_p
+from progloc.suite.statistics import UNIT, mean_interval, paired_ratio, trend
 from progloc.training.inputs import gather
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
@@ -91,10 +91,10 @@ def curves_table(found: Found) -> Table:
             ordered = [_values(curves, delta, figure) for delta in DELTAS]
             cells = [interval(mean_interval(values.values()), digits) for values in ordered]
             trained = SHOWN[name] if name == "distributed" else name
-            rows.append((trained, SHOWN[shape], label, *cells, p_value(trend_two_sided_p(ordered))))
+            rows.append((trained, SHOWN[shape], label, *cells, p_value(trend(ordered).p)))
     return Table(
         "Pretrained checkpoints over the dial",
-        "Means over seeds with 95% t-intervals; the sink is kept. Trend: Page's test over δ, two-sided.",
+        f"Means over seeds with 95% t-intervals; the sink is kept. Trend: of the slope over δ, in each seed. {UNIT}",
         (
             Column("Trained", text=True), Column("Dialled", text=True), Column("Figure", text=True),
             *(Column(f"δ = {delta:g}") for delta in DELTAS), Column("trend, p"),

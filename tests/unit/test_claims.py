@@ -1,5 +1,7 @@
 """Verdicts follow the data: each claim is shown data that support it and data that do not."""
 
+import math
+
 import pytest
 
 from progloc.suite import claims
@@ -159,15 +161,20 @@ def test_one_registration_adds_a_claim(tmp_path, monkeypatch):
     assert verdicts(tmp_path, seeds=(0,))["C11"].figure == "11 runs"
 
 
-def on_sentences(cost, fidelity=0.1, chance=0.15, noise=0.0):
-    """Make the gap of the runs on sentences its power of ``cost``, and their F° larger."""
+SIZED = ["sentences", "fixed:30"]
+"""Sentences, and fixed blocks of their size."""
+
+
+def on_blocks(cost, size_costs=1.0, fidelity=0.1, chance=0.3, control_chance=0.3, noise=0.0):
+    """Make the gap of the runs on large blocks its power of ``size_costs``, on sentences of ``cost`` besides."""
 
     def change(run):
         final, blocks = run["final"], run["config"]["locality"]["blocks"]
-        if blocks == "sentences":
-            final["perplexity"] = 100 * (final["perplexity"] / 100) ** cost * (1 + noise * (run["seed"] - 1))
-            final["fidelity_no_sink"] += fidelity
-            final["chance_fidelity_no_sink"] = chance
+        if blocks in SIZED:
+            power = size_costs * (cost if blocks == "sentences" else 1)
+            final["perplexity"] = 100 * (final["perplexity"] / 100) ** power * (1 + noise * (run["seed"] - 1))
+            final["fidelity_no_sink"] += fidelity if blocks == "sentences" else 0.1
+            final["chance_fidelity_no_sink"] = chance if blocks == "sentences" else control_chance
 
     return change
 
@@ -175,30 +182,65 @@ def on_sentences(cost, fidelity=0.1, chance=0.15, noise=0.0):
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        (on_sentences(0.5), "supported"),
-        (on_sentences(2.0), "not supported"),
-        (on_sentences(1.0, fidelity=0.0, chance=0.1, noise=0.1), UNKNOWN),
-        # more F°, but no more than its larger blocks have by chance: cheaper at equal F° alone
-        (on_sentences(1.0, fidelity=0.1, chance=0.4), "not supported"),
-        (on_sentences(0.5, fidelity=2.0), UNKNOWN),  # no F° that both reach
+        (on_blocks(0.5), "supported"),
+        (on_blocks(2.0), "not supported"),
+        (on_blocks(1.0, noise=0.1), UNKNOWN),
+        (on_blocks(0.5, size_costs=3.0), "supported"),
+        # half the gap of fixed:5, as fixed blocks of their size have it too: size, and not meaning
+        (on_blocks(1.0, size_costs=0.5), UNKNOWN),
+        (on_blocks(1.5, size_costs=0.5), "not supported"),
+        # more F°, but no more than what is left of a difference in size gives: cheaper at equal F° alone
+        (on_blocks(1.0, fidelity=0.12, chance=0.32), UNKNOWN),
+        (on_blocks(0.5, fidelity=2.0), UNKNOWN),  # no F° that both reach
+        (on_blocks(0.5, control_chance=0.1), UNKNOWN),  # no control: the only fixed blocks are smaller ones
+        (on_blocks(2.0, control_chance=0.5), UNKNOWN),  # and here larger ones
     ],
 )
-def test_semantic_blocks_are_judged_at_equal_fidelity(tmp_path, change, verdict):
-    assert verdicts(tmp_path, partitioners=["sentences"], change=change)["C8"].verdict == verdict
+def test_semantic_blocks_are_judged_against_fixed_ones_of_their_size(tmp_path, change, verdict):
+    assert verdicts(tmp_path, partitioners=SIZED, change=change)["C8"].verdict == verdict
 
 
-def test_c8_names_the_level_and_the_range(tmp_path):
-    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(0.5))["C8"]
-    # F° goes from 0.3 to 0.9 on fixed blocks and from 0.4 to 1.0 on sentences: the middle of what both reach is 0.65
-    assert "sentences 0.8" in found.figure
-    assert "× at F° 0.65" in found.figure
-    assert "both reach F° 0.40" in found.interval
-    assert "3 seeds" in found.interval
+def test_without_fixed_blocks_of_one_size_c8_says_so(tmp_path):
+    found = verdicts(tmp_path, partitioners=["sentences"], change=on_blocks(0.5))["C8"]
+    assert found.verdict == UNKNOWN
+    assert "no fixed control of matched size; F° by chance: fixed:5 0.100, sentences 0.300" in found.figure
+
+
+def test_a_partitioner_without_a_control_keeps_c8_from_being_refuted(tmp_path):
+    def change(run):
+        on_blocks(2.0)(run)
+        if run["config"]["locality"]["blocks"] == "similarity":
+            run["final"]["chance_fidelity_no_sink"] = 0.6
+
+    found = verdicts(tmp_path, partitioners=[*SIZED, "similarity"], change=change)["C8"]
+    assert found.verdict == UNKNOWN
+    assert "without a control of matched size: similarity" in found.reason
+
+
+def test_how_closely_price_goes_with_size_is_said(tmp_path):
+    def by_size(run):
+        sizes = {"fixed:5": 0.1, "fixed:12": 0.2, "sentences": 0.4}
+        chance = sizes[run["config"]["locality"]["blocks"]]
+        final = run["final"]
+        final["chance_fidelity_no_sink"] = chance
+        final["perplexity"] = 100 * (final["perplexity"] / 100) ** -math.log(chance)
+
+    found = verdicts(tmp_path, partitioners=["sentences", "fixed:12"], change=by_size)["C8"]
+    assert "r of log gap with log chance F° over all 3 partitioners: localist −1.000" in found.reason
+
+
+def test_c8_names_the_control_the_level_and_the_range(tmp_path):
+    found = verdicts(tmp_path, partitioners=SIZED, change=on_blocks(0.5, fidelity=0.2))["C8"]
+    # F° goes from 0.4 to 1.0 on fixed blocks and from 0.5 to 1.1 on sentences: the middle of what both reach is 0.75
+    assert "sentences (0.300 by chance) ÷ fixed:30 (0.300) 0.8" in found.figure
+    assert "× at F° 0.75" in found.figure
+    assert "both reach F° 0.50" in found.interval
+    assert "3 seeds of one base model" in found.interval
 
 
 def test_c8_says_where_nothing_is_matched(tmp_path):
-    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(0.5, fidelity=2.0))["C8"]
-    assert "sentences no F° that both reach" in found.figure
+    found = verdicts(tmp_path, partitioners=SIZED, change=on_blocks(0.5, fidelity=2.0))["C8"]
+    assert "no F° that both reach" in found.figure
 
 
 def test_c8_needs_both_kinds_of_blocks(untouched, tmp_path):
@@ -208,7 +250,7 @@ def test_c8_needs_both_kinds_of_blocks(untouched, tmp_path):
 
 
 def test_other_blocks_leave_the_other_claims_alone(tmp_path, untouched):
-    found = verdicts(tmp_path, partitioners=["sentences"], change=on_sentences(2.0))
+    found = verdicts(tmp_path, partitioners=SIZED, change=on_blocks(2.0))
     assert {name: each for name, each in found.items() if name != "C8"} == {
         name: each for name, each in untouched.items() if name != "C8"
     }

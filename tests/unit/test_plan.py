@@ -24,8 +24,21 @@ def test_every_shipped_preset_compares_what_it_is_named_for(name: str) -> None:
     _, preset = read_preset(name)
     third = name.endswith("v3")
     assert preset.architectures == (("distributed", "localist", "linear", "cubic", "quintic") if third else SEVEN)
-    assert preset.partitioners == (("sentences", "phrases:punctuation", "similarity", "recruited") if third else ())
+    semantic = ("sentences", "phrases:punctuation", "similarity", "recruited") if third else ()
+    assert preset.partitioners == semantic
+    assert plan(name, preset).uncontrolled == semantic  # a semantic partitioner has fixed blocks of its size beside it
     assert plan(name, preset).runs
+
+
+def test_controls_have_every_architecture_and_stand_with_their_seed(tmp_path: Path) -> None:
+    planned = plan("blocks", with_partitioners(tmp_path, "[sentences]"))
+    assert planned.uncontrolled == ()
+    made = planned.with_controls(["fixed:30"])
+    (tmp_path / "listed").mkdir()
+    listed = plan("blocks", with_partitioners(tmp_path / "listed", "[sentences, 'fixed:30']"))
+    assert {run.folder: run for run in made.runs} == {run.folder: run for run in listed.runs}
+    seeds = [run.config.training.seed for run in made.runs]
+    assert seeds == sorted(seeds)
 
 
 def test_paper_v1_is_the_papers_training() -> None:

@@ -17,7 +17,7 @@ from progloc.suite.statistics import (
     mean_interval,
     paired_difference,
     paired_ratio,
-    trend_p,
+    trend,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -141,15 +141,35 @@ def test_no_common_seed_gives_no_number():
     assert (found.estimate.n, found.p) == (0, None)
 
 
-def test_trend_of_a_perfect_order_is_one_in_all_orders():
-    rising = [{0: float(k), 1: 10.0 * k} for k in range(5)]
-    assert trend_p(rising, rising=True) == pytest.approx(1 / math.factorial(5) ** 2)
-    assert trend_p(rising, rising=False) == pytest.approx(1.0)
+def test_a_trend_is_the_slope_within_each_seed():
+    found = trend([{0: 1.0, 1: 5.0}, {1: 7.0, 0: 2.0}, {0: 3.0, 1: 9.0}])
+    assert found.estimate.mean == pytest.approx(1.5)
+    assert found.p == pytest.approx(2 * stats.t.sf(1.5 / 0.5, df=1))
 
 
-@pytest.mark.parametrize("rows", [[{0: 1.0}] * 3, [{0: 1.0, 1: 2.0}] * 2, [{0: 1.0, 1: math.nan}] * 3])
-def test_trend_needs_two_seeds_three_treatments_and_numbers(rows):
-    assert trend_p(rows, rising=True) is None
+def test_treatments_do_not_stand_in_for_seeds():
+    """Two seeds that rise unequally decide nothing, however many places the order has."""
+    ps = [trend([{0: 1.0 * k, 1: 9.0 * k} for k in range(places)]).p for places in (3, 7, 40)]
+    assert ps == pytest.approx([2 * stats.t.sf(5 / 4, df=1)] * 3)
+    assert min(ps) > 0.4
+
+
+def test_a_trend_is_found_in_no_more_than_one_in_twenty_where_there_is_none():
+    """Treatments differ, the same in every seed but for a little noise, and in no order on average."""
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        shape = generator.standard_normal(7)
+        shape -= np.polyval(np.polyfit(range(7), shape, 1), range(7))  # no slope is left
+        table = shape + 0.3 * generator.standard_normal((5, 7))
+        wrong += trend([dict(enumerate(values)) for values in table.T]).p < 0.05
+    assert wrong / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("rows", [[{0: 1.0}] * 3, [{0: 1.0, 1: math.nan}] * 3, [{0: 1.0}, {1: 1.0}]])
+def test_a_trend_needs_two_seeds_and_numbers(rows):
+    assert trend(rows).p is None
+    assert trend(rows).estimate.above(0.0) is None
 
 
 def test_the_coverage_on_the_page_is_what_the_script_finds():

@@ -1,8 +1,8 @@
 """The paper's claims as questions, answered from a suite's numbers (SPEC §11).
 
 A claim is one function `Suite -> Finding` and one `@claim`; its docstring is its decision rule. The rules are
-conservative: a comparison between runs is decided by intervals or trend tests over seeds, so one seed decides none of
-them; where any one of several models would do, the level is divided by their number. Only C9 is arithmetic.
+conservative: a comparison between runs is decided by intervals over seeds, so one seed decides none of them; where any
+one of several models would do, the level is divided by their number. Only C9 is arithmetic.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from itertools import pairwise
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
 from progloc.suite.comparisons import aligned, cells, depth, gap, measured, perplexity_ratio, trained
 from progloc.suite.faithfulness import faithful
-from progloc.suite.rendering import counted, interval, number, p_text, percent, ratio
+from progloc.suite.rendering import counted, interval, number, p_text, percent, ratio, span
 from progloc.suite.results import Suite
 from progloc.suite.semantic import semantic_against_fixed
-from progloc.suite.statistics import mean_interval, paired_ratio, trend_p
+from progloc.suite.statistics import Comparison, mean_interval, paired_ratio, trend
 from progloc.suite.verdicts import (
     SIGNIFICANT,
     Answer,
@@ -29,7 +29,6 @@ from progloc.suite.verdicts import (
     listed,
     means,
     seeds_text,
-    trend,
     without,
 )
 from progloc.theory.capacity import KEPT, MOST, capacity, largest_lambda
@@ -66,6 +65,17 @@ def answers(suite: Suite) -> list[Answer]:
     ]
 
 
+def _goes(slope: Comparison, rising: bool) -> bool | None:
+    """Return whether a slope goes the way asked (True), the other way (False), or is not resolved over seeds (None)."""
+    above = slope.estimate.above(0)
+    return None if above is None else above == rising
+
+
+def _slope(slope: Comparison, digits: int) -> str:
+    """Write a slope a step with its interval and p."""
+    return f"{number(slope.estimate.mean, digits)} a step {span(slope.estimate, digits)}, {p_text(slope.p)}"
+
+
 def _locality(suite: Suite, *names: str) -> str:
     """Write the F° of some runs, over the seeds they share."""
     return listed(names, aligned(suite, names, measured("fidelity_no_sink")), 3)
@@ -73,9 +83,9 @@ def _locality(suite: Suite, *names: str) -> str:
 
 @claim("C1", "Does perplexity fall as β rises, from linear to quintic?")
 def _c1(suite: Suite) -> Finding:
-    """Supported: Page's trend over seeds falls with p < 0.05, and so does the mean at every step.
+    """Supported: the slope over β has its 95% interval over seeds below 0, and the mean falls at every step.
 
-    Not supported: the trend rises with p < 0.05, or some step rises with its interval (95%, divided among the steps)
+    Not supported: the slope's interval is above 0, or some step rises with its interval (95%, divided among the steps)
     above 1. It takes all five schedules.
     """
     names = list(NAMED_POLYNOMIALS)
@@ -85,10 +95,10 @@ def _c1(suite: Suite) -> Finding:
     level = 1 - SIGNIFICANT / (len(rows) - 1)
     rises = [paired_ratio(later, earlier, level).estimate.above(1) for earlier, later in pairwise(rows)]
     falls = all(later < earlier for earlier, later in pairwise(means(rows)))
-    whole = paired_ratio(rows[-1], rows[0])
+    whole, slope = paired_ratio(rows[-1], rows[0]), trend(rows)
     return Finding(
-        decide([trend(rows, rising=False), True not in rises, falls or None]),
-        f"perplexity {listed(names, rows, 2)}; falling trend over β: {p_text(trend_p(rows, rising=False))}",
+        decide([_goes(slope, rising=False), True not in rises, falls or None]),
+        f"perplexity {listed(names, rows, 2)}; slope over β {_slope(slope, 3)}",
         f"quintic ÷ linear {ratio(whole.estimate)}, {seeds_text(len(rows[0]))}",
         f"The mean {'falls' if falls else 'does not fall'} at every step, with F° "
         f"{_locality(suite, 'linear', 'quintic')}: {_NOT_MATCHED}.",
@@ -122,9 +132,10 @@ def _c2(suite: Suite) -> Finding:
 
 @claim("C3", "Does entropy fall and fidelity rise as λ spreads to more layers, and also without the sink?")
 def _c3(suite: Suite) -> Finding:
-    """Order the architectures by mean λ and test four trends over seeds: H and H° falling, F and F° rising.
+    """Order the architectures by mean λ and test four slopes over seeds: H and H° falling, F and F° rising.
 
-    Supported: all four with p < 0.05. Not supported: any of them goes the other way with p < 0.05.
+    Each is a run's mean over tokens, heads and layers; the slope over the order is taken within each seed, and the seed
+    is the unit. Supported: all four slopes' 95% intervals are on the side asked. Not supported: any is on the other.
     """
     names = sorted(suite.architectures, key=lambda name: sum(suite.one(name).lambdas))
     tested = [
@@ -137,11 +148,12 @@ def _c3(suite: Suite) -> Finding:
         if len(names) < 3 or not rows[0]:
             return without("at least three architectures")
         ends = means([rows[0], rows[-1]])
-        resolved = rising if trend(rows, rising) is not False else not rising
-        asked = "" if resolved == rising else f", asked: {'rising' if rising else 'falling'}"
-        direction = f"{'rising' if resolved else 'falling'}: {p_text(trend_p(rows, resolved))}{asked}"
-        figures.append(f"{label} {number(ends[0], digits)} → {number(ends[1], digits)} ({direction})")
-        trends.append(trend(rows, rising))
+        slope = trend(rows)
+        trends.append(_goes(slope, rising))
+        asked = f", asked: {'rising' if rising else 'falling'}" if trends[-1] is False else ""
+        figures.append(
+            f"{label} {number(ends[0], digits)} → {number(ends[1], digits)} ({_slope(slope, digits)}{asked})"
+        )
         seeds = len(rows[0])
 
     def found(as_asked: bool | None, rising: bool) -> str:
@@ -150,7 +162,7 @@ def _c3(suite: Suite) -> Finding:
     return Finding(
         decide(trends),
         f"{names[0]} → {names[-1]}: {', '.join(figures)}",
-        f"Page's trend test over {len(names)} architectures, {seeds_text(seeds)}",
+        f"a step: from one of the {len(names)} architectures to the next; {seeds_text(seeds)}",
         f"In order of mean λ entropy {found(trends[0], False)} and fidelity {found(trends[1], True)}; without the sink "
         f"entropy {found(trends[2], False)} and fidelity {found(trends[3], True)}.",
     )
@@ -244,7 +256,7 @@ def _c5(suite: Suite) -> Finding:
 def _c6(suite: Suite) -> Finding:
     """Two parts, on the global norm before clipping. Supported: both. Not supported: either fails.
 
-    Falls: Page's trend over seeds of the run's mean norm, linear to quintic, p < 0.05 (fails: it rises with p < 0.05).
+    Falls: the slope over β of the run's mean norm has its 95% interval over seeds below 0 (fails: above 0).
     Stable: no step of any of these runs is above ten times its run's mean. One seed decides neither.
     """
     names = list(NAMED_POLYNOMIALS)
@@ -254,12 +266,13 @@ def _c6(suite: Suite) -> Finding:
     runs = [run for name in names for run in suite.by_name[name].values()]
     spike = max(run.trained("gradient_norm_max") / run.trained("gradient_norm_mean") for run in runs)
     clipped = mean_interval(run.trained("clipped_share") for run in runs).mean
+    slope = trend(rows)
     return Finding(
-        decide([trend(rows, rising=False), spike <= _SPIKE if len(rows[0]) > 1 else None]),
+        decide([_goes(slope, rising=False), spike <= _SPIKE if len(rows[0]) > 1 else None]),
         f"mean norm before clipping {listed(names, rows, 4)}; largest step {spike:.1f} times its run's mean; "
         f"{clipped:.0%} of steps clipped",
-        f"quintic ÷ linear {ratio(paired_ratio(rows[-1], rows[0]).estimate)}, falling trend over β: "
-        f"{p_text(trend_p(rows, rising=False))}, {seeds_text(len(rows[0]))}",
+        f"quintic ÷ linear {ratio(paired_ratio(rows[-1], rows[0]).estimate)}, slope over β {_slope(slope, 4)}, "
+        f"{seeds_text(len(rows[0]))}",
         f"Stable: no step above {_SPIKE:g} times its run's mean; that clipped norms are below the threshold is none.",
     )
 
@@ -288,12 +301,14 @@ def _c7(suite: Suite) -> Finding:
 
 @claim("C8", "Do semantic blocks cost less than fixed ones at equal fidelity?")
 def _c8(suite: Suite) -> Finding:
-    """The gap of each semantic partitioner ÷ that of fixed blocks, in the middle of the F° that both reach.
+    """The gap of each semantic partitioner ÷ that of its control, in the middle of the F° that both reach.
 
-    Both: in every seed, with the same schedules; the gap between runs is interpolated, nothing is extrapolated. And
-    again at equal F° above chance, (F° − chance)/(1 − chance), because larger blocks hold more attention by chance.
-    Supported: some partitioner has both ratios' intervals (95%, divided among the partitioners) below 1. Not supported:
-    every one has either ratio's 95% interval above 1.
+    Control: the fixed blocks whose chance F° is nearest, and within a twentieth of its own; larger blocks are cheaper
+    whatever they are made of, so a partitioner without one decides nothing. Both reach: in every seed, with the same
+    schedules; the gap between runs is interpolated, nothing is extrapolated. And again at equal F° above chance,
+    (F° − chance)/(1 − chance), for what is left of a difference in size. Supported: some partitioner has both ratios'
+    intervals (95%, divided among those with a control) below 1. Not supported: every one has a control and either
+    ratio's 95% interval above 1.
     """
     return semantic_against_fixed(suite)
 

@@ -11,7 +11,6 @@ __all__ = [
     "comparison_table",
     "gradients_tested",
     "layers_tested",
-    "trend_table",
 ]
 
 from collections.abc import Sequence
@@ -22,14 +21,13 @@ from progloc.suite.rendering import ABSENT, Column, Table, counted, number, p_va
 from progloc.suite.results import Figure, Suite
 from progloc.suite.statistics import (
     BCA_FROM,
+    UNIT,
     Comparison,
     Values,
-    common_seeds,
     holm,
-    mean_interval,
     paired_difference,
     paired_ratio,
-    trend_two_sided_p,
+    trend,
 )
 
 _COLUMNS = (
@@ -67,32 +65,11 @@ def comparison_table(
         for (label, each), by_t, by_permutation in zip(rows, *adjusted, strict=True)
     ]  # fmt: skip
     said = (
-        f"{note} Paired by seed. d_z: Cohen's d of the paired differences. Holm: corrected for the "
+        f"{note} {UNIT} Paired by seed. d_z: Cohen's d of the paired differences. Holm: corrected for the "
         f"{counted(len(rows), 'comparison')} of this table. With {counted(seeds, 'seed')} the permutation test's p is "
         f"at least {number(2 ** (1 - seeds), 3)}. BCa: bootstrap, from {BCA_FROM} seeds on."
     )
     return [Table(title, said, _COLUMNS, tuple(cells_of), detail=True)]
-
-
-def trend_table(title: str, note: str, rows: Sequence[tuple[str, Sequence[Values], int]]) -> list[Table]:
-    """Return Page's trend tests over an ordered family as a table of their own; none where none can be made.
-
-    Args:
-        title: the table's.
-        note: what the order is.
-        rows: what each figure is called, its values by seed in that order, and its decimals.
-    """
-    ps = [trend_two_sided_p(ordered) for _, ordered, _ in rows]
-    if all(p is None for p in ps):
-        return []
-    made = []
-    for (label, ordered, digits), p, by_holm in zip(rows, ps, holm(ps), strict=True):
-        means = [mean_interval(values.values()).mean for values in ordered]
-        path = " → ".join(number(mean, digits) for mean in means)
-        made.append((label, str(len(common_seeds(*ordered))), path, p_value(p), p_value(by_holm)))
-    columns = (Column("Figure", text=True), Column("Seeds"), Column("Means"), Column("p, Page"), Column("Holm"))
-    said = f"{note} Page's test, two-sided, ranked within each seed; Holm: over the rows of this table."
-    return [Table(title, said, columns, tuple(made), detail=True)]
 
 
 def _to_distributed(suite: Suite, name: str, figure: Figure) -> tuple[Values, Values]:
@@ -104,12 +81,12 @@ def architectures_tested(suite: Suite) -> list[Table]:
     names, local = suite.localised, measured("fidelity_no_sink")
     polynomials = [name for name in NAMED_POLYNOMIALS if name in names]
     figures = [
-        ("Perplexity", measured("perplexity"), 2),
-        ("Entropy H (bits)", measured("entropy_bits"), 2),
-        ("H° (bits)", measured("entropy_bits_no_sink"), 2),
-        ("Fidelity F", measured("fidelity"), 3),
-        ("F°", local, 3),
-        ("Gradient norm, mean", trained("gradient_norm_mean"), 3),
+        ("Perplexity", measured("perplexity")),
+        ("H (bits)", measured("entropy_bits")),
+        ("H° (bits)", measured("entropy_bits_no_sink")),
+        ("F", measured("fidelity")),
+        ("F°", local),
+        ("Gradient norm", trained("gradient_norm_mean")),
     ]
     return [
         *comparison_table(
@@ -125,10 +102,11 @@ def architectures_tested(suite: Suite) -> list[Table]:
             [(f"{name} − λ=0", paired_difference(*_to_distributed(suite, name, local))) for name in names],
             3,
         ),
-        *trend_table(
+        *comparison_table(
             "Trends over β",
-            f"In order of β: {', '.join(polynomials)}.",
-            [(label, aligned(suite, polynomials, figure), digits) for label, figure, digits in figures],
+            f"Slope a step of β, by least squares within each seed; in order: {', '.join(polynomials)}.",
+            [(label, trend(aligned(suite, polynomials, figure))) for label, figure in figures if len(polynomials) > 2],
+            3,
         ),
     ]
 

@@ -171,7 +171,8 @@ figure(
     "frontier-by-blocks",
     "What locality costs, by blocks",
     "One line a partitioner, one point a schedule (named on the first line), whiskers: 95% t-intervals over seeds. Low "
-    "and to the right is better. Right: the share of the way from chance to 1, for larger blocks hold more by chance.",
+    "and to the right is better. Dotted and hollow: fixed blocks of the size of those of that colour, their control. "
+    "Right: the share of the way from chance to 1, for larger blocks hold more by chance.",
 )(frontier_by_blocks)
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from progloc.suite.comparisons import gap, measured
+from progloc.suite.controls import is_fixed
 from progloc.suite.frontier import above_chance
 from progloc.suite.results import Figure as Reading
 from progloc.suite.results import Suite
+from progloc.suite.semantic import control_of
 from progloc.suite.statistics import Estimate, mean_interval
 
 # Okabe and Ito's colours, which differ for every kind of colour vision; each with a marker and a dash of its own
@@ -76,10 +79,24 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> No
         )  # fmt: skip
 
 
+def _looks(suite: Suite) -> dict[str, dict[str, Any]]:
+    """Return how each partitioner is drawn: a control as the one whose size it has, but dotted and hollow."""
+    first, *others = suite.partitioners
+    of = {control_of(suite, blocks): blocks for blocks in others if not is_fixed(blocks)}
+    of = {control: blocks for control, blocks in of.items() if control not in (None, first)}
+    looks = {}
+    for index, blocks in enumerate(blocks for blocks in suite.partitioners if blocks not in of):
+        colour, marker, dash = _LOOKS[index % len(_LOOKS)]
+        looks[blocks] = {"color": colour, "marker": marker, "linestyle": dash}
+    dotted = {"linestyle": ":", "markerfacecolor": "white"}
+    return looks | {control: looks[blocks] | dotted for control, blocks in of.items() if control is not None}
+
+
 def frontier_by_blocks(suite: Suite) -> Figure | None:
     """Draw the gap against F° (left) and F° above chance (right); None with fewer than two partitioners or no gap."""
     if len(suite.partitioners) < 2:
         return None
+    looks = _looks(suite)
     drawn = Figure(figsize=(11.5, 4.4), layout="constrained")
     panels = drawn.subplots(1, 2)
     readings: list[tuple[str, Reading]] = [
@@ -91,14 +108,14 @@ def frontier_by_blocks(suite: Suite) -> Figure | None:
         if not lines:
             return None
         ends = []
-        for index, (blocks, marks) in enumerate(lines.items()):
-            colour, marker, dash = _LOOKS[index % len(_LOOKS)]
+        for blocks, marks in lines.items():
+            look = looks[blocks]
             x, y = [mark.locality.mean for mark in marks], [mark.gap.mean for mark in marks]
             axes.errorbar(
                 x, y, xerr=_whisker([mark.locality for mark in marks]), yerr=_whisker([mark.gap for mark in marks]),
-                color=colour, marker=marker, linestyle=dash, markersize=5.5, linewidth=1.3, elinewidth=0.9, capsize=2,
+                **look, markersize=5.5, linewidth=1.3, elinewidth=0.9, capsize=2,
             )  # fmt: skip
-            ends.append((blocks, x[-1], y[-1], colour))
+            ends.append((blocks, x[-1], y[-1], look["color"]))
         first, *others = next(iter(lines.values()))
         for mark, offset, side in ((first, (0, -12), "center"), *((mark, (-4, 6), "right") for mark in others)):
             axes.annotate(

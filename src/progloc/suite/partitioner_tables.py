@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from progloc.suite.compared import comparison_table
 from progloc.suite.comparisons import gap, measured
+from progloc.suite.controls import is_fixed
 from progloc.suite.entries import LOCALITY, gap_entry, locality_entries, mean_entry
-from progloc.suite.frontier import above_chance, matched, paired_curves
 from progloc.suite.rendering import ABSENT, Column, Table, number
 from progloc.suite.results import Figure, Suite
+from progloc.suite.semantic import LOCALITIES, at_equal_locality, chance_level, control_of, size_alone
 
 
 def table_5(suite: Suite) -> list[Table]:
@@ -41,7 +42,8 @@ def table_5(suite: Suite) -> list[Table]:
     return [
         matrix(
             "Table 5: gap by blocks and schedule",
-            "Perplexity ÷ that of the λ=0 run of the same seed.",
+            "Perplexity ÷ that of the λ=0 run of the same seed. Larger blocks are cheaper whatever they are made of: "
+            f"compare with fixed blocks of the same size alone.{size_alone(suite)}",
             lambda name: gap_entry(suite, name),
         ),
         matrix(
@@ -69,22 +71,29 @@ def table_5(suite: Suite) -> list[Table]:
             3,
             "×",
         ),
-        *_at_equal_locality(suite, "F°", measured("fidelity_no_sink")),
-        *_at_equal_locality(suite, "F° above chance", above_chance),
+        *(made for label, locality in LOCALITIES.items() for made in _at_equal_locality(suite, label, locality)),
     ]
 
 
 def _at_equal_locality(suite: Suite, label: str, locality: Figure) -> list[Table]:
-    """Test every partitioner's gap against the first one's, in the middle of the locality that both reach."""
-    first, *others = suite.partitioners
-    found = {blocks: matched(*paired_curves(suite, blocks, first, locality)) for blocks in others}
-    apart = [blocks for blocks, each in found.items() if each is None]
+    """Test every semantic partitioner's gap against that of fixed blocks of its size, where both are as local."""
+    controls = {blocks: control_of(suite, blocks) for blocks in suite.partitioners if not is_fixed(blocks)}
+    found = {blocks: at_equal_locality(suite, blocks, locality) for blocks in controls}
+    alone = [blocks for blocks, control in controls.items() if control is None]
+    apart = [blocks for blocks, each in found.items() if each is None and blocks not in alone]
+    sizes = "; ".join(
+        f"{blocks} {number(chance_level(suite, blocks), 3)}, {control} {number(chance_level(suite, control), 3)}"
+        for blocks, control in controls.items()
+        if control is not None
+    )
     return comparison_table(
-        f"Table 5, tested: gap at equal {label}",
-        f"Gap ÷ that of {first}, in the middle of the {label} that every seed's runs of both reach, interpolated "
-        "between runs." + (f" No such {label} for {', '.join(apart)}." if apart else ""),
+        f"Table 5, tested: gap at equal {label}, blocks of one size",
+        f"Gap ÷ that of the fixed blocks whose chance F° is nearest ({sizes}), in the middle of the {label} that every "
+        "seed's runs of both reach, interpolated between runs."
+        + (f" No fixed blocks of the size of {', '.join(alone)}." if alone else "")
+        + (f" No such {label} for {', '.join(apart)}." if apart else ""),
         [
-            (f"{blocks} ÷ {first} at {label} {number(each.level, 3)}", each.ratio)
+            (f"{blocks} ÷ {controls[blocks]} at {label} {number(each.level, 3)}", each.ratio)
             for blocks, each in found.items()
             if each is not None
         ],

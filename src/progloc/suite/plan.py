@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Plan", "PlannedRun", "Preset", "plan", "preset_names", "read_preset"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +15,7 @@ import yaml
 
 from progloc.config import LocalityConfig, RunConfig, from_mapping, read_config
 from progloc.errors import ProglocError, suggest
+from progloc.suite.controls import is_fixed
 
 _PRESETS = files("progloc.suite") / "presets"
 
@@ -43,6 +44,9 @@ class Preset:
     """Partitioners beside base's, each with every one of the architectures."""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes to the penalty by name, as `weak: {alpha: 0.01}`, each with every one of the localised architectures."""
+    size_controls: bool = False
+    """Beside every partitioner that is not fixed, the fixed one that holds as much attention by chance on the training
+    text, which has to be read for it: see `progloc.suite.controls`."""
 
     def __post_init__(self) -> None:
         if not self.architectures:
@@ -88,11 +92,23 @@ class Plan:
     suite: str
     base: RunConfig
     runs: tuple[PlannedRun, ...] = field(repr=False)
+    uncontrolled: tuple[str, ...] = ()
+    """The partitioners that are still to have a fixed one of their size beside them."""
 
     @property
     def seeds(self) -> list[int]:
         """The seeds, in order."""
         return sorted({run.config.training.seed for run in self.runs})
+
+    def with_controls(self, partitioners: Iterable[str]) -> Plan:
+        """Return the plan with these as controls, each with every one of the architectures, seed by seed."""
+        schedules = tuple(dict.fromkeys(run.name for run in self.runs if run.role == "architecture"))
+        runs: list[PlannedRun] = []
+        for seed in self.seeds:
+            runs += [run for run in self.runs if run.config.training.seed == seed]
+            for blocks in partitioners:
+                runs += _on_other_blocks(self.base, schedules, blocks, seed)
+        return Plan(self.suite, self.base, tuple(runs))
 
 
 def preset_names() -> list[str]:
@@ -146,7 +162,8 @@ def plan(suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None,
             runs += _with_another_penalty(base, preset.architectures, name, changes, seed)
         if preset.optimisation is not None:
             runs += _other_cells(base, preset.optimisation, seed)
-    return Plan(suite, base, tuple(runs))
+    semantic = (blocks for blocks in (base.locality.blocks, *preset.partitioners) if not is_fixed(blocks))
+    return Plan(suite, base, tuple(runs), tuple(semantic) if preset.size_controls else ())
 
 
 def _on_other_blocks(base: RunConfig, architectures: tuple[str, ...], blocks: str, seed: int) -> list[PlannedRun]:

@@ -23,6 +23,15 @@ def _commit(git: Mapping[str, Any]) -> str:
     return f"{git.get('commit')}{' (with uncommitted changes)' if git.get('dirty') else ''}"
 
 
+def _controls(controls: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    said = [
+        f"{each['control']} for {each['blocks']} ({each['control_chance_fidelity_no_sink']:.4f} and "
+        f"{each['chance_fidelity_no_sink']:.4f} of F° by chance, on the training text)"
+        for each in controls
+    ]
+    return [("controls of size", "; ".join(said))] if said else []
+
+
 def made_by(suite: Suite) -> list[tuple[str, str]]:
     """Return what made the suite, as label and value: command, model, corpus, hashes, versions, dates."""
     environments = [run.environment for run in suite.runs]
@@ -31,6 +40,7 @@ def made_by(suite: Suite) -> list[tuple[str, str]]:
     return [
         *((key, _every([suite.plan.get(key)])) for key in ("command", "suite", "model", "corpus")),
         ("blocks", _every(run.blocks for run in suite.runs)),
+        *_controls(suite.plan.get("controls", [])),
         ("corpus sha256", _every(held.get("corpus_sha256") for held in data)),
         ("split sha256", _every(held.get("split_sha256") for held in data)),
         ("sequences", _every(map(_sequences, data))),

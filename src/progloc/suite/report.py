@@ -84,7 +84,10 @@ def _on_other_blocks(suite: Suite) -> list[str]:
     schedule = suite.one(dearest).schedule
     blocks = {suite.one(name).blocks: each for name, each in gaps.items() if suite.one(name).schedule == schedule}
     costs = ", ".join(f"{number(each.mean, 3)}× on {name}" for name, each in blocks.items())
-    return [f"All of this is of {suite.partitioners[0]}; by blocks, {schedule} costs {costs}."]
+    return [
+        f"All of this is of {suite.partitioners[0]}; by blocks, {schedule} costs {costs}: larger blocks less, whatever "
+        "they are made of (C8)."
+    ]
 
 
 def _write_figures(folder: Path, pictures: list[Drawing]) -> None:

@@ -15,6 +15,7 @@ from rich.live import Live
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
+from progloc.suite.controls import Control, size_control
 from progloc.suite.live import Standing
 from progloc.suite.plan import Plan, PlannedRun
 from progloc.suite.results import SUITE_FILE
@@ -31,14 +32,14 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "suite": plan.suite, "base": plain(plan.base)}
 
 
-def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
-    """Write suite.json; one that is there keeps the runs it lists."""
+def _describe(plan: Plan, out: Path, inputs: Inputs, controls: list[Control], command: str) -> None:
+    """Write suite.json; one that is there keeps the runs it lists, and the controls where there are no new ones."""
     fixed = {**_fixed(plan), "data": inputs.summary()}
     check_folder(out, SUITE_FILE, fixed)
     path = out / SUITE_FILE
     runs = [{"name": run.name, "seed": run.config.training.seed, "role": run.role} for run in plan.runs]
-    earlier = read_mapping(path).get("runs", []) if path.exists() else []
-    runs = [run for run in earlier if run not in runs] + runs
+    earlier = read_mapping(path) if path.exists() else {}
+    runs = [run for run in earlier.get("runs", []) if run not in runs] + runs
     write_json(
         path,
         {
@@ -48,6 +49,7 @@ def _describe(plan: Plan, out: Path, inputs: Inputs, command: str) -> None:
             "blocks": plan.base.locality.blocks,
             "select": plan.base.training.select,
             "seeds": sorted({run["seed"] for run in runs}),
+            "controls": [dataclasses.asdict(each) for each in controls] or earlier.get("controls", []),
             "runs": runs,
             "command": command,
         },
@@ -66,6 +68,21 @@ def _gather(plan: Plan, console: Console) -> dict[str, Inputs]:
     )
     others = dict.fromkeys(run.config.locality.blocks for run in plan.runs if run.config.locality.blocks != first)
     return {first: told, **{blocks: gather(_on_blocks(plan, blocks)) for blocks in others}}
+
+
+def _with_controls(plan: Plan, inputs: dict[str, Inputs], console: Console) -> tuple[Plan, list[Control]]:
+    """Return the plan with a fixed partitioner of the size of each that asks for one, whose inputs are added."""
+    sized = [size_control(blocks, inputs[blocks].train) for blocks in plan.uncontrolled]
+    controls = [each for each in sized if each is not None]
+    for each in controls:
+        console.print(
+            f"{each.control} stands beside {each.blocks}: of uniform attention off the sink "
+            f"{each.control_chance_fidelity_no_sink:.3f} is in its blocks, and {each.chance_fidelity_no_sink:.3f}",
+            style="dim", soft_wrap=True,
+        )  # fmt: skip
+    new = [blocks for blocks in dict.fromkeys(each.control for each in controls) if blocks not in inputs]
+    inputs |= {blocks: gather(_on_blocks(plan, blocks)) for blocks in new}
+    return plan.with_controls(new), controls
 
 
 def _measure_base(plan: Plan, out: Path, blocks: str, inputs: Inputs) -> dict[str, Any]:
@@ -93,7 +110,8 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
     """
     check_folder(out, SUITE_FILE, _fixed(plan))  # before the minutes that a model may take to make
     inputs = _gather(plan, console)
-    _describe(plan, out, inputs[plan.base.locality.blocks], command)
+    plan, controls = _with_controls(plan, inputs, console)
+    _describe(plan, out, inputs[plan.base.locality.blocks], controls, command)
     base = {blocks: _measure_base(plan, out, blocks, each) for blocks, each in inputs.items()}
     folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}
 

@@ -1,7 +1,8 @@
 """Means over seeds, paired comparisons and trends; scipy's, but for Holm's correction, which it does not have.
 
 The unit of replication is the seed of one and the same experiment: an interval covers what another seed would change,
-not what another text or another model would.
+not what another text or another model would. Layers, heads, architectures and tokens are never counted as further
+values: whatever is computed of them is computed within each seed first.
 
 Which interval: Student's t is shown everywhere and decides, because with few seeds the bootstrap's is too narrow; the
 bootstrap's BCa stands beside it in comparisons. How often each covers the truth is measured by
@@ -13,6 +14,7 @@ from __future__ import annotations
 __all__ = [
     "BCA_FROM",
     "LEVEL",
+    "UNIT",
     "Comparison",
     "Estimate",
     "bca_interval",
@@ -21,8 +23,7 @@ __all__ = [
     "mean_interval",
     "paired_difference",
     "paired_ratio",
-    "trend_p",
-    "trend_two_sided_p",
+    "trend",
 ]
 
 import dataclasses
@@ -42,6 +43,9 @@ BCA_FROM = 5
 
 _RESAMPLES = 9999
 """Of the bootstrap; and the most sign changes that the permutation test goes through, which is all up to 13 seeds."""
+
+UNIT = "Unit: the seed (the order of the training text) of one base model, text and split."
+"""What was drawn, and so what an interval or a p is over, in every table of a suite."""
 
 Values = Mapping[int, float]
 """One number a seed."""
@@ -173,26 +177,19 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def trend_p(ordered: Sequence[Values], rising: bool) -> float | None:
-    """Return the p of Page's test that the values rise (or fall) along the order given, ranked within each seed.
+def trend(ordered: Sequence[Values]) -> Comparison:
+    """Return by how much the values rise from one place of the order given to the next, over the seeds all have.
+
+    Within each seed that is the slope of a least-squares line over the places 0, 1, 2 …; only then are seeds compared
+    with no slope. So no number of treatments stands in for seeds.
 
     Args:
-        ordered: at least three treatments; each maps seed to value.
-        rising: the direction that is tested for.
-
-    Returns:
-        One-sided p; None with fewer than two common seeds or three treatments, or with an undefined value.
+        ordered: at least two treatments; each maps seed to value.
     """
-    seeds = common_seeds(*ordered)
-    if len(seeds) < 2 or len(ordered) < 3:
-        return None
-    table = np.array([[values[seed] for values in ordered] for seed in seeds])  # (seeds, treatments)
-    if not np.isfinite(table).all():
-        return None
-    return float(stats.page_trend_test(table if rising else table[:, ::-1]).pvalue)
-
-
-def trend_two_sided_p(ordered: Sequence[Values]) -> float | None:
-    """Return the p of Page's test for a trend in either direction: twice the smaller one-sided p; None as `trend_p`."""
-    ps = [p for rising in (True, False) if (p := trend_p(ordered, rising)) is not None]
-    return min(1.0, 2 * min(ps)) if ps else None
+    slopes = {
+        seed: float(np.polyfit(range(len(ordered)), [values[seed] for values in ordered], 1)[0])
+        if all(math.isfinite(values[seed]) for values in ordered)
+        else math.nan
+        for seed in common_seeds(*ordered)
+    }
+    return paired_difference(slopes, dict.fromkeys(slopes, 0.0))

@@ -39,7 +39,7 @@ from progloc.suite.rendering import (
     to_markdown,
 )
 from progloc.suite.results import Suite
-from progloc.suite.statistics import mean_interval, paired_difference, paired_ratio
+from progloc.suite.statistics import UNIT, mean_interval, paired_difference, paired_ratio
 from progloc.suite.variant_tables import table_7
 
 _BUILDERS: list[Callable[[Suite], list[Table]]] = []
@@ -68,7 +68,7 @@ def reading(suite: Suite) -> str:
     spread = (
         "One seed: no interval, and no comparison is more than this one run's."
         if seeds == 1
-        else f"Means over the seeds ({seeds} at most), with 95% t-intervals over seeds."
+        else f"Means over the seeds ({seeds} at most), with 95% t-intervals over seeds. {UNIT}"
     )
     rule = f"Checkpoint kept: {kept}, the same rule for every run."
     if suite.plan.get("select") == "objective":

@@ -11,7 +11,6 @@ __all__ = [
     "listed",
     "means",
     "seeds_text",
-    "trend",
     "without",
 ]
 
@@ -20,12 +19,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from progloc.suite.rendering import counted, number
-from progloc.suite.statistics import LEVEL, Values, mean_interval, trend_p
+from progloc.suite.statistics import LEVEL, Values, mean_interval
 
 Verdict = Literal["supported", "not supported", "cannot tell from this run"]
 
 SIGNIFICANT = 1 - LEVEL
-"""The p below which a trend is taken as resolved."""
+"""The p below which a difference is taken as resolved."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,6 @@ def without(*names: str) -> Finding:
     return Finding("cannot tell from this run", "—", "—", reason)
 
 
-def trend(rows: Sequence[Values], rising: bool) -> bool | None:
-    """Return whether the trend goes the way asked (True), the other way (False), or is not resolved (None)."""
-    asked, opposite = trend_p(rows, rising), trend_p(rows, not rising)
-    if asked is None or opposite is None:
-        return None
-    return True if asked < SIGNIFICANT else False if opposite < SIGNIFICANT else None
-
-
 def means(rows: Sequence[Values]) -> list[float]:
     """Return the mean over seeds of each."""
     return [mean_interval(row.values()).mean for row in rows]
@@ -82,4 +73,4 @@ def listed(names: Sequence[str], rows: Sequence[Values], digits: int) -> str:
 
 def seeds_text(n: int) -> str:
     """Write how many seeds a finding rests on."""
-    return "one seed, so no interval" if n == 1 else counted(n, "seed")
+    return "one seed, so no interval" if n == 1 else f"{counted(n, 'seed')} of one base model"
