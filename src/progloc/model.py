@@ -164,7 +164,14 @@ def check_servable(model: Any) -> None:
 
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
-    type(model).save_pretrained(model, save_directory, *args, **kwargs)
+    asked, model.config.output_attentions = (
+        model.config.output_attentions,
+        False,
+    )  # transformers saves it of eager alone
+    try:
+        type(model).save_pretrained(model, save_directory, *args, **kwargs)
+    finally:
+        model.config.output_attentions = asked
     if kwargs.get("is_main_process", True):
         if not model.locality.localised:  # nor may the folder keep what it said of a model that is overwritten
             for name in (LOCALITY_FILE, BLOCKS_FILE):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.utils import logging
 
@@ -141,28 +141,23 @@ def _window(module: nn.Module, key: Tensor, by_layer: Sequence[int]) -> int:
     return window if key.shape[2] > 2 * window else 0
 
 
-def _dialled_mask(
-    query: Tensor, key: Tensor, seen: Tensor | None, block_ids: Tensor, outside: float, keep_sink: bool
-) -> Tensor:
+def _dialled_mask(query: Tensor, seen: Tensor, block_ids: Tensor, outside: float, keep_sink: bool) -> Tensor:
     """Return the bias a key (B, 1, T, K) that the dial is, or the keys it leaves where that is all it does.
 
     Args:
         query: (B, H, T, D).
-        key: (B, H_kv, K, D).
-        seen: (B or 1, 1, T, K) boolean; None: every key.
+        seen: (B or 1, 1, T, K) boolean.
         block_ids: (B, K) integers.
         outside: w < 1.
         keep_sink: the first key that is seen stays as it is.
     """
     stays = (block_ids[:, -query.shape[2] :, None] == block_ids[:, None, :])[:, None]
-    if keep_sink and seen is None:
-        stays[..., 0] = True
-    elif keep_sink and seen is not None:
+    if keep_sink:
         stays = stays.scatter(-1, seen.int().argmax(-1, keepdim=True).expand(*stays.shape[:3], 1), True)
     if outside == 0:
-        return stays if seen is None else stays & seen
+        return stays & seen
     bias = torch.zeros(stays.shape, dtype=query.dtype, device=query.device).masked_fill(~stays, math.log(outside))
-    return bias if seen is None else bias.masked_fill(~seen, float("-inf"))
+    return bias.masked_fill(~seen, float("-inf"))
 
 
 def reference(
@@ -272,11 +267,13 @@ def progloc(
         output = windowed_attention(query, key, value, attention_mask, window, scaling / attention_temperature)
         return output.transpose(1, 2), nothing
     if block_ids is None or (not measured and (outside == 1 or by_definition)):
-        mask = None if attention_mask is None else mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
-        if block_ids is not None and outside < 1:
-            mask = _dialled_mask(query, key, mask, block_ids.to(query.device), outside, locality_keep_sink)
+        mask = None
+        if attention_mask is not None or outside < 1:
+            mask = mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
+            if block_ids is not None and outside < 1:
+                mask = _dialled_mask(query, mask, block_ids.to(query.device), outside, locality_keep_sink)
         output, _ = sdpa_attention_forward(
-            module, query, key, value, mask, dropout, scaling / attention_temperature, **extra
+            module, query, key, value, mask, dropout, scaling / attention_temperature, is_causal=extra.get("is_causal")
         )
         return output, nothing
     if by_definition:
@@ -305,6 +302,18 @@ def progloc(
     return output.transpose(1, 2), masses
 
 
+_plain: Any = PreTrainedConfig.output_attentions
+
+
+def _ask_for_attentions(config: PreTrainedConfig, wanted: bool) -> None:
+    """Set `config.output_attentions`, which transformers grants to its eager attention alone: log masses come by it."""
+    if config._attn_implementation in (IMPLEMENTATION, REFERENCE):
+        config._output_attentions = wanted
+    else:
+        _plain.fset(config, wanted)
+
+
+PreTrainedConfig.output_attentions = _plain.setter(_ask_for_attentions)
 for _name, _function in ((IMPLEMENTATION, progloc), (REFERENCE, reference)):
     AttentionInterface.register(_name, _function)
     AttentionMaskInterface.register(_name, visibility)
