@@ -20,9 +20,16 @@ class Finished:
     stderr: str
 
 
-def progloc(*arguments: str, cwd: Path, stdin: str = "") -> Finished:
-    """Run the command line in this process: starting one costs seconds of imports."""
-    out, err = io.StringIO(), io.StringIO()
+def progloc(*arguments: str, cwd: Path, stdin: str = "", encoding: str = "utf-8") -> Finished:
+    """Run the command line in this process: starting one costs seconds of imports.
+
+    Args:
+        arguments: after `progloc`.
+        cwd: where.
+        stdin: what is piped in, as UTF-8.
+        encoding: of standard output and error, which are pipes.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, newline="") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)
         patch.setenv("COLUMNS", "160")
@@ -30,7 +37,11 @@ def progloc(*arguments: str, cwd: Path, stdin: str = "") -> Finished:
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogateescape"))))
         with pytest.raises(SystemExit) as caught:
             main()
-    return Finished(int(caught.value.code or 0), out.getvalue(), err.getvalue())
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+    return Finished(int(caught.value.code or 0), *texts)
 
 
 def refused(result: Finished) -> str:

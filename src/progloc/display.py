@@ -4,16 +4,19 @@ from __future__ import annotations
 
 __all__ = ["before_after", "claims_table", "coloured_blocks", "report_table", "schedule_table"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich import box
 from rich.console import Group
+from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from progloc.measures import Report
+from progloc.printing import visible, with_title
 from progloc.suite.verdicts import Answer
 
 SHOWN = (
@@ -24,22 +27,23 @@ SHOWN = (
     ("penalty_nats", "penalty, nats", "3"),
     ("sink_mass", "sink mass", "3"),
 )
-SHADES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
+SHADES = [Style(color="black", bgcolor=f"bright_{colour}") for colour in ("cyan", "yellow", "green", "magenta")]
+DIM = Style(dim=True)
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column(headings[0])
     for heading in headings[1:]:
         table.add_column(heading, justify="right")
     return table
 
 
-def report_table(report: Report) -> Table:
+def report_table(report: Report) -> Group:
     """Return a report's figures by layer, the model's below them and chance below those."""
     said = f"{report.schedule}, in {report.blocks}"
     title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens · {said}"
-    table = _table(title, "layer", *(heading for _, heading, _ in SHOWN))
+    table = _table("layer", *(heading for _, heading, _ in SHOWN))
 
     def row(name: str, figures: Mapping[str, float], prefix: str = "", style: str = "") -> None:
         table.add_row(name, *(f"{figures[prefix + key]:.{digits}f}" for key, _, digits in SHOWN), style=style)
@@ -49,14 +53,14 @@ def report_table(report: Report) -> Table:
     table.add_section()
     row("model", report.model, style="bold")
     row("chance", report.chance, "chance_", style="dim")
-    return table
+    return with_title(title, table)
 
 
-def before_after(result: Mapping[str, Any]) -> Table:
+def before_after(result: Mapping[str, Any]) -> Group:
     """Return a run's measures on the validation split before and after training."""
     before, final, training = result["before"], result["final"], result["training"]
     kept = f"kept: step {training['kept_step']} of {training['steps']}"
-    table = _table(f"{result['name']}, seed {result['seed']}; {kept}", "on validation", "before", "after", "chance")
+    table = _table("on validation", "before", "after", "chance")
     for key, heading, digits in (("perplexity", "perplexity", "2"), *SHOWN):
         chance = before.get(f"chance_{key}")
         after = f"{final[key]:.{digits}f}"
@@ -69,24 +73,24 @@ def before_after(result: Mapping[str, Any]) -> Table:
         shown = "+.2%" if goal["goal"] == "budget" else ".3f"
         outcome = "held" if goal["held"] else "not held"
         table.add_row(f"{what}: asked {goal['asked']:{shown}}, {outcome}", "", f"{goal['found']:{shown}}", "")
-    return table
+    return with_title(f"{result['name']}, seed {result['seed']}; {kept}", table)
 
 
-def claims_table(claims: Sequence[Answer]) -> Table:
+def claims_table(claims: Sequence[Answer]) -> Group:
     """Return the paper's claims with this suite's verdicts and the figures that decided."""
-    table = Table(title="The paper's claims, put to this run", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in ("", "claim", "verdict", "figure"):
         table.add_column(heading)
     styles = {"supported": "green", "not supported": "red"}
     for claim in claims:
         verdict = Text(claim.verdict, style=styles.get(claim.verdict, "yellow"))
         table.add_row(claim.id, claim.question, verdict, claim.figure)
-    return table
+    return with_title("The paper's claims, put to this run", table)
 
 
-def schedule_table(name: str, lambdas: Sequence[float], by_head: Sequence[Sequence[float]] | None = None) -> Table:
+def schedule_table(name: str, lambdas: Sequence[float], by_head: Sequence[Sequence[float]] | None = None) -> Group:
     """Return λ(ℓ) by layer, with bars; where heads differ, their mean, and how many have any."""
-    table = Table(title=f"λ(ℓ), {name}", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("layer", justify="right")
     table.add_column("λ" if by_head is None else "mean λ", justify="right")
     if by_head is not None:
@@ -95,32 +99,32 @@ def schedule_table(name: str, lambdas: Sequence[float], by_head: Sequence[Sequen
     for layer, value in enumerate(lambdas):
         heads = [] if by_head is None else [f"{sum(head > 0 for head in by_head[layer])} of {len(by_head[layer])}"]
         table.add_row(str(layer), f"{value:.4f}", *heads, "█" * round(value * 40))
-    return table
+    return with_title(f"λ(ℓ), {name}", table)
 
 
-def coloured_blocks(found: Mapping[str, Any]) -> Group:
+def coloured_blocks(found: Mapping[str, Any]) -> Segments:
     """Return the text with a bar and another colour at each change of block, and a line that counts the blocks.
 
-    Of a mixture, the text as often as it has parts, those of early layers first.
+    Of a mixture, the text as often as it has parts, those of early layers first. As segments, for in rich's texts a
+    tab becomes blanks, and blanks at the end of a line go.
     """
     ids = np.asarray(found["block_ids"])
     ids = ids[:, None] if ids.ndim == 1 else ids
     causal = "causal" if found["causal"] else "not causal"
-    parts = []
+    parts: list[Segment] = []
     for number, column in enumerate(ids.T, start=1):
         which = f" · part {number} of {ids.shape[1]}, from early layers to late ones" if ids.shape[1] > 1 else ""
         count = f"{len(ids)} tokens in {len(set(column))} blocks · {found['partitioner']} ({causal}){which}"
-        parts += [_coloured(found["text"], found["spans"], column.tolist()), Text(count, style="dim")]
-    return Group(*parts)
+        parts += _coloured(found["text"], found["spans"], column.tolist())
+        parts += [Segment.line(), Segment(visible(count), DIM), Segment.line()]
+    return Segments(parts)
 
 
-def _coloured(text: str, spans: Sequence[Sequence[int]], ids: Sequence[int]) -> Text:
-    shown = Text()
+def _coloured(text: str, spans: Sequence[Sequence[int]], ids: Sequence[int]) -> Iterator[Segment]:
     order = {block: number for number, block in enumerate(dict.fromkeys(ids))}
     end, previous = 0, None
     for block, (_, stop) in zip(ids, spans, strict=True):
         if previous not in (None, block):
-            shown.append("│", style="dim")
-        shown.append(text[end : max(stop, end)], style=SHADES[order[block] % len(SHADES)])
+            yield Segment("│", DIM)
+        yield Segment(visible(text[end : max(stop, end)]), SHADES[order[block] % len(SHADES)])
         end, previous = max(stop, end), block
-    return shown

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from progloc.benchmark import localist_loss, random_gpt2, timed
@@ -18,6 +19,7 @@ from progloc.config import LocalityConfig
 from progloc.environment import describe_environment
 from progloc.files import cache_dir
 from progloc.model import localize
+from progloc.printing import with_title
 from progloc.suite.plan import plan, read_preset
 from progloc.training.scratch import SCRATCH_SIZES
 
@@ -61,13 +63,13 @@ def examine() -> dict[str, Any]:
     }
 
 
-def to_table(found: dict[str, Any]) -> Table:
+def to_table(found: dict[str, Any]) -> Group:
     """Return `examine`'s findings for a terminal."""
-    table = Table(title="progloc doctor", box=box.SIMPLE, title_justify="left", show_header=False)
+    table = Table(box=box.SIMPLE, show_header=False)
     for name, value in found.items():
         if isinstance(value, dict):  # the git state
             shown = f"{value['commit'][:10]}, {'with uncommitted changes' if value['dirty'] else 'clean'}"
         else:
             shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(name.replace("_", " "), shown)
-    return table
+    return with_title("progloc doctor", table)

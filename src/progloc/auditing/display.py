@@ -7,7 +7,7 @@ __all__ = ["AuditProgress", "audit_summary"]
 from types import TracebackType
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,14 +15,13 @@ from rich.text import Text
 
 from progloc.auditing.report import Audit, Cost, Examination
 from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED
+from progloc.printing import with_title
 from progloc.suite.rendering import layers_named
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
 SHOWN = 8
 """Blocks in the table."""
 WIDEST_NUMBER = 6
-WIDE = 60
-"""Characters of a block's text."""
 
 
 class AuditProgress:
@@ -30,7 +29,12 @@ class AuditProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("writing the answer", total=None)
 
@@ -59,21 +63,21 @@ class AuditProgress:
 
 def audit_summary(found: Audit) -> Group:
     """Return the verdict with its reasons, the blocks with most mass, and how the base compares."""
-    parts: list[Text | Table | Padding] = [
+    parts: list[RenderableType] = [
         Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
-        *(Padding(Text(reason), (0, 0, 0, 2)) for reason in found.examined.reasons),
+        *(Padding(reason, (0, 0, 0, 2), expand=False) for reason in found.examined.reasons),
         _blocks(found),
-        Text(_tests(found.examined)),
+        _tests(found.examined),
     ]
     if found.base is not None:
-        parts.append(Text(f"Beside it, {found.base.model}: {found.base.verdict}. {_tests(found.base)}"))
+        parts.append(f"Beside it, {found.base.model}: {found.base.verdict}. {_tests(found.base)}")
     return Group(*parts)
 
 
-def _blocks(found: Audit) -> Table:
+def _blocks(found: Audit) -> Group:
     layers = layers_named([layer.layer for layer in found.examined.layers])
     title = f"What the answer rested on, {layers}, without the mass on the first token"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in ("block", "mass", "deleted, nats"):
         table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))
     table.add_column("text", no_wrap=True, overflow="ellipsis")
@@ -84,11 +88,8 @@ def _blocks(found: Audit) -> Table:
         texts[block] += token
     for block in masses.argsort()[::-1][:SHOWN].tolist():
         effect = f"{effects[block]:+.2f}" if block in effects else ""
-        table.add_row(str(block), f"{masses[block]:.1%}", effect, " ".join(texts[block].split())[:WIDE])
-    answer = " ".join(found.answer.split())
-    table.caption = f"The answer: {answer[: 2 * WIDE]}{'…' if len(answer) > 2 * WIDE else ''}"
-    table.caption_justify = "left"
-    return table
+        table.add_row(str(block), f"{masses[block]:.1%}", effect, " ".join(texts[block].split()))
+    return with_title(title, table, f"The answer: {' '.join(found.answer.split())}")
 
 
 def _tests(examined: Examination) -> str:

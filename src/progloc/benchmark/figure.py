@@ -18,6 +18,7 @@ from progloc.benchmark.results import Benchmark, Spread, spread
 from progloc.benchmark.variants import SDPA, Shape, Variant, variants
 
 _STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -17,11 +17,12 @@ from progloc.cli.options import (
     notes,
     numbers,
     out_console,
-    print_json,
+    print_line,
     schedule_value,
     text_given,
 )
 from progloc.errors import ProglocError
+from progloc.printing import print_json
 
 STUDY: dict[str, Any] = {"rich_help_panel": "With --study"}
 
@@ -92,10 +93,10 @@ def audit_command(
         )
     write_text(path, page(found))
     if as_json:
-        print(found.to_json())
+        print_json(found.to_dict(), indent=None)
         return
     out_console.print(audit_summary(found))
-    out_console.print(f"\nThe page, to click through: {path}")
+    print_line(f"\nThe page, to click through: {path}")
 
 
 def _layers(text: str) -> list[int]:
@@ -131,6 +132,6 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
     for table in (table for table in study_tables(found) if not table.detail):
         out_console.print(to_rich(table))
     out_console.print(conclusion(found))
-    out_console.print("\nAlso written: " + ", ".join(map(str, files)))
+    print_line("\nAlso written: " + ", ".join(map(str, files)))
     if folder == suite / STUDY_FOLDER:
-        out_console.print(f"progloc report {suite} answers claim C10 by it")
+        print_line(f"progloc report {suite} answers claim C10 by it")

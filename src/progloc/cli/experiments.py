@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_json
+from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_line
+from progloc.printing import print_json
 
 
 @app.command()
@@ -70,5 +71,5 @@ def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
         out_console.print(to_rich(table))
     out_console.print(claims_table(claims))
     out_console.print(summary(suite, claims))
-    out_console.print("\nAlso written: " + ", ".join(files[:-1]))
-    out_console.print(f"The page, with intervals and reasons: {files[-1]}")
+    print_line("\nAlso written: " + ", ".join(files[:-1]))
+    print_line(f"The page, with intervals and reasons: {files[-1]}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.segment import Segment, Segments
+from rich.style import Style
 
 from progloc.cli.options import (
     Blocks,
@@ -21,10 +22,11 @@ from progloc.cli.options import (
     notes,
     numbers,
     out_console,
-    print_json,
+    print_line,
     schedule_value,
     text_given,
 )
+from progloc.printing import print_json, visible
 
 
 @app.command()
@@ -51,7 +53,7 @@ def evaluate(
         console=notes,
     )
     if as_json:
-        print(measured.to_json())
+        print_json(measured.to_dict())
     else:
         out_console.print(report_table(measured))
 
@@ -74,7 +76,9 @@ def generate(
     if as_json:
         print_json(found)
     else:
-        out_console.print(f"[dim]{escape(found['prompt'])}[/dim]{escape(found['continuation'])}", soft_wrap=True)
+        parts = ((found["prompt"], Style(dim=True)), (found["continuation"], None), ("\n", None))
+        # segments, for in rich's texts a tab becomes blanks
+        out_console.print(Segments([Segment(visible(part), style) for part, style in parts]), soft_wrap=True, end="")
 
 
 @app.command(name="dial")
@@ -116,4 +120,4 @@ def dial_command(
     for table in (table for table in found.tables() if not table.detail):
         out_console.print(to_rich(table))
     out_console.print(conclusion(found.curves))
-    out_console.print("\nAlso written: " + ", ".join(map(str, files)))
+    print_line("\nAlso written: " + ", ".join(map(str, files)))

@@ -16,20 +16,19 @@ __all__ = [
     "notes",
     "numbers",
     "out_console",
-    "print_json",
+    "print_line",
     "schedule_value",
     "text_given",
 ]
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from progloc.errors import ProglocError
 from progloc.files import decode_text, read_standard_input
+from progloc.printing import console
 
 app = typer.Typer(
     name="progloc",
@@ -39,8 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a language model's attention local, late layers most, and see what it costs.",
 )
-out_console = Console()
-notes = Console(stderr=True)
+out_console = console()
+notes = console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines instead.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
@@ -66,9 +65,9 @@ def text_given(value: str, option: str) -> str:
     return read_standard_input() if value == "-" else decode_text(value, option)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_line(line: str) -> None:
+    """Print one line that holds a name or a path, which a terminal's edge does not break."""
+    out_console.print(line, soft_wrap=True)
 
 
 def schedule_value(text: str) -> str | tuple[float, ...]:

@@ -16,12 +16,14 @@ from progloc.cli import experiments, training, measuring, auditing, serving, too
 # isort: on
 from progloc.cli.options import app
 from progloc.errors import ProglocError
+from progloc.printing import print_on_any_encoding, visible
 
 INTERRUPTED = 130
 
 
 def _stop(message: str, status: int = 2) -> None:
-    print(f"progloc: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(part.strip() for part in message.splitlines())
+    print(f"progloc: {visible(line)}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -30,6 +32,7 @@ def main() -> None:
     import datasets
     from transformers.utils import logging
 
+    print_on_any_encoding()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     status: Any = 0

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from progloc.cli.options import Blocks, Json, Schedule, app, notes, out_console, print_json, schedule_value
+from progloc.cli.options import Blocks, Json, Schedule, app, notes, out_console, schedule_value
+from progloc.printing import print_json, visible
 
 
 @app.command()
@@ -45,9 +46,11 @@ def serve(
         if as_json:
             print(json.dumps({"address": address, "data": str(file)}), flush=True)
             return
-        out_console.print(f"{address}  [dim]· what people enter: {escape(str(file))} · Ctrl-C stops[/dim]")
+        told = [(address, f"what people enter: {file} · Ctrl-C stops")]
         if study is not None:
-            out_console.print(f"{address}study  [dim]· for raters · progloc study {escape(str(file))}[/dim]")
+            told.append((f"{address}study", f"for raters · progloc study {file}"))
+        for where, what in told:
+            out_console.print(Text.assemble(where, (visible(f"  · {what}"), "dim")), soft_wrap=True)
 
     run(
         model, base, schedule=None if schedule is None else schedule_value(schedule), blocks=blocks,

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from progloc.cli.options import Json, app, given, notes, out_console, print_json, schedule_value
+from progloc.cli.options import Json, app, given, notes, out_console, print_line, schedule_value
 from progloc.errors import ProglocError
+from progloc.printing import print_json
 
 BENCH: dict[str, Any] = {"rich_help_panel": "With --bench"}
 
@@ -60,7 +61,7 @@ def blocks(
     if as_json:
         print_json(found)
     else:
-        out_console.print(coloured_blocks(found))
+        out_console.print(coloured_blocks(found), soft_wrap=True, end="")
 
 
 @app.command()
@@ -112,4 +113,4 @@ def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
     for table in run_tables(found):
         out_console.print(to_rich(table))
     out_console.print(made_by(found), style="dim", highlight=False)
-    out_console.print("\nAlso written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))
+    print_line("\nAlso written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))

@@ -23,10 +23,11 @@ from progloc.cli.options import (
     given,
     notes,
     out_console,
-    print_json,
+    print_line,
     schedule_value,
 )
 from progloc.errors import ProglocError
+from progloc.printing import print_json
 
 
 def _share(text: str) -> float:
@@ -105,4 +106,4 @@ def train(
         print_json(result)
         return
     out_console.print(before_after(result))
-    out_console.print(f"\n{folder / 'model'}  [dim]· progloc evaluate {folder / 'model'}[/dim]")
+    print_line(f"\n{folder / 'model'}  · progloc evaluate {folder / 'model'}")

@@ -28,6 +28,7 @@ from progloc.suite.results import Run, Suite
 from progloc.suite.statistics import mean_interval
 
 STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # a name may hold two dollars
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -102,6 +102,6 @@ def write_tables(page: Path, script: str, tables: Sequence[Table], console: Cons
         console: where they are shown.
     """
     written = "\n".join(map(to_markdown, tables))
-    console.print(written, soft_wrap=True)
+    console.print(written, soft_wrap=True, markup=False, emoji=False)
     if page.exists():
         write_text(page, filled(page.read_text(encoding="utf-8"), script, written))

@@ -10,6 +10,7 @@ __all__ = [
     "Column",
     "Table",
     "counted",
+    "escaped",
     "filled",
     "interval",
     "layers_named",
@@ -29,15 +30,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from progloc.errors import ProglocError
+from progloc.printing import visible, with_title
 from progloc.suite.statistics import Estimate
 
 ABSENT = "—"
 _SECOND = re.compile(r" ± | [\[(]")
-"""Where a cell's first part ends: an interval follows, or what its name already says."""
+"""Where a figure ends and an interval, or how many it is of, follows."""
+_UNIFORM = re.compile(r" \((?:[βλ]=\S+|uniform attention)\)$")
+"""What a row's name already says; all else of it is kept."""
+
+_MARKUP = re.compile(r"[\\|$*~]|<(?=[\w/!?])|\](?=[(\[])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)")
+"""What markdown reads as more than itself: `_` at the edge of a word, `<` before a tag, `]` before a link's address."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of cells that are already written out: as many in each row as there are columns."""
+    """A with_title table of cells that are already written out: as many in each row as there are columns."""
 
     title: str
     note: str
@@ -130,15 +138,20 @@ def p_text(p: float | None) -> str:
     return "no p" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
+def escaped(text: str) -> str:
+    """Return a text as one line of GitHub markdown in which it is no markup; `code` stays code."""
+    return _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
+
+
 def to_markdown(table: Table) -> str:
     """Return the table as GitHub markdown: heading, table, note."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(escaped, cells)) + " |"
 
     labels = [column.label + (" (paper)" if column.paper else "") for column in table.columns]
     rule = ["---" if column.text else "---:" for column in table.columns]
-    return "\n".join([f"## {table.title}", "", *map(line, (labels, rule, *table.rows)), "", table.note, ""])
+    return "\n".join([f"## {escaped(table.title)}", "", *map(line, (labels, rule, *table.rows)), "", table.note, ""])
 
 
 def filled(page: str, script: str, text: str) -> str:
@@ -160,25 +173,19 @@ def filled(page: str, script: str, text: str) -> str:
     return made
 
 
-def to_rich(table: Table) -> RichTable:
+def to_rich(table: Table) -> Group:
     """Return the table for a terminal of 80 characters: means only, and neither detail nor the paper's columns.
 
     A table that is the paper's own is shown whole.
     """
     all_columns = range(len(table.columns))
     kept = [i for i in all_columns if not (table.columns[i].paper or table.columns[i].detail)] or all_columns
-    shown = RichTable(
-        title=table.title,
-        title_justify="left",
-        caption="More of it: tables.md." if len(kept) < len(all_columns) else None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-    )
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=0)
     for index in kept:
         column = table.columns[index]
         # a word a line; and Text, for in a plain string rich would read [brackets] as markup
-        shown.add_column(Text(column.label.replace(" ", "\n")), justify="left" if column.text else "right")
+        shown.add_column(Text(visible(column.label).replace(" ", "\n")), justify="left" if column.text else "right")
     for row in table.rows:
-        shown.add_row(*(Text(_SECOND.split(row[index])[0]) for index in kept))
-    return shown
+        parts = ((_UNIFORM if table.columns[index].text else _SECOND).split(row[index])[0] for index in kept)
+        shown.add_row(*(Text(visible(part)) for part in parts))
+    return with_title(table.title, shown, *(["More of it: tables.md."] if len(kept) < len(all_columns) else []))
