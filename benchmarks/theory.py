@@ -248,7 +248,7 @@ def main() -> None:
                 raise ProglocError(f"{folder} is no suite's folder; for a model give MODEL CORPUS")
             found = of_suite(folder, given.seeds, [name for name in given.runs.split(",") if name])
         else:
-            model, dataset = opened(
+            model, dataset, _ = opened(
                 given.given,
                 given.corpus,
                 schedule=given.schedule,

@@ -41,7 +41,9 @@ def _table(*headings: str) -> Table:
 
 def report_table(report: Report) -> Group:
     """Return a report's figures by layer, the model's below them and chance below those."""
-    said = f"{report.schedule}, in {report.blocks}"
+    said = ", ".join(
+        [f"{report.schedule}, in {report.blocks}", *(f"{t} before each" for t in report.special_tokens or ())]
+    )
     title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens · {said}"
     table = _table("layer", *(heading for _, heading, _ in SHOWN))
 

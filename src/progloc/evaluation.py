@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from rich.console import Console
 from rich.progress import Progress
 
-from progloc.blocks import TokenisedText, partitioner
+from progloc.blocks import encode, partitioner
 from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.dialling import dial as turned
@@ -25,7 +24,7 @@ from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality, stored_config
 from progloc.training.folder import MODEL_FOLDER
-from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer
+from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer, special_tokens
 
 DEFAULT_LENGTH = 128
 
@@ -66,8 +65,8 @@ def opened(
     schedule: str | tuple[float, ...] | None = None,
     blocks: str | None = None,
     sequence_length: int | None = None,
-) -> tuple[Any, Dataset]:
-    """Return a model ready to be measured, and the whole of a corpus as consecutive sequences with its blocks.
+) -> tuple[Any, Dataset, tuple[str, ...]]:
+    """Return a model ready to be measured, the whole of a corpus as consecutive sequences, and what each begins with.
 
     Args and errors: as `evaluate_folder`.
     """
@@ -75,9 +74,10 @@ def opened(
     length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
     text = load_corpus(corpus)
     check_length(folder, length)
-    sequences = tokenise(text, load_tokenizer(folder, text), length)
+    tokenizer = load_tokenizer(folder, text)
+    sequences = tokenise(text, tokenizer, length)
     loaded = load(folder, config)
-    return loaded, with_block_ids(sequences, loaded.locality.partitioner)
+    return loaded, with_block_ids(sequences, loaded.locality.partitioner), tuple(special_tokens(tokenizer))
 
 
 def evaluate_folder(
@@ -105,10 +105,11 @@ def evaluate_folder(
     Raises:
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
-    loaded, dataset = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
+    loaded, dataset, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
     with Progress(console=console, transient=True, disable=console is None) as bar:
         task = bar.add_task("measuring", total=len(dataset))
-        return measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
+        report = measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
+    return dataclasses.replace(report, special_tokens=before)
 
 
 def continue_text(
@@ -185,14 +186,12 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         if scratch:
             folder = gather(RunConfig(model=model, corpus="python-docs"), progress=sys.stderr.isatty()).model
         chosen = load(folder, LocalityConfig(blocks=name)).locality.partitioner
-    encoded = tokenizer(corpus.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, offsets = np.asarray(encoded["input_ids"]), np.asarray(encoded["offset_mapping"]).reshape(-1, 2)
-    found = chosen(TokenisedText(corpus.text, ids, offsets))
+    whole = encode(tokenizer, corpus.text)
     return {
         "partitioner": chosen.name,
         "causal": chosen.causal,
-        "text": corpus.text,
-        "tokens": tokenizer.convert_ids_to_tokens(ids.tolist()),
-        "block_ids": found.tolist(),
-        "spans": offsets.tolist(),
+        "text": whole.text,
+        "tokens": tokenizer.convert_ids_to_tokens(whole.input_ids.tolist()),
+        "block_ids": chosen(whole).tolist(),
+        "spans": whole.offsets.tolist(),
     }

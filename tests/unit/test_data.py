@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from progloc.blocks import IntArray, Partitioner, TokenisedText, partitioner
+from progloc.blocks import BlocksSoFar, IntArray, Partitioner, TokenisedText, partitioner
 from progloc.data import Corpus, collate, load_corpus, split, tokenise, with_block_ids
 from progloc.training.scratch import scratch_tokenizer
 
@@ -27,6 +29,17 @@ PROSE = Corpus(
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     return scratch_tokenizer(PROSE, "nano")
+
+
+@pytest.fixture(scope="module")
+def beginning(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same, but it puts <|endoftext|> before every text, as Llama's tokenizers put <s>."""
+    made = copy.deepcopy(tokenizer)
+    end = ("<|endoftext|>", made.eos_token_id)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{end[0]} $A", pair=f"{end[0]} $A $B", special_tokens=[end]
+    )
+    return made
 
 
 @pytest.fixture
@@ -100,6 +113,30 @@ class TestTokenise:
         rows = tokenise(Corpus("gothic", "𐍈" * 9), tokenizer, 6)  # no two of its four bytes stood together in training
         assert [row["text"] for row in rows][:2] == ["𐍈𐍈", "𐍈𐍈"]  # the boundary cuts the second character
         assert rows[0]["offsets"] == [[0, 1]] * 4 + [[1, 2]] * 2
+
+    def test_every_sequence_begins_as_the_tokenizer_begins_a_text(self, beginning: PreTrainedTokenizerFast) -> None:
+        dataset, first = tokenise(PROSE, beginning, 16), beginning("a")["input_ids"][0]
+        whole = beginning(PROSE.text, add_special_tokens=False)["input_ids"]
+        assert all(row[0] == first and len(row) == 16 for row in dataset["input_ids"])
+        assert [token for row in dataset["input_ids"] for token in row[1:]] == whole[: len(whole) // 15 * 15]
+        for row in dataset:
+            assert row["offsets"][:2] == [[0, 0], [0, row["offsets"][1][1]]]
+            assert row["offsets"][-1][1] == len(row["text"])
+            assert beginning(row["text"])["input_ids"][:8] == row["input_ids"][:8]
+
+    def test_what_a_text_begins_with_itself_is_not_put_there_twice(self, beginning: PreTrainedTokenizerFast) -> None:
+        story = "<|endoftext|>" + PROSE.text
+        assert tokenise(Corpus("story", story), beginning, 16).to_dict() == tokenise(PROSE, beginning, 16).to_dict()
+        size = len(beginning("a b c")["input_ids"])  # so that a sequence of that many ends with a story
+        stories = tokenise(Corpus("stories", "<|endoftext|>a b c" * 5), beginning, size)
+        assert stories["input_ids"][:] == [beginning("a b c")["input_ids"]] * 5
+        assert stories["text"][:] == ["a b c"] * 5
+
+    def test_blocks_are_those_that_generation_gives_the_same_ids(self, beginning: PreTrainedTokenizerFast) -> None:
+        for name in ("sentences", "paragraphs", "phrases", "fixed:5"):
+            so_far = BlocksSoFar(partitioner(name), beginning)
+            for row in with_block_ids(tokenise(PROSE, beginning, 64), partitioner(name)):
+                assert so_far(torch.tensor([row["input_ids"]]))[0].tolist() == row["block_ids"]
 
     def test_a_megabyte_in_one_line_takes_seconds(self, tokenizer: PreTrainedTokenizerFast, cache: Path) -> None:
         started = time.perf_counter()

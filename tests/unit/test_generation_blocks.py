@@ -1,5 +1,6 @@
 """Blocks while a model writes: those of the whole text, token by token, whatever became of the rows in between."""
 
+import copy
 import re
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from progloc.blocks import NO_BLOCK, BlocksSoFar, TokenisedText, partitioner
+from progloc.blocks import NO_BLOCK, BlocksSoFar, TokenisedText, encode, partitioner
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
 
@@ -210,6 +211,7 @@ def test_turns_of_a_chat_share_no_block():
     )
     messages = [{"role": "user", "content": "```\nx = f(a)"}, {"role": "assistant", "content": "the cat walked"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     found = BlocksSoFar(partitioner("paragraphs"), tokenizer)(torch.tensor([ids]))[0].tolist()
     turn, turns = 0, []
     for token in ids:
@@ -217,9 +219,58 @@ def test_turns_of_a_chat_share_no_block():
         turns.append(turn)
     assert set(turns) == {1, 2, 3}
     assert len(set(zip(turns, found, strict=True))) == len(set(found))  # no block is in two turns
-    specials = [block for token, block in zip(ids, found, strict=True) if token in tokenizer.all_special_ids]
-    assert len(specials) == 5
-    assert all(found.count(block) == 1 for block in specials)
+    assert found == partitioner("paragraphs")(encoded("byte_level", text)).tolist()  # as training has it
+
+
+CHATS = (
+    "<|im_start|>user\nIs it so? Tell me.<|im_end|>\n<|im_start|>assistant\nYes. It is.<|im_end|>\n",
+    "<s>The cat walked.</s><s> In the end, because of it: don't!</s>",
+    "<|im_start|>user\n# New York\n\n1. The map\n2. 今天 🎉<|im_end|>\n\n<|im_start|>\n```\nx = f(a)<|im_end|>- So",
+)
+
+
+@every_tokenizer
+@every_causal
+@pytest.mark.parametrize("text", CHATS)
+def test_special_tokens_are_divided_in_training_as_in_generation(name, kind, text):
+    tokenizer = TOKENIZERS[kind]
+    whole = encoded(kind, text)
+    found = TextFromIds(tokenizer)(whole.input_ids)
+    assert found.text == text
+    assert np.array_equal(partitioner(name)(whole), partitioner(name)(found))
+    so_far = BlocksSoFar(partitioner(name), tokenizer)
+    for count in range(1, len(whole) + 1):
+        blocks = so_far(torch.tensor(whole.input_ids[None, :count]))[0].numpy()
+        known = count - unfinished(whole, count)
+        assert np.array_equal(blocks[:known], partitioner(name)(whole)[:known])
+
+
+def beginning_with(kind: str, before: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that puts a token before every text, as Llama's do."""
+    made = copy.deepcopy(TOKENIZERS[kind])
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{before} $A", pair=f"{before} $A $B", special_tokens=[(before, made.convert_tokens_to_ids(before))]
+    )
+    return made
+
+
+@every_tokenizer
+@every_causal
+@pytest.mark.parametrize("before", ["<s>", "<|im_start|>"])
+@pytest.mark.parametrize("text", ["# The cat\nIt walked. In the end: don't!", "- New York\n- the map\n\nSo"])
+def test_what_is_put_before_a_text_moves_no_block(name, kind, before, text):
+    tokenizer = beginning_with(kind, before)
+    assert tokenizer(text)["input_ids"][0] == tokenizer.convert_tokens_to_ids(before)
+    chosen = partitioner(name)
+    for whole in (encode(tokenizer, text), encode(tokenizer, before + text)):
+        assert whole.text == text
+        assert whole.input_ids.tolist().count(tokenizer.convert_tokens_to_ids(before)) == 1
+        assert whole.offsets[0].tolist() == [0, 0]
+        found = BlocksSoFar(chosen, tokenizer)(torch.tensor(whole.input_ids[None]))[0].numpy()
+        assert np.array_equal(found, chosen(whole))
+        assert (found[0] == found[1]).all()  # it is in the first block
+        if "fixed" not in name:
+            assert np.array_equal(found[1:], chosen(TextFromIds(tokenizer)(whole.input_ids[1:])))
 
 
 def test_padding_on_either_side_moves_nothing():

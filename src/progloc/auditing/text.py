@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.generation import BaseStreamer
 
-from progloc.blocks import BlocksSoFar, IntArray
+from progloc.blocks import BlocksSoFar, IntArray, encode, encode_after
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
 
@@ -108,14 +108,10 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
 def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> tuple[list[int], int]:
     """Return the ids of a prompt, or of a prompt and a given continuation, and how many are the prompt's.
 
-    The two are read as one text, so a token across the border is the continuation's.
+    The prompt's are those that a model goes on from, and the continuation is read with the prompt before it.
     """
-    encoded = tokenizer(prompt + (continuation or ""), add_special_tokens=False, return_offsets_mapping=True)
-    ids = list(encoded["input_ids"])
-    if continuation is None:
-        return ids, len(ids)
-    ends = [end for _, end in encoded["offset_mapping"]]
-    return ids, next((n for n, end in enumerate(ends) if end > len(prompt)), len(ids))
+    ids = encode(tokenizer, prompt).input_ids.tolist()
+    return [*ids, *encode_after(tokenizer, prompt, continuation or "")], len(ids)
 
 
 class _EveryToken(BaseStreamer):

@@ -11,6 +11,7 @@ from progloc.blocks.base import (
     register_partitioner,
 )
 from progloc.blocks.embeddings import EmbeddingPartitioner
+from progloc.blocks.encoding import encode, encode_after, prefix_ids
 from progloc.blocks.entities import Entities
 from progloc.blocks.fixed import Fixed
 from progloc.blocks.mixture import Mixture
@@ -39,6 +40,9 @@ __all__ = [
     "Similarity",
     "SimilarityClusters",
     "TokenisedText",
+    "encode",
+    "encode_after",
     "partitioner",
+    "prefix_ids",
     "register_partitioner",
 ]

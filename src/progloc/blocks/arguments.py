@@ -59,7 +59,7 @@ class Arguments(Partitioner):
     its last.
     """
 
-    version = 1
+    version = 2
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the clause each token is in, (T,)."""

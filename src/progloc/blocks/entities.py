@@ -108,7 +108,7 @@ class Entities(Partitioner):
         if argument not in _RULES:
             raise ProglocError(f"blocks 'entities:{argument}'; expected entities or entities:spacy")
         self.find = _RULES[argument]
-        self.version = None if argument == "spacy" else 1  # what a parser finds is not ours to know
+        self.version = None if argument == "spacy" else 2  # what a parser finds is not ours to know
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the entity, or phrase between entities, each token is in, (T,)."""

@@ -31,7 +31,11 @@ _LINE = re.compile(
 _MARKERS = "#-•‣◦▪●"
 """A line that begins with one opens a paragraph, whatever is before it."""
 _UNDERLINES = "=_~"
-_EMPTY_LINES = re.compile(r"\n\n++")
+_TURN_END = re.compile(
+    r"<[|｜][^\s<>|｜]*(?:end|eo[tms])[^\s<>|｜]*[|｜]>|</s>|<eos>|<end_of_turn>|\[/INST\]", re.IGNORECASE
+)
+"""How chats and collections spell the end of a turn or a text, whether the tokenizer has a token for it or not."""
+_APART = re.compile(rf"(?:\n\n++|(?:{_TURN_END.pattern})\s*+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def read_lines(text: str) -> Lines:
     """Return where paragraphs open and where code lies.
 
     A line opens a paragraph for what lines before it are, and for its own indentation and first character: nothing
-    after that character is looked at, which is what lets partitioners be causal.
+    after that character is looked at, which is what lets partitioners be causal. What follows the end of a turn is a
+    text of its own.
     """
     openings: list[int] = []
     rows: list[int] = []
@@ -58,13 +63,18 @@ def read_lines(text: str) -> Lines:
     fence = ""  # what opened the code that this line is in
     before = "blank"  # what kind the line before is
     item, item_indent = "", 0  # the sort of marker and the indentation of the list item that this line may go on with
-    start = 0
+    turn_ends = [match.end() for match in _TURN_END.finditer(text)]
+    start = turn = 0
     while start < len(text):
         line = _LINE.match(text, start)
         assert line is not None  # the last kind matches anything
         assert line.lastgroup is not None
         kind, place = line.lastgroup, line.end("indent")
         end = text.find("\n", place) + 1 or len(text)
+        ends_turn = turn < len(turn_ends) and turn_ends[turn] <= end
+        if ends_turn:
+            end = turn_ends[turn]
+            turn += 1
         if fence:
             if kind != "blank":
                 (openings if before == "opening fence" else rows).append(place)
@@ -87,6 +97,10 @@ def read_lines(text: str) -> Lines:
                 fence = line["fence"]
                 fences.append(end)
                 before = "code" if openings[-1:] == [place] else "opening fence"
+        if ends_turn:
+            if fence:
+                fences.append(end)
+            fence, before, item = "", "blank", ""
         start = end
     return Lines(np.array(openings, np.int64), np.array(rows, np.int64), np.array(fences, np.int64))
 
@@ -120,12 +134,12 @@ def _opens(first: str, before: str, after_colon: bool, item: str, outside: bool)
 def last_fresh_start(text: str) -> int:
     """Return the last position at which a line opens a paragraph and depends on nothing before; 0 where none does.
 
-    It follows an empty line outside code, is not indented, and begins with a letter: what ends a sentence may reach
-    over an empty line to an emoji, and the number of a list may be read with the word before it, but no letter is.
-    The first paragraph is none of these, for the white space before it is of its block.
+    It follows an empty line outside code, or the end of a turn, is not indented, and begins with a letter: what ends a
+    sentence may reach over an empty line to an emoji, and the number of a list may be read with the word before it, but
+    no letter is. The first paragraph is none of these, for the white space before it is of its block.
     """
     leading = len(text) - len(text.lstrip())
-    ends = (match.end() for match in _EMPTY_LINES.finditer(text, leading))
+    ends = (match.end() for match in _APART.finditer(text, leading))
     starts = np.array([end for end in ends if text[end : end + 1].isalpha()], dtype=np.int64)
     fences = read_lines(text).fences if len(starts) else starts
     outside = starts[np.searchsorted(fences, starts, side="right") % 2 == 0]
@@ -142,7 +156,7 @@ class Paragraphs(Partitioner):
     """
 
     causal = True
-    version = 1
+    version = 2
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the paragraph each token is in, (T,)."""

@@ -110,7 +110,7 @@ class Phrases(Partitioner):
             raise ProglocError(f"blocks 'phrases:{argument}'; expected phrases, phrases:punctuation or phrases:spacy")
         self.opens = _RULES[argument]
         self.causal = argument != "spacy"
-        self.version = None if argument == "spacy" else 1  # what a parser finds is not ours to know
+        self.version = None if argument == "spacy" else 2  # what a parser finds is not ours to know
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the phrase each token is in, (T,)."""

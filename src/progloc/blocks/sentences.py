@@ -104,7 +104,7 @@ class Sentences(Partitioner):
     """
 
     causal = True
-    version = 1
+    version = 2
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the sentence each token is in, (T,)."""

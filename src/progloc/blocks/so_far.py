@@ -22,10 +22,9 @@ class BlocksSoFar:
     Rows may be reordered between calls (beams), and tokens taken back (assisted decoding): a call depends on its
     arguments alone, and what is remembered of earlier ones is looked up by the ids themselves.
 
-    A special token, such as the beginning of a text or of a chat's turn, is a block of its own, and what lies between
-    two is a text of its own: turns share no block. (Blocks that need positions alone, `fixed:N`, count every token and
-    go on across turns.) A character spread over several tokens is read as an unknown symbol until its last token is
-    there: then the blocks of its tokens, the newest of the row, may change, and no others ever do.
+    The text is what the ids say, special tokens spelled out, and it is divided as any other. A character spread over
+    several tokens is read as an unknown symbol until its last token is there: then the blocks of its tokens, the newest
+    of the row, may change, and no others ever do.
 
     Args:
         partitioner: a causal one, prepared if it needs embeddings.
@@ -89,17 +88,9 @@ class BlocksSoFar:
         start = len(known)
         blocks = np.empty((len(ids), *self._shape), dtype=np.int64)
         blocks[:start] = known
-        following = known.max(axis=0, initial=-1) + 1  # the number of the next block, () or (G,)
-        for special in [n for n, token in enumerate(ids[start:].tolist(), start) if token in self._text.special]:
-            if start < special:
-                blocks[start:special] = following + self._partitioner(self._text(ids[start:special]))
-                following = blocks[start:special].max(axis=0) + 1
-            blocks[special] = following
-            following = following + 1
-            told_by = start = special + 1
         if start < len(ids):
             text = self._text(ids[start:])
-            blocks[start:] = following + self._partitioner(text)
+            blocks[start:] = known.max(axis=0, initial=-1) + 1 + self._partitioner(text)
             before, through = _tokens_to(text, self._partitioner.starts_afresh(text.text))
             if before:
                 told_by, start = start + through, start + before

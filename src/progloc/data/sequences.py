@@ -6,6 +6,7 @@ __all__ = ["Split", "split", "tokenise", "tokenizer_key", "with_block_ids"]
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
-from progloc.blocks import IntArray, Partitioner, TokenisedText
+from progloc.blocks import IntArray, Partitioner, TokenisedText, encode, prefix_ids
+from progloc.blocks.encoding import check_fast
 from progloc.data.cache import cached_folder, key_of
 from progloc.data.corpora import Corpus
 from progloc.errors import ProglocError
 from progloc.files import cache_dir
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key: raise it whenever `_sequences` would write something else."""
 BLOCK_IDS_FILE = "block_ids.npy"
 ROWS = 1000
@@ -30,21 +32,21 @@ ROWS = 1000
 def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> Dataset:
     """Return the corpus as consecutive sequences of exactly T = ``sequence_length`` tokens, from the cache if it can.
 
-    No special tokens are added, and the last partial sequence is dropped. Columns: ``input_ids``, T integers; ``text``,
-    the slice of the corpus that the tokens cover; ``offsets``, T pairs (start, end) of characters in that slice.
-    Tokens that are bytes of one character share its span; a character cut by a boundary is in both sequences' texts.
+    Each begins with what the tokenizer puts before a text, such as <s> (see `progloc.blocks.encode`), then come as many
+    tokens of the corpus as there is room for; the last partial sequence is dropped. Columns: ``input_ids``, T integers;
+    ``text``, the slice of the corpus that the tokens cover; ``offsets``, T pairs (start, end) of characters in that
+    slice. Tokens that are bytes of one character share its span; a character cut by a boundary is in both sequences'
+    texts.
     The corpus is tokenised in one piece, in memory.
 
     Raises:
-        ProglocError: T < 2, a tokenizer without offsets, offsets that go backwards, a corpus shorter than one sequence.
+        ProglocError: T < 2, or no more than is put before a text; a tokenizer without offsets, offsets that go
+            backwards, a corpus shorter than one sequence.
     """
-    if sequence_length < 2:
-        raise ProglocError(f"the sequence length is {sequence_length}; expected a whole number ≥ 2")
-    if not tokenizer.is_fast:
-        raise ProglocError(
-            f"the tokenizer {type(tokenizer).__name__} gives no character offsets; expected a fast one "
-            "(a tokenizer.json in the model's folder), which transformers.AutoTokenizer loads by default"
-        )
+    check_fast(tokenizer)
+    least = max(len(prefix_ids(tokenizer)) + 1, 2)
+    if sequence_length < least:
+        raise ProglocError(f"the sequence length is {sequence_length}; expected a whole number ≥ {least}")
     key = key_of(FORMAT, corpus.sha256, tokenizer_key(tokenizer), sequence_length)
 
     def build(folder: Path) -> None:
@@ -63,24 +65,9 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
-    encoded = tokenizer(
-        corpus.text,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # the text is longer than the model's context, as it should be
-    )
-    ids = np.asarray(encoded["input_ids"], dtype=np.int32)  # (N,)
-    spans = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)  # (N, 2)
-    count = len(ids) // length
-    if count == 0:
-        raise ProglocError(
-            f"the corpus '{corpus.name}' has {len(ids)} tokens, too few for one sequence of {length}; "
-            "give a longer corpus or a smaller sequence length"
-        )
+    whole, prefix = encode(tokenizer, corpus.text), np.array(prefix_ids(tokenizer), dtype=np.int64)
+    size = len(prefix)
+    ids, spans = whole.input_ids[size:], whole.offsets[size:]  # (N,), (N, 2): without the prefix
     backwards = np.flatnonzero((np.diff(spans, axis=0) < 0).any(axis=1))
     if len(backwards):
         at = int(backwards[0])
@@ -88,16 +75,38 @@ def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) 
             f"the tokenizer {type(tokenizer).__name__} gives offsets that go backwards in the corpus '{corpus.name}', "
             f"from {spans[at].tolist()} to {spans[at + 1].tolist()}; expected tokens in the order of the text"
         )
-    used = count * length
-    offsets = spans[:used].reshape(count, length, 2)
-    starts, ends = offsets[:, 0, 0], offsets[:, -1, 1]  # (count,): spans are in order, so these are the extremes
+    firsts = list(_firsts(ids, prefix, length - size))
+    if not firsts:
+        raise ProglocError(
+            f"the corpus '{corpus.name}' has {len(ids)} tokens, too few for one sequence of {length}; "
+            "give a longer corpus or a smaller sequence length"
+        )
+    rows = np.array(firsts)[:, None] + np.arange(length - size)  # (sequences, T less the prefix)
+    offsets = spans[rows]
+    starts, ends = offsets[:, 0, 0], offsets[:, -1, 1]  # (sequences,): spans are in order, so these are the extremes
     return Dataset.from_dict(
         {
-            "input_ids": ids[:used].reshape(count, length),
-            "text": [corpus.text[start:end] for start, end in zip(starts, ends, strict=True)],
-            "offsets": (offsets - starts[:, None, None]).astype(np.int32),
+            "input_ids": np.hstack([np.tile(prefix, (len(rows), 1)), ids[rows]]).astype(np.int32),
+            "text": [whole.text[start:end] for start, end in zip(starts, ends, strict=True)],
+            "offsets": np.pad(offsets - starts[:, None, None], ((0, 0), (size, 0), (0, 0))).astype(np.int32),
         }
     )
+
+
+def _firsts(ids: IntArray, prefix: IntArray, room: int) -> Iterator[int]:
+    """Yield where the text of each sequence begins, as a place in ``ids``.
+
+    Where the corpus spells out there what the tokenizer puts before a text, say because it is a collection of texts
+    that do, it is not put there twice.
+    """
+    first = 0
+    while True:
+        if len(prefix) and np.array_equal(ids[first : first + len(prefix)], prefix):
+            first += len(prefix)
+        if first + room > len(ids):
+            return
+        yield first
+        first += room
 
 
 def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:

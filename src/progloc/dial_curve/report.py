@@ -119,7 +119,7 @@ def dial_report(
         odds_outside(delta, (1.0,))  # refused before a model is opened
     if sequences < 1:
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
-    loaded, whole = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
+    loaded, whole, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
     config, text = loaded.locality.config, load_corpus(corpus)
     if not any(loaded.locality.lambdas):
         raise ProglocError(
@@ -158,6 +158,7 @@ def dial_report(
         "schedule": config.schedule,
         "sequences": len(dataset),
         "sequence_length": length,
+        "special_tokens": list(before),
         "environment": describe_environment(),
     }
     return DialReport(tuple(curves), loaded.locality.lambdas, tuple(effects), about)

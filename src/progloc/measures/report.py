@@ -72,6 +72,8 @@ class Report:
     model: Figures
     chance: Figures
     layers: tuple[LayerFigures, ...] = field(repr=False)
+    special_tokens: tuple[str, ...] | None = None
+    """What every sequence begins with that is not of its text; None where that is not known."""
 
     def __getattr__(self, name: str) -> float:
         if name.startswith("__") or "model" not in self.__dict__:
@@ -94,6 +96,7 @@ class Report:
         whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective", "schedule", "blocks")
         return {
             **{name: getattr(self, name) for name in whole},
+            **({} if self.special_tokens is None else {"special_tokens": list(self.special_tokens)}),
             **plain(self.model),
             **plain(self.chance),
             "layers": [{**plain(layer), "heads": [plain(head) for head in layer.heads]} for layer in self.layers],

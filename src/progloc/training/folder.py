@@ -69,6 +69,7 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
         read, here = read_mapping(path), _flat(description)
         # settings that came later than the folder: it was made with what is now their default
         defaults: dict[str, Any] = {key: plain(RunConfig()) for key in ("config", "base") if key in read}
+        defaults["data"] = {"special_tokens": []}
         there = _flat(defaults) | _flat(read)
         different = [key for key in here if there.get(key) != here[key]]
         if different:

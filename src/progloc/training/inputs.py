@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "gather", "load_tokenizer", "open_model"]
+__all__ = ["Inputs", "check_length", "gather", "load_tokenizer", "open_model", "special_tokens"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
-from progloc.blocks import partitioner
+from progloc.blocks import partitioner, prefix_ids
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
@@ -50,6 +50,7 @@ class Inputs:
             "corpus": self.corpus.name,
             "corpus_sha256": self.corpus.sha256,
             "split_sha256": self.split_sha256,
+            "special_tokens": special_tokens(self.tokenizer),
             "train_sequences": len(self.train),
             "validation_sequences": len(self.validation),
             **self._second(),
@@ -77,6 +78,11 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise ProglocError(f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected {MODELS}") from error
+
+
+def special_tokens(tokenizer: Any) -> list[str]:
+    """Return what a tokenizer puts before a text, such as ["<s>"]: every sequence begins with it."""
+    return list(tokenizer.convert_ids_to_tokens(list(prefix_ids(tokenizer))))
 
 
 def check_length(model: str, sequence_length: int) -> int:
