@@ -7,6 +7,7 @@ __all__ = [
     "decode_text",
     "is_unfinished",
     "normalise",
+    "one_writer",
     "read_json",
     "read_mapping",
     "read_standard_input",
@@ -16,16 +17,26 @@ __all__ = [
     "write_text",
 ]
 
+import functools
 import json
 import os
 import shutil
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from progloc.errors import ProglocError
+
+LOCK_FILE = ".writer.lock"
+WRITER_FILE = ".writer.json"
+"""Who holds the lock. It stands beside it, for whoever tries to lock a file may empty it."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,8 +54,67 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is what a process that was killed in the middle of `write_bytes` left behind."""
-    return path.name.startswith(".") and path.name.endswith(".part")
+    """Whether a file is what a process that was killed in `write_bytes` or `one_writer` left behind."""
+    return (path.name.startswith(".") and path.name.endswith(".part")) or path.name in (LOCK_FILE, WRITER_FILE)
+
+
+@functools.cache
+def _lock(folder: Path) -> FileLock:
+    """One a folder: the thread that holds it may take it again."""
+    return FileLock(folder / LOCK_FILE)
+
+
+@contextmanager
+def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Make ``folder`` where it is missing, and let nobody else write in it: no other process, nor thread.
+
+    It is for functions that write it too, called within. The lock ends with its process, however that ends, and nothing
+    of it is left; a folder that was made for it and stayed empty is removed.
+
+    Args:
+        folder: what is written.
+        wait: wait for the one who writes it now, who is to be done soon.
+
+    Raises:
+        ProglocError: somebody else writes there (the message says who and since when), or nobody may.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder.resolve())
+        lock.acquire(timeout=-1 if wait else 0)
+        outermost = lock.lock_counter == 1
+    except Timeout as error:
+        raise ProglocError(
+            f"{folder} is being written by {_writer(folder)}; wait for it to end, or give another folder with --out"
+        ) from error
+    except OSError as error:
+        raise ProglocError(
+            f"{folder} cannot be written ({error.strerror or error}); give another folder with --out"
+        ) from error
+    try:
+        if outermost:
+            since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+            write_json(folder / WRITER_FILE, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+    finally:
+        if outermost:
+            for name in (WRITER_FILE, LOCK_FILE):  # while it is held: who opened it before sees that it has gone
+                with suppress(OSError):
+                    (folder / name).unlink()
+        lock.release()
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _writer(folder: Path) -> str:
+    """Say who holds a folder's lock."""
+    try:
+        about = read_mapping(folder / WRITER_FILE)
+        return f"process {about['pid']} on {about['host']} since {about['since']}"
+    except (OSError, ProglocError, KeyError):  # it has just begun, or just ended
+        return "another process"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -61,8 +61,8 @@ class FusedLoss:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self.outer = model
         self.model = _causal_model(model)
-        self.head = self.model.get_output_embeddings()
         self._given: tuple[Tensor, Tensor] | None = None
         self._entered: list[ExitStack] = []
         self._check()
@@ -71,7 +71,7 @@ class FusedLoss:
         raise CannotFuse(f"the loss of {type(self.model).__name__} cannot be fused: {reason}; leave fused_loss off")
 
     def _check(self) -> None:
-        head = self.head
+        head = self.head = self.model.get_output_embeddings()  # as it is now: resizing embeddings makes another
         # what `loss_function` would give, which warns wherever a class's name does not name its loss (GPT-2's)
         named = LOSS_MAPPING.get(getattr(self.model, "loss_type", None), ForCausalLMLoss)
         loss = getattr(self.model, "_loss_function", named)

@@ -391,3 +391,166 @@ def test_a_batch_under_the_dial_has_the_loss_of_the_dialled_model(
         outputs = model(**batch, output_attentions=True)
     penalty = -torch.stack(log_masses(outputs))[..., 0].mean((1, 2, 3)).sum()
     assert found.item() == pytest.approx((outputs.loss + trainer.alpha(trainer.stage) * penalty).item(), rel=1e-5)
+
+
+# ---- the model there is when it is used, not the one there was when the trainer was made
+
+
+def expected(model: Any, batch: Any) -> tuple[float, torch.Tensor]:
+    """Return Σλp and p by layer of a batch, by the formula."""
+    locality = model.locality
+    outputs = model(**batch, output_attentions=True)
+    by_layer = -torch.stack(log_masses(outputs))[..., 0].mean((1, 2, 3))
+    return float((torch.tensor(locality.lambdas) * by_layer).sum()), by_layer.detach()
+
+
+def check_first_step(log: dict[str, Any], model: Any) -> None:
+    """The first step of a training on one batch of four is logged as that model's."""
+    penalty, by_layer = expected(model, collate(sequences(4)))
+    assert log["penalty_nats"] == pytest.approx(penalty, rel=1e-5)
+    assert log["alpha"] == model.locality.config.alpha
+    for layer, strength in enumerate(model.locality.lambdas):
+        assert (f"penalty_nats/layer_{layer}" in log) == (strength > 0)
+        if strength:
+            assert log[f"penalty_nats/layer_{layer}"] == pytest.approx(float(by_layer[layer]), rel=1e-5)
+        assert log[f"grad_norm/layer_{layer}"] > 0
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["logits", "fused"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("distributed", "uniform:0.5"), ("uniform:0.5", "linear"), ("step:2", "localist"), ("learnable:0.4", "cubic")],
+)
+def test_a_model_made_anew_for_training_is_trained_with_its_own_locality(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path, before: str, after: str, fused: bool
+) -> None:
+    made: list[Any] = []
+    schedules = before, after, before
+
+    def model_init(trial: Any) -> Any:
+        config = LocalityConfig(schedule=schedules[len(made)], alpha=0.1 * (1 + len(made)))
+        made.append(localize(tiny_gpt2(), config))
+        return made[-1]
+
+    trainer = LocalistTrainer(
+        model_init=model_init, args=arguments(tmp_path, max_steps=1), train_dataset=sequences(4),
+        stages=Stages(exploration=0), fused_loss=fused,
+    )  # fmt: skip
+    for schedule in schedules[1:]:
+        trainer.train()
+        fresh = localize(tiny_gpt2(), made[-1].locality.config)
+        fresh.locality.lambdas = trainer.learned.lambdas if trainer.learned else fresh.locality.lambdas
+        assert (trainer.learned is None) == (schedule != "learnable:0.4")
+        if trainer.learned is None:
+            check_first_step(trainer.state.log_history[0], fresh)
+        assert trainer.model is made[-1]
+        assert not equal(made[-1], fresh)  # it is the one that learned
+    assert len(made) == 3
+    assert equal(made[0], tiny_gpt2())
+    if fused:
+        outputs = trainer.compute_loss(trainer.model.train(), collate(sequences(2)), return_outputs=True)[1]
+        assert outputs.logits.shape == (2, T, 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LocalityConfig(schedule="localist", alpha=0.4),
+        LocalityConfig(schedule=(0.0, 0.3, 0.0), alpha=0.4, blocks="fixed:3"),
+        LocalityConfig(schedule="linear", alpha=0.4, blocks="mixture:fixed:8+fixed:2"),
+        LocalityConfig(schedule="quintic", alpha=0.4, window=6),
+    ],
+    ids=["schedule", "blocks", "granularity", "window"],
+)
+def test_a_model_localised_again_is_trained_as_it_is_now(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path, config: LocalityConfig
+) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(schedule="distributed"))
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path, max_steps=1), train_dataset=sequences(4), stages=Stages(exploration=0)
+    )
+    localize(model, config)
+    trainer.train()
+    check_first_step(trainer.state.log_history[0], localize(tiny_gpt2(), config))
+
+
+def test_a_model_localised_again_while_training_learns_by_its_new_schedule(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = localize(tiny_gpt2(), LocalityConfig(schedule="distributed"))
+
+    class Curriculum(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 1:
+                localize(model, LocalityConfig(schedule="learnable:0.6", alpha=0.2))
+
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path, max_steps=3), train_dataset=sequences(), stages=Stages(exploration=0),
+        callbacks=[Curriculum()], lambda_learning_rate=50.0,
+    )  # fmt: skip
+    trainer.train()
+    first, *later = trainer.state.log_history[:3]
+    assert (first["penalty_nats"], "lambda/layer_0" in first) == (0.0, False)
+    assert [log["alpha"] for log in later] == [0.2, 0.2]
+    lambdas = [later[-1][f"lambda/layer_{layer}"] for layer in range(L)]
+    assert model.locality.lambdas == tuple(lambdas) != (0.6, 0.6, 0.6)
+    assert sum(lambdas) / L == pytest.approx(0.6)
+
+
+def test_steps_left_unlogged_by_one_training_are_not_in_the_next_ones_line(
+    tiny_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    lines = []
+    for repeats in (1, 2):
+        trainer = LocalistTrainer(
+            model_init=lambda: localize(tiny_gpt2(), LocalityConfig(schedule="localist", alpha=0.2)),
+            args=arguments(tmp_path, max_steps=3, logging_steps=2), train_dataset=sequences(),
+            stages=Stages(exploration=0),
+        )  # fmt: skip
+        for _ in range(repeats):
+            trainer.train()
+        lines.append({key: value for key, value in trainer.state.log_history[0].items() if key != "epoch"})
+    assert lines[0] == lines[1]
+
+
+def test_a_model_init_without_locality_is_refused(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    def model_init() -> Any:
+        made.append(tiny_gpt2() if made else localize(tiny_gpt2()))
+        return made[-1]
+
+    trainer = LocalistTrainer(model_init=model_init, args=arguments(tmp_path), train_dataset=sequences())
+    with pytest.raises(ProglocError, match="localize"):
+        trainer.train()
+
+
+def test_the_dial_turns_the_model_there_is(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    penalties = {}
+    for dialled in (None, 0.7):
+        model = localize(tiny_gpt2(), LocalityConfig(schedule="distributed"))
+        trainer = LocalistTrainer(
+            model=model, args=arguments(tmp_path, max_steps=1), train_dataset=sequences(4),
+            stages=Stages(exploration=0), dial=dialled,
+        )  # fmt: skip
+        localize(model, LocalityConfig(schedule="localist", alpha=0.3))
+        trainer.train()
+        penalties[dialled] = trainer.state.log_history[0]["penalty_nats"]
+    with dial(fresh := localize(tiny_gpt2(), LocalityConfig(schedule="localist")), 0.7):
+        assert penalties[0.7] == pytest.approx(expected(fresh, collate(sequences(4)))[0], rel=1e-5)
+    assert penalties[0.7] < penalties[None]
+
+
+def test_a_fused_loss_follows_a_head_that_is_made_anew(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    model = localize(tiny_gpt2(tie_word_embeddings=False), LocalityConfig(schedule="linear", alpha=0.5))
+    trainer = LocalistTrainer(
+        model=model, args=arguments(tmp_path, max_steps=1), train_dataset=sequences(4), fused_loss=True,
+        stages=Stages(exploration=0),
+    )  # fmt: skip
+    model.set_output_embeddings(torch.nn.Linear(32, 101, bias=False))
+    head = model.lm_head.weight.detach().clone()
+    with torch.no_grad():
+        plain = model(**collate(sequences(4))).loss.item()
+    trainer.train()
+    assert trainer.state.log_history[0]["ce"] == pytest.approx(plain * 15 / 16, rel=1e-5)
+    assert not torch.equal(model.lm_head.weight, head)

@@ -65,7 +65,7 @@ def train(
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
     from progloc.display import before_after
     from progloc.training.callbacks import ProgressBar
-    from progloc.training.folder import RUN_FILE, check_folder, describe_run
+    from progloc.training.folder import RUN_FILE, claimed, describe_run
     from progloc.training.inputs import gather
     from progloc.training.run import train_run
 
@@ -98,10 +98,10 @@ def train(
     def say(line: str) -> None:
         notes.print(line, style="dim", soft_wrap=True)
 
-    check_folder(folder, RUN_FILE, describe_run(run, named))  # before the minutes that a model may take to make
-    inputs = gather(run, say, progress=notes.is_terminal)
-    with ProgressBar(notes, label) as bar:
-        result = train_run(run, folder, inputs, name=named, heard=bar, say=say)
+    with claimed(folder, RUN_FILE, describe_run(run, named)):  # before the minutes that a model may take to make
+        inputs = gather(run, say, progress=notes.is_terminal)
+        with ProgressBar(notes, label) as bar:
+            result = train_run(run, folder, inputs, name=named, heard=bar, say=say)
     if as_json:
         print_json(result)
         return

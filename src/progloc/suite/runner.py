@@ -19,7 +19,7 @@ from progloc.suite.controls import Control, size_control
 from progloc.suite.live import Standing
 from progloc.suite.plan import Plan, PlannedRun
 from progloc.suite.results import SUITE_FILE
-from progloc.training.folder import check_folder, finished, plain
+from progloc.training.folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
 from progloc.training.remeasure import remeasure_run
 from progloc.training.run import estimate_seconds, train_run
@@ -106,9 +106,15 @@ def run_suite(plan: Plan, out: Path, console: Console, command: str) -> None:
         command: what the user ran, for the record.
 
     Raises:
-        ProglocError: the folder holds another suite, or the model, corpus or disk cannot be used.
+        ProglocError: the folder holds another suite, another process writes it, or the model, corpus or disk cannot be
+            used.
     """
-    check_folder(out, SUITE_FILE, _fixed(plan))  # before the minutes that a model may take to make
+    with claimed(out, SUITE_FILE, _fixed(plan)):  # before the minutes that a model may take to make
+        _run(plan, out, console, command)
+
+
+def _run(plan: Plan, out: Path, console: Console, command: str) -> None:
+    """Do what `run_suite` does, in a folder that is this suite's alone."""
     inputs = _gather(plan, console)
     plan, controls = _with_controls(plan, inputs, console)
     _describe(plan, out, inputs[plan.base.locality.blocks], controls, command)

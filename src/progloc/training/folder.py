@@ -1,4 +1,4 @@
-"""A results folder: what it is for, and whether it is done. Another configuration's folder is refused."""
+"""A results folder: what it is for, who writes it, and whether it is done. Another configuration's is refused."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ __all__ = [
     "RESULT_FILE",
     "RUN_FILE",
     "check_folder",
+    "claimed",
     "describe_run",
     "finished",
     "plain",
 ]
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
-from progloc.files import is_unfinished, read_mapping
+from progloc.files import is_unfinished, one_writer, read_mapping
 
 RESULT_FILE = "result.json"
 RUN_FILE = "run.json"
@@ -80,3 +83,18 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
             )
     elif folder.exists() and (not folder.is_dir() or not all(map(is_unfinished, folder.iterdir()))):
         raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")
+
+
+@contextmanager
+def claimed(folder: Path, file: str, description: dict[str, Any]) -> Iterator[None]:
+    """Check that ``folder`` is for this (`check_folder`), and be the one who writes it (`one_writer`) until it is done.
+
+    A finished run is only read, so it may be read by many, and need not be writable.
+    """
+    check_folder(folder, file, description)
+    if finished(folder):
+        yield
+        return
+    with one_writer(folder):
+        check_folder(folder, file, description)  # another may have begun in between
+        yield

@@ -24,7 +24,8 @@ from transformers import Trainer
 
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
-from progloc.model import read_locality
+from progloc.measures.passes import locality_of
+from progloc.model import Locality, read_locality
 from progloc.schedules import Budget, parse_schedule
 
 STATE_FILE = "schedule.json"
@@ -87,25 +88,42 @@ class ScheduleTrainer(Trainer):
     """What `LocalistTrainer` does for a λ(ℓ) that is learned: begin, move, and keep it with checkpoints."""
 
     learned: LearnedSchedule | None = None
+    lambda_learning_rate: float
+    _learned_for: Locality | None = None
 
-    def begin_learning(self, learning_rate: float) -> LearnedSchedule | None:
-        """Return what learns λ(ℓ), if it is to be learned, having measured where the layers' penalties begin."""
-        locality = self.model.locality
+    @property
+    def locality(self) -> Locality:
+        """The model's, as it is now: `model_init` and `localize` put others in the place of the one it began with.
+
+        Raises:
+            ProglocError: it has none.
+        """
+        locality: Locality = locality_of(self.model)
+        return locality
+
+    def begin_learning(self) -> None:
+        """Begin to learn λ(ℓ), if it is to be learned, by measuring where the layers' penalties are.
+
+        Where it was begun already for the model's present locality, nothing is done.
+        """
+        locality = self.locality
+        if self._learned_for is locality:
+            return
+        self._learned_for, self.learned = locality, None
         budget = parse_schedule(locality.config.schedule, locality.config.denominator).budget
         if budget is None or self.train_dataset is None:
-            return None
+            return
         first = list(islice(self.train_dataset, MEASURED_BEFORE))
         before = measure(self.model, first, batch_size=self.args.eval_batch_size, collator=self.data_collator)
-        learned = LearnedSchedule(budget, before.paid_nats, learning_rate)
-        locality.lambdas = learned.lambdas
-        return learned
+        self.learned = LearnedSchedule(budget, before.paid_nats, self.lambda_learning_rate)
+        locality.lambdas = self.learned.lambdas
 
     def learn(self) -> None:
         """Move λ by the penalties of the step under way."""
         if self.learned is not None:
             device = self.args.device  # where processes can exchange numbers
             self.learned.step(lambda own: self.accelerator.reduce(own.to(device, torch.float32), "mean").cpu())
-            self.model.locality.lambdas = self.learned.lambdas
+            self.locality.lambdas = self.learned.lambdas
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -116,8 +134,8 @@ class ScheduleTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.learned is not None and checkpoint is not None:
             self.learned.load(Path(checkpoint))
-            self.model.locality.lambdas = self.learned.lambdas
+            self.locality.lambdas = self.learned.lambdas
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        self.model.locality.restore(read_locality(str(self.state.best_model_checkpoint)) or {})
+        self.locality.restore(read_locality(str(self.state.best_model_checkpoint)) or {})

@@ -14,7 +14,7 @@ from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.model import load
-from progloc.training.folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, check_folder, describe_run, finished
+from progloc.training.folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, claimed, describe_run, finished
 from progloc.training.inputs import Inputs
 
 _EPOCH = ("epoch", "step", "stage", "perplexity")
@@ -39,40 +39,43 @@ def remeasure_run(
         trained: the other run's folder.
 
     Raises:
-        ProglocError: the folder holds another configuration's run, or the other run is not finished or has some λ > 0.
+        ProglocError: the folder holds another configuration's run, another process writes it, or the other run is not
+            finished or has some λ > 0.
     """
     description = {**describe_run(config, name, role), "data": inputs.summary()}
-    check_folder(folder, RUN_FILE, description)
-    if finished(folder):
-        return read_mapping(folder / RESULT_FILE)
-    if not finished(trained):
-        raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
-    other = read_mapping(trained / RESULT_FILE)
-    if any(other["lambdas"]):
-        raise ProglocError(f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks")
-    write_json(folder / RUN_FILE, description)
-    started = time.monotonic()
-    model = load(trained / MODEL_FOLDER, config.locality)
-    final, elsewhere = (
-        None if data is None else measure(model, data, batch_size=config.training.batch_size).to_dict()
-        for data in (inputs.validation, inputs.elsewhere)
-    )
-    of_blocks = dict.fromkeys(
-        ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"), None
-    )
-    result = {
-        **other,
-        **description,
-        "environment": describe_environment(),
-        "before": before,
-        "final": final,
-        "elsewhere": elsewhere,
-        "epochs": [
-            {**{key: epoch[key] for key in _EPOCH}, "fidelity": None, "fidelity_no_sink": None}
-            for epoch in other["epochs"]
-        ],
-        "training": {**other["training"], **of_blocks, "seconds": time.monotonic() - started},
-        "measured_from": trained.name,
-    }
-    write_json(folder / RESULT_FILE, result)
-    return result
+    with claimed(folder, RUN_FILE, description):
+        if finished(folder):
+            return read_mapping(folder / RESULT_FILE)
+        if not finished(trained):
+            raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
+        other = read_mapping(trained / RESULT_FILE)
+        if any(other["lambdas"]):
+            raise ProglocError(
+                f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks"
+            )
+        write_json(folder / RUN_FILE, description)
+        started = time.monotonic()
+        model = load(trained / MODEL_FOLDER, config.locality)
+        final, elsewhere = (
+            None if data is None else measure(model, data, batch_size=config.training.batch_size).to_dict()
+            for data in (inputs.validation, inputs.elsewhere)
+        )
+        of_blocks = dict.fromkeys(
+            ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"), None
+        )
+        result = {
+            **other,
+            **description,
+            "environment": describe_environment(),
+            "before": before,
+            "final": final,
+            "elsewhere": elsewhere,
+            "epochs": [
+                {**{key: epoch[key] for key in _EPOCH}, "fidelity": None, "fidelity_no_sink": None}
+                for epoch in other["epochs"]
+            ],
+            "training": {**other["training"], **of_blocks, "seconds": time.monotonic() - started},
+            "measured_from": trained.name,
+        }
+        write_json(folder / RESULT_FILE, result)
+        return result

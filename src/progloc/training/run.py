@@ -31,7 +31,7 @@ from progloc.training.folder import (
     REFERENCE_FOLDER,
     RESULT_FILE,
     RUN_FILE,
-    check_folder,
+    claimed,
     describe_run,
     finished,
 )
@@ -175,13 +175,27 @@ def train_run(
         arguments: for `TrainingArguments`, such as ``report_to``.
 
     Raises:
-        ProglocError: the folder holds another configuration's run, or the disk is too full.
+        ProglocError: the folder holds another configuration's run, another process writes it, or the disk is too full.
     """
     description = {**describe_run(config, name, role), "data": inputs.summary()}
-    check_folder(folder, RUN_FILE, description)
-    if finished(folder):
-        return read_mapping(folder / RESULT_FILE)
+    with claimed(folder, RUN_FILE, description):
+        if finished(folder):
+            return read_mapping(folder / RESULT_FILE)
+        return _train(config, folder, inputs, description, before, reference, heard, say, arguments)
 
+
+def _train(
+    config: RunConfig,
+    folder: Path,
+    inputs: Inputs,
+    description: dict[str, Any],
+    before: dict[str, Any] | None,
+    reference: dict[str, Any] | None,
+    heard: Callable[[int, int, dict[str, Any]], None] | None,
+    say: Callable[[str], None],
+    arguments: dict[str, Any],
+) -> dict[str, Any]:
+    """Do what `train_run` does, in a folder that is this run's alone and not finished."""
     model = open_model(inputs, config)
     if config.training.adapts and not any(model.locality.lambdas):
         raise ProglocError(

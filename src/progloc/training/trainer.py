@@ -70,22 +70,20 @@ class LocalistTrainer(ScheduleTrainer):
     ) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
-        if getattr(self.model, "locality", None) is None:
-            raise ProglocError("the model has no locality; run progloc.localize(model, LocalityConfig(…)) first")
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ProglocError(REENTRANT)
         if fused_loss and (self.label_smoother is not None or self.compute_loss_func is not None):
             raise ProglocError("label smoothing and a loss function of one's own need logits; leave fused_loss off")
-        self._fused_loss = FusedLoss(self.model) if fused_loss else nullcontext()
+        self.fused_loss = fused_loss
+        self._fused: FusedLoss | None = None
         self.stages = stages or Stages()
         self.goal = goal
         self.dial = dial
-        self.learned = self.begin_learning(lambda_learning_rate)
-        self._penalised = tuple(layer for layer, strength in enumerate(self.model.locality.lambdas) if strength)
-        self._layers = attention_layers(self.accelerator.unwrap_model(self.model))
+        self.lambda_learning_rate = lambda_learning_rate
+        self._fusing()  # what cannot be had is refused now
+        self.begin_learning()
         self._real_tokens: Tensor | None = None
-        self._window: dict[str, Tensor] = {}
-        self._window_steps = 0
+        self._begin_window()
 
     @property
     def stage(self) -> int:
@@ -94,7 +92,7 @@ class LocalistTrainer(ScheduleTrainer):
 
     def alpha(self, stage: int) -> float:
         """Return the coefficient in force in a stage, as far as evaluations have brought it."""
-        alpha = self.model.locality.config.alpha
+        alpha = self.locality.config.alpha
         if self.goal is not None:
             boundary = self.stages.boundary(self.state.max_steps)
             alpha = self.goal.alpha_after(of_stage_two(self.state.log_history, boundary))
@@ -104,6 +102,12 @@ class LocalistTrainer(ScheduleTrainer):
         super()._set_signature_columns_if_needed()
         if "block_ids" not in self._signature_columns:
             self._signature_columns.append("block_ids")  # reaches attention through **kwargs, so no signature names it
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Train the model that is there by now: `model_init` has made another, and an earlier training left off."""
+        self.begin_learning()
+        self._begin_window()
+        return super()._inner_training_loop(*args, **kwargs)
 
     # --- the loss ---
 
@@ -129,9 +133,10 @@ class LocalistTrainer(ScheduleTrainer):
         """Return CE + α·Σλp while training, and plain CE otherwise."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self.begin_learning()
         stage = self.stage
         temperature = self.stages.temperature(stage)
-        config = self.model.locality.config
+        config, weights = self.locality.config, self.locality.weights
         asked = {
             "output_attentions": True,
             "use_cache": False,
@@ -140,7 +145,7 @@ class LocalistTrainer(ScheduleTrainer):
         }
         if temperature != 1.0:
             asked["attention_temperature"] = temperature
-        with self._fused_loss, self._dialled(sampled=True):
+        with self._fusing(), self._dialled(sampled=True):
             ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
 
         by_head = penalty_by_head(
@@ -148,27 +153,43 @@ class LocalistTrainer(ScheduleTrainer):
         )
         if self._real_tokens is not None and self.args.average_tokens_across_devices:
             by_head = by_head * (self.accelerator.num_processes // self.get_tp_size())  # as Trainer scales the CE
-        weights = self.model.locality.weights
         penalty = locality_penalty(by_head, weights, config.reduction)
         share = 1.0 if self._real_tokens is not None else 1.0 / self.current_gradient_accumulation_steps
-        by_layer = by_head.mean(-1)[list(self._penalised)]
-        self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_layer * share)
+        by_layer = by_head.mean(-1) * share
+        self._note(ce=ce * share, penalty_nats=penalty * share, by_layer=by_layer)
         if self.learned is not None and stage == 2:  # a warmer stage 1 says nothing of how local attention will be
-            self.learned.add(by_head.mean(-1) * share)
+            self.learned.add(by_layer)
 
         weight = self.alpha(stage)
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
         loss = ce + weight * penalty if weight and weights.any() else ce
         return (loss, outputs) if return_outputs else loss
 
+    @property
+    def _penalised(self) -> tuple[int, ...]:
+        """The layers with some λ > 0: only into their attention training looks."""
+        return tuple(layer for layer, strength in enumerate(self.locality.lambdas) if strength)
+
+    def _fusing(self) -> AbstractContextManager[Any]:
+        """What computes the loss of the present model without logits, where that is asked for."""
+        if not self.fused_loss:
+            return nullcontext()
+        if self._fused is None or self._fused.outer is not self.model:
+            self._fused = FusedLoss(self.model)
+        return self._fused
+
     def _dialled(self, *, sampled: bool) -> AbstractContextManager[Any]:
         """The dial a batch is trained or measured with: drawn anew where it is sampled, while training."""
         delta = (float(torch.rand(())) if sampled else None) if self.dial == "sampled" else self.dial
-        if delta is None or not any(self.model.locality.lambdas):  # a dial turns λ, and a run of λ = 0 has none
+        if delta is None or not any(self.locality.lambdas):  # a dial turns λ, and a run of λ = 0 has none
             return nullcontext()
         return dial(self.accelerator.unwrap_model(self.model), delta)
 
     # --- what is logged ---
+
+    def _begin_window(self) -> None:
+        self._window: dict[str, Tensor] = {}
+        self._window_steps = 0
 
     def _note(self, **values: Tensor) -> None:
         for name, value in values.items():
@@ -180,7 +201,8 @@ class LocalistTrainer(ScheduleTrainer):
         total, limit = torch.as_tensor(norm, dtype=torch.float32).cpu(), self.args.max_grad_norm
         # the gradients are clipped (and, in fp16, unscaled) by now; the one factor that clipping used gives them back
         kept = (limit / (total + 1e-6)).clamp(max=1.0) if limit > 0 else torch.ones(())
-        self._note(layer_norms=layer_gradient_norms(self._layers) / kept, clipped_share=(kept < 1.0).float())
+        layers = attention_layers(self.accelerator.unwrap_model(self.model))
+        self._note(layer_norms=layer_gradient_norms(layers) / kept, clipped_share=(kept < 1.0).float())
         return norm
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -203,12 +225,11 @@ class LocalistTrainer(ScheduleTrainer):
             stage = self.stages.stage(self.state.global_step - 1, self.state.max_steps)
             logs |= {name: float(value) for name, value in means.items()}
             logs |= {"stage": stage, "alpha": self.alpha(stage)}
-            penalties = zip(self._penalised, by_layer, strict=True)
-            logs |= {f"penalty_nats/layer_{layer}": float(value) for layer, value in penalties}
+            logs |= {f"penalty_nats/layer_{layer}": float(by_layer[layer]) for layer in self._penalised}
             logs |= {f"grad_norm/layer_{layer}": float(value) for layer, value in enumerate(norms)}
             if self.learned is not None:
                 logs |= {f"lambda/layer_{layer}": value for layer, value in enumerate(self.learned.lambdas)}
-            self._window, self._window_steps = {}, 0
+            self._begin_window()
         super().log(logs, start_time)
 
     # --- evaluation and what is kept ---
@@ -233,7 +254,7 @@ class LocalistTrainer(ScheduleTrainer):
             return found
         if dataset is None:
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
-        model, locality = self.accelerator.unwrap_model(self.model), self.model.locality
+        model, locality = self.accelerator.unwrap_model(self.model), self.locality
         with self._dialled(sampled=False):
             report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
         if not math.isfinite(report.objective):
