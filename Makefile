@@ -6,10 +6,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint format bench clean
+.PHONY: help setup reproduce test test-lowest lint format bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install progloc with what develops it
 
@@ -26,6 +26,12 @@ reproduce: setup  ## run the paper's seven architectures, small, and report them
 test: setup  ## run the tests (ARGS="tests/unit -k schedule")
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
 
+test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	test -x .venv-lowest/bin/pip || $(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest_versions.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -m 'not slow' $(ARGS)
+
 lint: setup  ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,5 +45,5 @@ bench: setup  ## time training steps with and without the penalty (ARGS="--lengt
 	$(BIN)/progloc doctor --bench $(ARGS)
 
 clean:  ## remove .venv, caches and builds; results stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
