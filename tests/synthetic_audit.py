@@ -12,8 +12,10 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import spearmanr
 
-from progloc.auditing.agreement import overlap
+from progloc.auditing.agreement import baselines, leading_source, overlap
 from progloc.auditing.report import (
+    EFFECTS,
+    OPERATORS,
     PICTURES,
     Audit,
     Correlation,
@@ -51,7 +53,7 @@ Question: My mother is 80 and takes potassium tablets. How should she begin with
 """
 ANSWER = " She should not begin before asking her doctor: potassium tablets must not be taken with it. At 80 she would \
 start with half a tablet a day."
-AGREEMENT = {"supported": 1.0, "weak": 0.5, "not faithful here": 0.0}
+AGREEMENT = {"supported": 1.0, "weak": 0.5, "not faithful here": 0.0, "too little to tell": 0.3}
 """How much of a tested block's effect is its mass; the rest is noise."""
 
 
@@ -77,7 +79,7 @@ def synthetic_audit(
         answer: what follows.
         tokens: of the prompt, which is repeated or cut to that many; None: as it is.
         answer_tokens: likewise, of the answer.
-        blocks: of the prompt, of equal length; None: its sentences. The answer is one block more, or its sentences.
+        blocks: of the prompt, of equal length; None: its sentences. The answer is one more.
         layers: the last ones, traced, of a model that has ten times as many.
         heads: H.
         most_blocks: those with the most mass are tested, at most so many.
@@ -88,8 +90,7 @@ def synthetic_audit(
     """
     written, said = _words(prompt, tokens), _words(answer, answer_tokens)
     before = _sentences(written) if blocks is None else _equal(len(written), blocks)
-    after = _sentences(said) if blocks is None else _equal(len(said), 1)
-    ids = np.concatenate([before, before[-1] + 1 + after])
+    ids = np.concatenate([before, np.full(len(said), before[-1] + 1)])
     rng = np.random.default_rng(seed)
 
     def examination(model: str, verdict: str) -> Examination:
@@ -136,16 +137,14 @@ def _attention(
     ids: IntArray, start: int, layers: int, heads: int, rng: np.random.Generator
 ) -> tuple[Picture, FloatArray]:
     """Of every token of the answer, layer and head: a picture (n, L, H, M) and the mass of the sink (n, L, H)."""
-    count = int(ids.max()) + 1
+    count = int(ids.max()) + 1  # M blocks of the prompt, and the answer
     shape = (len(ids) - start, layers, heads, count)
-    seen = np.arange(count) <= ids[start:, None]  # (n, M): blocks that have begun
-    scores = 2 * rng.normal(size=count) + rng.normal(size=shape)
-    share = softmax(np.where(seen[:, None, None], scores, -np.inf), axis=-1)
+    share = softmax(2 * rng.normal(size=count) + rng.normal(size=shape), axis=-1)
     sink = rng.uniform(0.2, 0.6, shape[:-1])
     mass = share * (1 - sink[..., None])
     mass[..., 0] += sink
     value = share * rng.uniform(0.5, 1.5, count)
-    return Picture(mass, share, value / value.sum(-1, keepdims=True)), sink
+    return Picture(np.stack([mass, share, value / value.sum(-1, keepdims=True)])), sink
 
 
 def _examination(
@@ -201,7 +200,8 @@ def _tested(block: int, whole: Picture, agreement: float, rng: np.random.Generat
     effect = 20 * agreement * whole.mass_no_sink[block] + (1.05 - agreement) * rng.normal()
     return TestedBlock(
         block=block,
-        deletion=float(effect),
+        removal=float(effect),
+        deletion=float(0.9 * effect + 0.1 * rng.normal()),
         knockout=float(0.7 * effect + 0.1 * rng.normal()),
         knockout_raw=float(0.8 * effect + 0.1 * rng.normal()),
     )
@@ -215,38 +215,41 @@ def _faithfulness(
 
     def removal(each: Sequence[TestedBlock]) -> Removal:
         chosen = tuple(sorted(one.block for one in each))
-        return Removal(chosen, int(np.isin(ids, chosen).sum()), sum(one.deletion for one in each))
+        return Removal(chosen, int(np.isin(ids, chosen).sum()), sum(one.removal for one in each))
 
     top, rest = removal(by_mass[:few]), removal(by_mass[few:])
     drawn = [rng.choice(len(tested) - few, few, replace=False) for _ in range(8)]
     log_prob = -0.7 * float(len(ids))
-    blocks, effects = [each.block for each in tested], np.array([each.deletion for each in tested])
+    blocks, sizes = [each.block for each in tested], np.bincount(ids)[[each.block for each in tested]].astype(float)
+    effects = {effect: np.array([getattr(each, effect) for each in tested]) for effect in EFFECTS}
+    pictures = {name: getattr(whole, name)[blocks] for name in PICTURES}
+    leading = (leading_source(each, blocks, pictures["mass_no_sink"], effects[each]) for each in OPERATORS)
     return Faithfulness(
         log_prob=log_prob,
         log_prob_without=log_prob - max(1.0, 1.2 * (top.effect + rest.effect)),
         correlations=tuple(
-            _correlation(picture, effect, tested, getattr(whole, picture), np.bincount(ids))
-            for picture in PICTURES
-            for effect in ("deletion", "knockout", "knockout_raw")
+            _correlation(name, effect, mass, effects[effect], sizes)
+            for of, kinds in ((pictures, EFFECTS), (baselines(sizes), OPERATORS))
+            for name, mass in of.items()
+            for effect in kinds
         ),
+        leading=tuple(each for each in leading if each is not None),
         top=top,
         rest=rest,
         random=tuple(removal([by_mass[few + i] for i in chosen]) for chosen in drawn),
-        overlap=overlap(whole.mass_no_sink[blocks], effects),
-        overlap_by_length=overlap(np.bincount(ids)[blocks].astype(float), effects),
+        sources=len(tested),
     )
 
 
-def _correlation(
-    picture: str, effect: str, tested: Sequence[TestedBlock], mass: FloatArray, sizes: IntArray
-) -> Correlation:
-    blocks = [each.block for each in tested]
-    effects = np.array([getattr(each, effect) for each in tested])
-    if len(tested) < 3:
-        return Correlation(picture, effect, None, None, None, None, None)
-    found = spearmanr(mass[blocks], effects, alternative="greater")
-    for_size = spearmanr(mass[blocks] / sizes[blocks], effects / sizes[blocks]).statistic
-    half = 1.96 / np.sqrt(max(len(tested) - 3, 1))  # Fisher's interval in place of the bootstrap
+def _correlation(picture: str, effect: str, mass: FloatArray, effects: FloatArray, sizes: FloatArray) -> Correlation:
+    shared = overlap(mass, effects)
+    if len(mass) < 3 or mass.min() == mass.max():
+        return Correlation(picture, effect, None, None, None, None, None, shared)
+    found = spearmanr(mass, effects, alternative="greater")
+    for_size = None if picture == "length" else float(spearmanr(mass / sizes, effects / sizes).statistic)
+    half = 1.96 / np.sqrt(max(len(mass) - 3, 1))  # Fisher's interval in place of the bootstrap
     middle = np.arctanh(np.clip(found.statistic, -0.999, 0.999))
     low, high = np.tanh([middle - half, middle + half])
-    return Correlation(picture, effect, *(float(x) for x in (found.statistic, low, high, found.pvalue, for_size)))
+    return Correlation(
+        picture, effect, *(float(x) for x in (found.statistic, low, high, found.pvalue)), for_size, shared
+    )

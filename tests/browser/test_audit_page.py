@@ -73,7 +73,7 @@ def test_it_opens_from_disk_and_asks_for_nothing_else(tab, opened):
 
 def test_shade_and_share_follow_the_mass(tab, opened):
     mass = opened().examined.picture.mass_no_sink
-    runs = tab.locator(".run").evaluate_all(
+    runs = tab.locator(".run[data-block]").evaluate_all(
         "runs => runs.map((run) => [run.dataset.block, run.style.getPropertyValue('--shade'),"
         " run.querySelector('.share').dataset.share])"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import progloc, refused
+from progloc.auditing import VERDICTS
 
 SMALL = """
 seeds: 2
@@ -49,7 +50,7 @@ def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
     result = progloc(*command[:4], *beside, "--json", cwd=folder)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["verdict"] in ("supported", "weak", "not faithful here")
+    assert document["verdict"] in VERDICTS
     assert document["text"]["answer"] == " And so on."
     assert [layer["layer"] for layer in document["layers"]] == [1]
     assert document["base"]["verdict"]

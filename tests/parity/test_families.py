@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from progloc import LocalityConfig, localize, log_masses
-from progloc.auditing.effects import deletions, knocked_out, read
+from progloc.auditing.effects import knocked_out, read, removals
 from progloc.auditing.text import read_text
 from progloc.fused_loss import FusedLoss
 from progloc.measures.passes import evaluating
@@ -84,10 +84,14 @@ def test_what_an_audit_takes_away(family: str) -> None:
         past = read(local, text, (1,)).past
         together = knocked_out(local, text, past, (1,), cuts)
         alone = [knocked_out(local, text, past, (1,), [cut])[0] for cut in cuts]
-        found = deletions(local, text, past, [[1], [1, 2]])
-        for blocks, log_prob in (([1], found[0]), ([1, 2], found[1])):
-            left = text.ids[~torch.isin(text.division, torch.tensor(blocks))]
-            chosen = local(left[None]).logits[0, -4:-1].log_softmax(-1).gather(-1, text.answer_ids[:, None])
-            assert log_prob == pytest.approx(float(chosen.sum()), abs=1e-4)
+        sets = [[1], [1, 2], [2, 3]]
+        for closed in (False, True):
+            found = removals(local, text, past, sets, closed=closed)
+            for blocks, log_prob in zip(sets, found, strict=True):
+                left = torch.where(~torch.isin(text.division, torch.tensor(blocks)))[0]
+                asked = {} if closed else {"position_ids": left[None], "attention_mask": torch.ones_like(left)[None]}
+                logits = local(text.ids[left][None], **asked).logits[0, -4:-1]
+                chosen = logits.log_softmax(-1).gather(-1, text.answer_ids[:, None])
+                assert log_prob == pytest.approx(float(chosen.sum()), abs=1e-4)
     assert together == pytest.approx(alone, abs=1e-4)
     assert len({round(each, 6) for each in together}) > 3  # each cut has an effect of its own

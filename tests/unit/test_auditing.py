@@ -13,8 +13,8 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
 from progloc import LocalityConfig, ProglocError, audit, dial, localize, log_masses
-from progloc.auditing import NOT_FAITHFUL, SUPPORTED
-from progloc.auditing.effects import deletions, knocked_out, read
+from progloc.auditing import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE
+from progloc.auditing.effects import knocked_out, passes_of, read, removals
 from progloc.auditing.text import AuditedText, read_text
 from progloc.measures.passes import evaluating
 from wired_models import copier, words, words_tokenizer
@@ -80,7 +80,9 @@ def test_the_trace_is_the_matrix_added_up_by_block(local: Any) -> None:
     with evaluating(local):
         reading = read(local, text, LAYERS)
     expected = brute(local, text.ids)
-    blocks = range(int(text.division.max()) + 1)
+    blocks = range(int(text.division.max()) + 1)  # the answer's tokens are the last
+    assert torch.equal(text.division[:PROMPT], text.own[:PROMPT])
+    assert (text.division[PROMPT:] == 6).all()
     for layer in LAYERS:
         weights = expected.attentions[layer][0, :, PROMPT - 1 : -1]  # (H, n, T)
         values = expected.past_key_values.layers[layer].values[0].norm(dim=-1)
@@ -92,26 +94,68 @@ def test_the_trace_is_the_matrix_added_up_by_block(local: Any) -> None:
             assert torch.allclose(found.mass[..., block], weights[..., others].sum(-1), atol=1e-6)
             assert torch.allclose(found.value[..., block], (weights * values)[..., inside].sum(-1), atol=1e-5)
         assert torch.allclose(found.sink, weights[..., 0], atol=1e-6)
-        own = found.mass.gather(-1, text.division[PROMPT - 1 : -1].expand(len(weights), -1)[..., None])[..., 0]
-        assert (found.guaranteed <= own / (1 - found.sink) + 1e-5).all()
+        in_own_block = text.own[PROMPT - 1 : -1, None] == text.own
+        in_own_block[:, 0] = False
+        assert torch.allclose(found.inside, (weights * in_own_block).sum(-1), atol=1e-6)
+        assert (found.guaranteed <= found.inside / (1 - found.sink) + 1e-5).all()
         assert found.guaranteed.max() > 0
     assert float(reading.log_probs.sum()) == pytest.approx(answer_log_prob(expected.logits, text.answer_ids), abs=1e-4)
 
 
-def test_deletion_is_the_answer_to_the_shorter_prompt(local: Any) -> None:
+SETS: list[list[int]] = [[0], [2], [5], [1, 3], [0, 1, 2, 3, 4, 5], [1], [1, 3, 4], [0, 5], [], [1, 3]]
+"""Of a prompt of 23 tokens in blocks of four; the last has three of the prompt's, and goes on into the answer."""
+
+
+@pytest.mark.parametrize("at_once", [4096, 100, 1])
+def test_deletion_is_the_answer_to_the_shorter_prompt(
+    local: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("progloc.auditing.effects.TOKENS_AT_ONCE", at_once)
     text = text_of(local)
-    last_block = int(text.division[PROMPT - 1])
+    done: list[int] = []
     with evaluating(local):
         past = read(local, text, LAYERS).past
-        sets = [[0], [2], [last_block], [1, 3], text.removable, [1], [1, 3, 4], [0, last_block], [], [1, 3]]
-        done: list[int] = []
-        found = deletions(local, text, past, sets, done.append)
-        for blocks, log_prob in zip(sets, found, strict=True):
-            gone = [n for n in range(1, PROMPT) if int(text.division[n]) in blocks]
+        found = removals(local, text, past, SETS, closed=True, progress=done.append)
+        for blocks, log_prob in zip(SETS, found, strict=True):
+            gone = [n for n in range(1, PROMPT) if n // 4 in blocks]
             left = torch.tensor([int(text.ids[n]) for n in range(len(text.ids)) if n not in gone])
             expected = answer_log_prob(local(left[None]).logits, text.answer_ids)
-            assert log_prob == pytest.approx(expected, abs=1e-4)
-    assert sum(done) == len(sets)
+            assert log_prob == pytest.approx(expected, abs=1e-5)
+    assert sum(done) == passes_of(text, len(SETS))
+
+
+@pytest.mark.parametrize("at_once", [4096, 100, 1])
+def test_removal_in_place_is_the_shorter_prompt_with_the_positions_of_the_longer(
+    local: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("progloc.auditing.effects.TOKENS_AT_ONCE", at_once)
+    text = text_of(local)
+    with evaluating(local):
+        found = removals(local, text, read(local, text, LAYERS).past, SETS)
+        closed = removals(local, text, read(local, text, LAYERS).past, SETS, closed=True)
+    for blocks, log_prob in zip(SETS, found, strict=True):
+        left = torch.tensor([n for n in range(len(text.ids)) if not (1 <= n < PROMPT and n // 4 in blocks)])
+        # with a mask given, gaps between positions do not begin another document
+        asked = {"position_ids": left[None], "attention_mask": torch.ones_like(left)[None]}
+        expected = answer_log_prob(brute(local, text.ids[left], **asked).logits, text.answer_ids)
+        assert log_prob == pytest.approx(expected, abs=1e-5)
+    assert max(abs(one - other) for one, other in zip(found, closed, strict=True)) > 1e-3
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_a_dialled_model_loses_is_lost_as_it_is_dialled(local: Any, closed: bool) -> None:
+    text = text_of(local)
+    for delta, keep_sink in ((0.7, False), (1.0, True)):
+        with evaluating(local), dial(local, delta, keep_sink=keep_sink):
+            found = removals(local, text, read(local, text, LAYERS).past, SETS, closed=closed)
+            for blocks, log_prob in zip(SETS, found, strict=True):
+                left = torch.tensor([n for n in range(len(text.ids)) if not (1 <= n < PROMPT and n // 4 in blocks)])
+                positions = torch.arange(len(left)) if closed else left
+                outputs = local(
+                    text.ids[left][None], block_ids=text.block_ids[left][None], position_ids=positions[None],
+                    attention_mask=torch.ones_like(left)[None],
+                )  # fmt: skip
+                assert log_prob == pytest.approx(answer_log_prob(outputs.logits, text.answer_ids), abs=1e-5)
 
 
 def test_knockout_is_weights_set_to_nothing(local: Any) -> None:
@@ -133,11 +177,6 @@ def test_a_dialled_model_is_traced_and_cut_as_it_is_dialled(local: Any) -> None:
     with evaluating(local), dial(local, 0.7):
         reading = read(local, text, LAYERS)
         outputs = local(text.ids[None], block_ids=text.block_ids[None], output_attentions=True)
-        stays = ~torch.isin(torch.arange(len(text.ids)), torch.where(text.in_prompt([2]))[0])
-        shorter = local(text.ids[stays][None], block_ids=text.block_ids[stays][None])
-        assert deletions(local, text, reading.past, [[2]]) == pytest.approx(
-            [answer_log_prob(shorter.logits, text.answer_ids)], abs=1e-4
-        )
         cuts = [(block, renormalise) for block in (0, 2) for renormalise in (True, False)]
         together = knocked_out(local, text, reading.past, LAYERS, cuts)
         alone = [knocked_out(local, text, reading.past, LAYERS, [cut])[0] for cut in cuts]
@@ -145,8 +184,7 @@ def test_a_dialled_model_is_traced_and_cut_as_it_is_dialled(local: Any) -> None:
     masses = log_masses(outputs)
     for layer in LAYERS:
         found = reading.traced[layer]
-        own = found.mass.gather(-1, text.division[PROMPT - 1 : -1].expand(len(found.mass), -1)[..., None])[..., 0]
-        assert torch.allclose(own, masses[layer][0, :, PROMPT - 1 : -1, 0].exp(), atol=1e-5)
+        assert torch.allclose(found.inside, masses[layer][0, :, PROMPT - 1 : -1, 0].exp(), atol=1e-5)
 
 
 def test_a_text_read_in_parts_is_the_text(local: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +277,8 @@ def test_where_layers_differ_in_blocks_those_of_the_last_traced_layer_are_shown(
     text = words(*range(1, 21))
     for layers, size in (([0], 8), ([2], 4)):
         found = audit(model, text, " " + words(50, 51, 52), layers=layers, dial=delta)
-        assert found.block_ids == tuple(n // size for n in range(23))
+        before = tuple(n // size for n in range(20))
+        assert found.block_ids == (*before, *[before[-1] + 1] * 3)
 
 
 def test_blocks_that_depend_on_what_follows_are_shown_and_said_to_be(tiny_gpt2: Any) -> None:
@@ -253,7 +292,7 @@ def test_blocks_that_depend_on_what_follows_are_shown_and_said_to_be(tiny_gpt2: 
 def test_with_one_block_there_is_nothing_to_test(local: Any) -> None:
     found = audit(local, words(1, 2, 3), " " + words(4, 5))
     assert found.examined.faithfulness is None
-    assert found.verdict == "weak"
+    assert found.verdict == TOO_LITTLE
 
 
 @pytest.mark.parametrize(

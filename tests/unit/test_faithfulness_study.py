@@ -65,7 +65,7 @@ def test_every_architecture_is_compared_with_no_penalty_by_seed():
     assert rows["quintic"][3].startswith("0.455")
     assert rows["quintic"][5] == "4 of 4"
     assert rows["localist"][5] == "0 of 4"
-    assert rows["quintic"][-1] == "0 / 8 / 0"
+    assert rows["quintic"][-1] == "0 / 8 / 0 / 0"
 
 
 def test_the_conclusion_is_what_the_intervals_say():

@@ -107,7 +107,7 @@ class TestBlinding:
         for one in (a, b):
             for found in ("layers", "answer", "sink_mass"):
                 del one[found]
-            for picture in ("mass", "mass_no_sink", "value_mass"):
+            for picture in ("mass", "mass_no_sink", "value_mass", "answer_share"):
                 del one[picture]
         assert a == b
 

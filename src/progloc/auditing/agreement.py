@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["correlation", "overlap", "random_sets", "top_blocks"]
+__all__ = ["baselines", "correlation", "leading_source", "overlap", "random_sets", "top_blocks"]
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-from progloc.auditing.report import Correlation
+from progloc.auditing.report import BASELINES, Correlation, LeadingSource, shares
 from progloc.blocks import FloatArray
 
-RESOLUTION = 100
-"""What differs by less than this part of the largest counts as equal: nobody would see it in a picture."""
+DECIMALS = 5
+"""Of shares and nats: what differs by less is rounding in float32, and counts as equal."""
 RESAMPLES = 2000
 TOP = 0.2
 """The share of the tested tokens that the top blocks hold."""
-
-
-def _rounded(values: FloatArray) -> FloatArray:
-    largest = np.abs(values).max(initial=0.0)
-    return values if largest == 0 else np.round(values / largest * RESOLUTION)
 
 
 def _spearman(one: FloatArray, other: FloatArray, axis: int = -1) -> FloatArray:
@@ -40,7 +35,7 @@ def _number(value: FloatArray | float) -> float | None:
 def correlation(
     picture: str, effect: str, masses: FloatArray, effects: FloatArray, sizes: FloatArray, seed: int
 ) -> Correlation:
-    """Return how a picture's masses rank blocks against how their effects do.
+    """Return how a picture's masses agree with what the blocks' loss costs.
 
     Args:
         picture: its name.
@@ -50,18 +45,47 @@ def correlation(
         sizes: (N,), their tokens.
         seed: of what is drawn.
     """
-    x, y = _rounded(masses), _rounded(effects)
+    x, y, per_token, effect_per_token = (
+        np.round(each, DECIMALS) for each in (masses, effects, masses / sizes, effects / sizes)
+    )
+    shared = overlap(masses, effects)
     rho = _number(_spearman(x, y)) if len(x) >= 3 else None
     if rho is None:
-        return Correlation(picture, effect, None, None, None, None, None)
+        return Correlation(picture, effect, None, None, None, None, None, shared)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(x), size=(RESAMPLES, len(x)))
     resampled = _spearman(x[drawn], y[drawn])
     low, high = np.nanpercentile(resampled, (2.5, 97.5))  # a draw in which nothing varies ranks nothing
     shuffled = _spearman(rng.permuted(np.tile(x, (RESAMPLES, 1)), axis=1), y)
     p = (1 + int((shuffled >= rho - 1e-12).sum())) / (RESAMPLES + 1)
-    for_size = _number(_spearman(_rounded(masses / sizes), _rounded(effects / sizes)))
-    return Correlation(picture, effect, rho, float(low), float(high), p, for_size)
+    return Correlation(
+        picture, effect, rho, float(low), float(high), p, _number(_spearman(per_token, effect_per_token)), shared
+    )
+
+
+def baselines(sizes: FloatArray) -> dict[str, FloatArray]:
+    """Return pictures that know nothing of the model, (N,) each, of sources of these sizes in the text's order."""
+    count = len(sizes)
+    return dict(zip(BASELINES, (np.arange(1.0, count + 1), np.eye(count)[-1], sizes), strict=True))
+
+
+def leading_source(effect: str, blocks: Sequence[int], masses: FloatArray, effects: FloatArray) -> LeadingSource | None:
+    """Return the source that costs most to lose, and what a picture makes of it; None where no loss costs anything.
+
+    Args:
+        effect: its name.
+        blocks: N ≥ 2 numbers.
+        masses: (N,).
+        effects: (N,), nats.
+    """
+    first = int(effects.argmax())
+    if effects[first] <= 0:
+        return None
+    part = shares(masses)
+    return LeadingSource(
+        effect, blocks[first], float(effects[first] / effects.clip(min=0).sum()), float(part[first]),
+        float(np.delete(part, first).max()),
+    )  # fmt: skip
 
 
 def overlap(masses: FloatArray, effects: FloatArray) -> float | None:
@@ -79,7 +103,7 @@ def overlap(masses: FloatArray, effects: FloatArray) -> float | None:
     return float(np.minimum(masses / masses.sum(), harmful / harmful.sum()).sum())
 
 
-def top_blocks(masses: Sequence[float], sizes: Sequence[int]) -> list[int]:
+def top_blocks(masses: Sequence[float], sizes: Sequence[float]) -> list[int]:
     """Return which blocks hold the most mass, as many as are needed to hold `TOP` of the tokens, and never all.
 
     Args:
@@ -92,27 +116,28 @@ def top_blocks(masses: Sequence[float], sizes: Sequence[int]) -> list[int]:
     return sorted(order[: min(count, len(order) - 1)].tolist())
 
 
-def random_sets(others: Sequence[int], sizes: Sequence[int], tokens: int, count: int, seed: int) -> list[list[int]]:
-    """Return different sets of blocks that hold about so many tokens, drawn at random; fewer where there are no more.
+def random_sets(sizes: Sequence[float], top: Sequence[int], count: int, seed: int) -> list[list[int]]:
+    """Return other sets of blocks that hold about as many tokens, drawn at random; fewer where there are no more.
 
     Args:
-        others: indices of the blocks to draw from.
-        sizes: the tokens of every block, by index.
-        tokens: how many a set is to hold: it is closed when another block would take it further from that.
+        sizes: the tokens of every block.
+        top: the set that they are to match: one is closed when another block would take it further from its tokens.
         count: how many sets.
         seed: of the drawing.
     """
     rng = np.random.default_rng(seed)
+    tokens = sum(sizes[block] for block in top)
     found: dict[frozenset[int], None] = {}
     for _ in range(20 * count):
         if len(found) == count:
             break
         drawn: list[int] = []
-        held = 0
-        for block in rng.permutation(np.asarray(others)).tolist():
+        held = 0.0
+        for block in rng.permutation(len(sizes)).tolist():
             if drawn and abs(held + sizes[block] - tokens) > abs(held - tokens):
                 break
             drawn.append(block)
             held += sizes[block]
-        found[frozenset(drawn)] = None
+        if set(drawn) != set(top):
+            found[frozenset(drawn)] = None
     return [sorted(each) for each in found]

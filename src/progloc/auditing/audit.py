@@ -39,7 +39,7 @@ def audit(
     layers: Sequence[int] | None = None,
     max_new_tokens: int = 64,
     most_blocks: int = 24,
-    random_sets: int = 8,
+    random_sets: int = 199,
     seed: int = 0,
     announce: Callable[[Cost], None] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -59,8 +59,8 @@ def audit(
         dial: how the model is dialled, δ in [0, 1] or a number a layer (`progloc.dial`).
         layers: those looked at, from 0; by default those with λ ≥ 0.5, or the last one.
         max_new_tokens: how many tokens the model writes at most.
-        most_blocks: how many blocks of the prompt are taken away at most, ≥ 2.
-        random_sets: how many random sets of blocks are, for comparison; 0: none.
+        most_blocks: how many sources, whole blocks of the prompt, are taken away at most, ≥ 2.
+        random_sets: how many random sets of them are, for comparison; with fewer than 199 no ranking is supported.
         seed: of what is drawn.
         announce: called with the cost before the work starts, once the answer is written.
         progress: called with further forward passes done, `Cost.passes` in all, and with 0 at every token that the

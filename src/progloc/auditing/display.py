@@ -78,18 +78,20 @@ def _blocks(found: Audit) -> Group:
     layers = layers_named([layer.layer for layer in found.examined.layers])
     title = f"What the answer rested on, {layers}, without the mass on the first token"
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("block", "mass", "deleted, nats"):
+    for heading in ("block", "share", "removed, nats"):
         table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))
     table.add_column("text", no_wrap=True, overflow="ellipsis")
     masses = found.examined.picture.mass_no_sink
-    effects = {each.block: each.deletion for each in found.examined.tested}
+    effects = {each.block: each.removal for each in found.examined.tested}
     texts = [""] * len(masses)
-    for token, block in zip(found.tokens, found.block_ids, strict=True):
+    for token, block in zip(found.tokens[: found.answer_start], found.block_ids, strict=False):
         texts[block] += token
     for block in masses.argsort()[::-1][:SHOWN].tolist():
         effect = f"{effects[block]:+.2f}" if block in effects else ""
         table.add_row(str(block), f"{masses[block]:.1%}", effect, " ".join(texts[block].split()))
-    return with_title(title, table, f"The answer: {' '.join(found.answer.split())}")
+    own = found.examined.picture.answer_share["mass_no_sink"]
+    shares = f"Shares are of the prompt: {own:.1%} of all attention was on the answer's own words."
+    return with_title(title, table, f"{shares}\nThe answer: {' '.join(found.answer.split())}")
 
 
 def _tests(examined: Examination) -> str:
@@ -107,4 +109,4 @@ def _tests(examined: Examination) -> str:
         )
         if value is not None
     ]
-    return f"Rank correlation of mass with the effect of deletion {rho}; {', '.join(shares)}."
+    return f"Rank correlation of mass with the effect of removal {rho}; {', '.join(shares)}."

@@ -1,12 +1,13 @@
-"""What it costs an answer to lose parts of its prompt: deletion, and knockout of attention.
+"""What it costs an answer to lose parts of its prompt: removal, and knockout of attention.
 
-Nothing is computed twice. All starts from the past of the one pass that was traced: a text with blocks deleted is read
-from where it parts from one read before, and knockouts in late layers share the layers before these.
+What is removed is masked, so that texts with other parts gone are the rows of one batch. All starts from the past of
+the one pass that was traced: what stands before the first removed token is not read again, and knockouts in late layers
+share the layers before these.
 """
 
 from __future__ import annotations
 
-__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "deletions", "knocked_out", "read"]
+__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "knocked_out", "passes_of", "read", "removals"]
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from progloc.model import attention_modules
 
 KNOCKOUTS_AT_ONCE = 8
 """Rows of a batch; each holds the prompt's past once more, in the layers from the first cut one on."""
+TOKENS_AT_ONCE = 4096
+"""Of the texts that are read as one batch; one longer than that is read alone."""
 READ_AT_ONCE = 1024
 """Tokens of a prompt: attention that follows a past has a mask of this many times the text."""
 
@@ -42,51 +45,81 @@ class Reading:
 
 def read(model: Any, text: AuditedText, layers: Sequence[int]) -> Reading:
     """Read a text once, and trace the answer in some layers."""
-    trace = Trace(layers, text.division.to(model.device), len(text.answer_ids))
-    logits, past = _logits(model, text.ids[None], text.block_ids[None], DynamicCache(), len(text.answer_ids), trace)
+    trace = Trace(layers, text.division.to(model.device), text.own.to(model.device), len(text.answer_ids))
+    writers = torch.arange(text.answer_start, len(text.ids))[None] - 1
+    logits, past = _logits(model, text.ids[None], text.block_ids[None], DynamicCache(), writers, probe=trace)
     return Reading(_log_probs(logits, text)[0], past, trace.found)
 
 
-def deletions(
+def _rows_at_once(text: AuditedText) -> int:
+    """Return how many texts with parts removed are read as one batch."""
+    return max(1, TOKENS_AT_ONCE // len(text.ids))
+
+
+def passes_of(text: AuditedText, sets: int) -> int:
+    """Return how many forward passes `removals` takes for so many sets."""
+    return -(-sets // _rows_at_once(text))
+
+
+def removals(
     model: Any,
     text: AuditedText,
     past: Any,
     sets: Sequence[Sequence[int]],
+    *,
+    closed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
-    """Return log p(answer) in nats for each set of blocks, deleted from the prompt as if it had never held them.
-
-    The texts are read in an order in which each has the longest beginning in common with the one before it, whose past
-    it goes on from.
+    """Return log p(answer) in nats for each set of blocks, removed from the prompt.
 
     Args:
         model: the model, dialled as it was when it read the text.
         text: the text.
         past: of `read`.
         sets: what goes. The first token of the text always stays: it is where attention rests when it rests nowhere.
-        progress: called with a number of forward passes done.
+        closed: what follows moves up, as if the prompt had never held them; otherwise every token keeps its position.
+        progress: called with a number of forward passes done, `passes_of` in all.
     """
+    rows = _rows_at_once(text)
     gone = [text.in_prompt(blocks) for blocks in sets]
+    order = sorted(range(len(sets)), key=lambda number: gone[number].tolist())  # those that begin alike, together
     found = [0.0] * len(sets)
-    before = torch.zeros(text.answer_start, dtype=torch.bool)
-    for number in sorted(range(len(sets)), key=lambda n: gone[n].tolist()):
-        kept = ~gone[number]
-        parts = (gone[number] != before).int()
-        alike = int(parts.argmax()) if parts.any() else len(kept)
-        # the prompt's last token is read in any case: it writes the answer's first
-        same = min(int(kept[:alike].sum()), int(kept.sum()) - 1)
-        stays = nn.functional.pad(kept, (0, len(text.answer_ids)), value=True)
-        logits, past = _logits(
-            model, text.ids[stays][None, same:], text.block_ids[stays][None], _first(past, same), len(text.answer_ids)
-        )
-        found[number] = float(_log_probs(logits, text).sum())
-        before = gone[number]
+    for batch in (order[start : start + rows] for start in range(0, len(sets), rows)):
+        log_probs = _without(model, text, past, torch.stack([gone[number] for number in batch]), closed)
+        for number, log_prob in zip(batch, log_probs.sum(-1).tolist(), strict=True):
+            found[number] = log_prob
         progress(1)
     return found
 
 
+def _without(model: Any, text: AuditedText, past: Any, gone: Tensor, closed: bool) -> Tensor:
+    """Return log p of the answer's tokens, (B, n), without those tokens of the prompt that are gone, (B, P)."""
+    answer = len(text.answer_ids)
+    stays = nn.functional.pad(~gone, (0, answer), value=True)  # (B, T)
+    places = torch.arange(len(text.ids)).expand_as(stays)  # (B, T'): the tokens of every row
+    if closed:  # what goes lies before the text, as padding does; what all rows lose is not there at all
+        places = stays.int().argsort(dim=-1, stable=True)[:, int(gone.sum(-1).min()) :]
+        stays = stays.gather(1, places)
+    positions = (stays.cumsum(-1) - 1).clamp(min=0) if closed else places
+    begins = stays.shape[1] - answer
+    # the answer's first token is written by the last one of the prompt that is there
+    last = torch.where(stays[:, :begins], torch.arange(begins), 0).amax(-1, keepdim=True)
+    writers = torch.cat([last, torch.arange(begins, stays.shape[1] - 1).expand(len(last), -1)], 1)  # (B, n)
+    same = 0 if closed else int(gone.any(0).int().argmax()) - 1 if gone.any() else begins - 1
+    logits, _ = _logits(
+        model, text.ids[places][:, same:], text.block_ids[places], _first(past, same, len(gone)), writers - same,
+        stays=stays, positions=positions[:, same:],
+    )  # fmt: skip
+    return _log_probs(logits, text)
+
+
 def knocked_out(
-    model: Any, text: AuditedText, past: Any, layers: Sequence[int], cuts: Sequence[tuple[int, bool]]
+    model: Any,
+    text: AuditedText,
+    past: Any,
+    layers: Sequence[int],
+    cuts: Sequence[tuple[int, bool]],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
     """Return log p(answer) in nats, with attention from what writes the answer to a block of the prompt cut in layers.
 
@@ -95,22 +128,26 @@ def knocked_out(
         text: the text.
         past: of `read`.
         layers: where it is cut.
-        cuts: for each result the block, and whether what is left of attention is renormalised; at most
-            `KNOCKOUTS_AT_ONCE`.
+        cuts: for each result the block, and whether what is left of attention is renormalised.
+        progress: called with a number of forward passes done: `KNOCKOUTS_AT_ONCE` cuts are one.
     """
-    before, rows = text.answer_start - 1, len(cuts)
-    probe = Knockout(
-        layers,
-        torch.stack([text.in_prompt([block]) for block, _ in cuts]).to(model.device),
-        torch.tensor([renormalise for _, renormalise in cuts], device=model.device),
-    )
-    parting = min(layers)
-    with _parted(model, parting, rows):
-        logits, _ = _logits(
-            model, text.ids[None, before:], text.block_ids[None], _first(past, before, rows, parting),
-            len(text.answer_ids), probe,
-        )  # fmt: skip
-    return _log_probs(logits, text).sum(-1).tolist()
+    before, parting = text.answer_start - 1, min(layers)
+    found: list[float] = []
+    for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
+        blocks, renormalised = zip(*cuts[start : start + KNOCKOUTS_AT_ONCE], strict=True)
+        probe = Knockout(
+            layers,
+            torch.stack([text.in_prompt([block]) for block in blocks]).to(model.device),
+            torch.tensor(renormalised, device=model.device),
+        )
+        with _parted(model, parting, len(blocks)):
+            logits, _ = _logits(
+                model, text.ids[None, before:], text.block_ids[None], _first(past, before, len(blocks), parting),
+                torch.arange(len(text.answer_ids))[None], probe=probe,
+            )  # fmt: skip
+        found += _log_probs(logits, text).sum(-1).tolist()
+        progress(1)
+    return found
 
 
 @contextmanager
@@ -133,7 +170,15 @@ def _parted(model: Any, layer: int, rows: int) -> Iterator[None]:
 
 
 def _logits(
-    model: Any, ids: Tensor, block_ids: Tensor, past: Any, answer: int, probe: Trace | Knockout | None = None
+    model: Any,
+    ids: Tensor,
+    block_ids: Tensor,
+    past: Any,
+    writers: Tensor,
+    *,
+    stays: Tensor | None = None,
+    positions: Tensor | None = None,
+    probe: Trace | Knockout | None = None,
 ) -> tuple[Tensor, Any]:
     """Return the logits that write the answer, (B, n, V), and the past after it.
 
@@ -142,27 +187,34 @@ def _logits(
         ids: (B, T') what is read, the answer at its end.
         block_ids: (B, T) or (B, T, G), of what is past and what is read.
         past: keys and values of what is past.
-        answer: n.
+        writers: (B or 1, n): which of the T' tokens write the answer.
+        stays: (B, T) boolean: what may be attended to; by default all of it.
+        positions: (B, T'); by default one after the other.
         probe: what the attention of those that write the answer is shown to.
     """
     seen = block_ids.shape[1] - ids.shape[1]
     is_dialled = dialled(model) is not None
+    wanted, which = writers.unique(return_inverse=True)  # logits of any other token are not made
     outputs: Any = None
-    writing = answer + 1
-    starts = range(0, max(ids.shape[1] - writing, 1), READ_AT_ONCE)
+    starts = range(0, max(int(wanted[0]), 1), READ_AT_ONCE)
     for start in starts:
         last = start == starts[-1]
-        part = ids[:, start:] if last else ids[:, start : start + READ_AT_ONCE]
-        seen += part.shape[1]
+        part = slice(start, None if last else start + READ_AT_ONCE)
+        seen += ids[:, part].shape[1]
         outputs = model(
-            input_ids=part.to(model.device),
+            input_ids=ids[:, part].to(model.device),
             past_key_values=past,
             use_cache=True,
-            logits_to_keep=writing if last else 1,
+            logits_to_keep=(wanted - start).to(model.device) if last else 1,
+            **({} if stays is None else {"attention_mask": stays[:, :seen].to(model.device)}),
+            **({} if positions is None else {"position_ids": positions[:, part].to(model.device)}),
             **({"locality_probe": probe} if last else {}),
             **({"block_ids": block_ids[:, :seen].to(model.device)} if is_dialled else {}),
         )
-    return outputs.logits[:, :-1], outputs.past_key_values
+    logits = outputs.logits  # (B, W, V)
+    return logits[
+        torch.arange(len(logits), device=logits.device)[:, None], which.to(logits.device)
+    ], outputs.past_key_values
 
 
 def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:

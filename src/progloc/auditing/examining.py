@@ -4,16 +4,19 @@ from __future__ import annotations
 
 __all__ = ["examine", "planned"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from progloc.auditing.agreement import correlation, overlap, random_sets, top_blocks
-from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, deletions, knocked_out, read
+from progloc.auditing.agreement import baselines, correlation, leading_source, random_sets, top_blocks
+from progloc.auditing.effects import KNOCKOUTS_AT_ONCE, Reading, knocked_out, passes_of, read, removals
 from progloc.auditing.pictures import by_token, margins, of_answer
 from progloc.auditing.report import (
+    EFFECTS,
+    OPERATORS,
     PICTURES,
+    Correlation,
     Cost,
     Examination,
     Faithfulness,
@@ -26,19 +29,17 @@ from progloc.auditing.text import AuditedText
 from progloc.auditing.verdict import verdict
 from progloc.blocks import FloatArray
 
-EFFECTS = ("deletion", "knockout", "knockout_raw")
-
 
 def planned(text: AuditedText, most_blocks: int, sets: int) -> Cost:
     """Return what `examine` takes at most."""
     whole, answer = len(text.ids), len(text.answer_ids)
-    tested = min(len(text.removable), most_blocks)
-    if tested < 2:
+    if len(text.sources) < 2:
         return Cost(1, whole)
-    removals = 3 + sets  # all blocks, the first ones, the others, and what is drawn
+    tested = _ranked(text, most_blocks) + (text.cut is not None)
+    together = 3 + sets  # all sources, the first ones, the others, and what is drawn
     knockouts = 2 * tested
-    batches = -(-knockouts // KNOCKOUTS_AT_ONCE)
-    return Cost(1 + tested + batches + removals, whole * (1 + tested + removals) + knockouts * (answer + 1))
+    passes = 1 + -(-knockouts // KNOCKOUTS_AT_ONCE) + passes_of(text, tested + together) + passes_of(text, tested)
+    return Cost(passes, whole * (1 + 2 * tested + together) + knockouts * (answer + 1))
 
 
 def examine(
@@ -76,7 +77,7 @@ def examine(
     )
     found, reasons = verdict(faithfulness, len(text.answer_ids))
     lambdas = model.locality.lambdas
-    guaranteed, inside = margins(traced, text)
+    guaranteed, inside = margins(traced)
     return Examination(
         model=name,
         verdict=found,
@@ -99,14 +100,19 @@ def examine(
     )  # fmt: skip
 
 
-def _chosen(text: AuditedText, masses: FloatArray, most: int) -> list[int]:
-    """Return which blocks are taken away: all, or those with the most mass and as many spread over the rest."""
-    blocks = text.removable
-    if len(blocks) <= most:
-        return blocks
-    order = sorted(blocks, key=lambda block: -masses[block])
-    top, rest = order[: most // 2], sorted(order[most // 2 :])
-    spread = np.linspace(0, len(rest) - 1, most - len(top)).round().astype(int)
+def _ranked(text: AuditedText, most_blocks: int) -> int:
+    """Return how many sources are ranked; a block that goes on into the answer is measured besides."""
+    return min(len(text.sources), max(2, most_blocks - (text.cut is not None)))
+
+
+def _chosen(text: AuditedText, masses: FloatArray, count: int) -> list[int]:
+    """Return which sources are ranked: all, or those with the most mass and as many spread over the rest."""
+    order = sorted(text.sources, key=lambda block: -masses[block])
+    if len(order) == count:
+        return text.sources
+    half = -(-count // 2)
+    top, rest = order[:half], sorted(order[half:])
+    spread = np.linspace(0, len(rest) - 1, count - len(top)).round().astype(int)
     return sorted([*top, *(rest[place] for place in spread)])
 
 
@@ -123,53 +129,62 @@ def _tested(
     progress: Callable[[int], None],
 ) -> tuple[tuple[TestedBlock, ...], Faithfulness | None]:
     """Take blocks away, one by one and in sets, and compare with the picture."""
-    blocks = _chosen(text, picture.mass_no_sink, most_blocks)
-    if len(blocks) < 2:
+    if len(text.sources) < 2:
         return (), None
+    ranked = _chosen(text, picture.mass_no_sink, _ranked(text, most_blocks))
     log_prob = float(reading.log_probs.sum())
-
-    cuts = [(block, renormalise) for renormalise in (True, False) for block in blocks]
-    cut: list[float] = []
-    for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
-        cut += knocked_out(model, text, reading.past, layers, cuts[start : start + KNOCKOUTS_AT_ONCE])
-        progress(1)
-
-    sizes = text.prompt_sizes[blocks]
-    top = top_blocks(picture.mass_no_sink[blocks].tolist(), sizes.tolist())
-    others = [place for place in range(len(blocks)) if place not in top]
-    drawn = random_sets(others, sizes.tolist(), int(sizes[top].sum()), sets, seed)
-    progress(sets - len(drawn))  # planned for, and there are no more
-    first = [blocks[place] for place in top]
-    taken = [
-        *([block] for block in blocks),
-        text.removable,
+    blocks = ranked if text.cut is None else [*ranked, text.cut]
+    sizes = text.prompt_sizes[ranked].astype(float)
+    masses = {name: getattr(picture, name)[ranked] for name in PICTURES}
+    top = top_blocks(masses["mass_no_sink"].tolist(), sizes.tolist())
+    drawn = random_sets(sizes.tolist(), top, sets, seed)
+    first = [ranked[place] for place in top]
+    together = [
+        text.sources,
         first,
-        [block for block in text.removable if block not in first],
-        *([blocks[place] for place in places] for places in drawn),
+        [block for block in text.sources if block not in first],
+        *([ranked[place] for place in places] for places in drawn),
     ]
-    left = deletions(model, text, reading.past, taken, progress)
-    removals = [
+    progress(
+        passes_of(text, len(blocks) + 3 + sets) - passes_of(text, len(blocks) + len(together))
+    )  # there are no more
+    alone = [[block] for block in blocks]
+    removed = removals(model, text, reading.past, [*alone, *together], progress=progress)
+    deleted = removals(model, text, reading.past, alone, closed=True, progress=progress)
+    cuts = [(block, renormalise) for renormalise in (True, False) for block in blocks]
+    cut = knocked_out(model, text, reading.past, layers, cuts, progress)
+    effects = log_prob - np.array([removed[: len(alone)], deleted, *np.reshape(cut, (2, -1))])  # (4, N)
+    everything, shown, rest, *at_random = (
         Removal(tuple(chosen), int(text.prompt_sizes[chosen].sum()), log_prob - without)
-        for chosen, without in zip(taken, left, strict=True)
-    ]
-    alone, (everything, shown, rest, *at_random) = removals[: len(blocks)], removals[len(blocks) :]
-    effects = np.stack([[each.effect for each in alone], *(log_prob - np.asarray(cut)).reshape(2, -1)])  # (3, N)
-
-    masses = {name: getattr(picture, name)[blocks] for name in PICTURES}
+        for chosen, without in zip(together, removed[len(alone) :], strict=True)
+    )
+    by_effect = dict(zip(EFFECTS, effects[:, : len(ranked)], strict=True))
+    leading = (leading_source(effect, ranked, masses["mass_no_sink"], by_effect[effect]) for effect in OPERATORS)
     return (
-        tuple(TestedBlock(block, *effects[:, n].tolist()) for n, block in enumerate(blocks)),
+        tuple(
+            TestedBlock(block, whole=block != text.cut, **dict(zip(EFFECTS, each, strict=True)))
+            for block, each in zip(blocks, effects.T.tolist(), strict=True)
+        ),
         Faithfulness(
             log_prob=log_prob,
             log_prob_without=log_prob - everything.effect,
-            correlations=tuple(
-                correlation(name, effect, masses[name], effects[row], sizes.astype(float), seed)
-                for name in PICTURES
-                for row, effect in enumerate(EFFECTS)
-            ),
+            correlations=tuple(_correlations(masses, by_effect, sizes, seed)),
+            leading=tuple(each for each in leading if each is not None),
             top=shown,
             rest=rest,
             random=tuple(at_random),
-            overlap=overlap(masses["mass_no_sink"], effects[0]),
-            overlap_by_length=overlap(sizes.astype(float), effects[0]),
+            sources=len(ranked),
         ),
     )
+
+
+def _correlations(
+    masses: Mapping[str, FloatArray], effects: Mapping[str, FloatArray], sizes: FloatArray, seed: int
+) -> Iterator[Correlation]:
+    """Compare every picture with every effect, and pictures that know nothing with those of the operators."""
+    for name, mass in masses.items():
+        for effect in EFFECTS:
+            yield correlation(name, effect, mass, effects[effect], sizes, seed)
+    for name, mass in baselines(sizes).items():
+        for effect in OPERATORS:
+            yield correlation(name, effect, mass, effects[effect], sizes, seed)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from progloc.auditing.report import Audit, Examination, TestedBlock
 from progloc.auditing.scatter import scatter
-from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
+from progloc.auditing.wording import BASELINES, EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
 from progloc.templating import templates
 
 EXCERPT = 90
@@ -33,9 +33,9 @@ class Block:
     number: int
     excerpt: str
     share: float
-    """Of the text's tokens."""
-    in_answer: bool
-    """Whether it begins in the answer."""
+    """Of the prompt's tokens."""
+    cut: bool
+    """Whether the prompt's end cuts through it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Run:
 
 def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
     """Cut a part of the text where the block changes."""
-    begun = set(audit.block_ids[:start])
+    begun: set[int] = set()
     runs = []
     for block, places in groupby(range(start, stop), key=audit.block_ids.__getitem__):
         first, *others = places
@@ -63,17 +63,16 @@ def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
 
 
 def _blocks(audit: Audit) -> list[Block]:
-    """Describe every block, by number."""
-    sizes = Counter(audit.block_ids)
+    """Describe every block of the prompt, by number."""
+    prompt = audit.block_ids[: audit.answer_start]
+    sizes = Counter(prompt)
     texts: dict[int, str] = {}
-    starts: dict[int, int] = {}
-    for i, (block, text) in enumerate(zip(audit.block_ids, audit.tokens, strict=True)):
-        starts.setdefault(block, i)
+    for block, text in zip(prompt, audit.tokens, strict=False):
         if len(texts.setdefault(block, "")) <= 2 * EXCERPT:
             texts[block] += text
+    cut = {each.block for each in audit.examined.tested if not each.whole}
     return [
-        Block(number, _excerpt(texts[number]), sizes[number] / len(audit.tokens), starts[number] >= audit.answer_start)
-        for number in sorted(sizes)
+        Block(number, _excerpt(texts[number]), sizes[number] / len(prompt), number in cut) for number in sorted(sizes)
     ]
 
 
@@ -143,6 +142,7 @@ def page(audit: Audit) -> str:
         untested=UNTESTED,
         pictures=PICTURE_NAMES,
         effects=EFFECTS,
+        baselines=BASELINES,
         scatter=scatter,
         most_first=_most_first,
         made_by=_made_by(audit.environment),

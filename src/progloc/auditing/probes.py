@@ -26,25 +26,29 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class TracedAttention:
-    """One layer's attention of n queries, by block; sums over keys, so that nothing is found by subtraction."""
+    """One layer's attention of n queries, by part of the text; sums over keys: nothing is found by subtraction."""
 
     mass: Tensor
     """(H, n, M): without the first token's own."""
     sink: Tensor
     """(H, n): the first token's mass."""
     value: Tensor
-    """(H, n, M): Σ_j A_ij·‖v_j‖ over a block's keys, the first token among them."""
+    """(H, n, M): Σ_j A_ij·‖v_j‖ over a part's keys, the first token among them."""
+    inside: Tensor
+    """(H, n): the mass in the query's own block, without the first token's."""
     guaranteed: Tensor
     """(H, n): the in-block share of what is not on the sink that the score margin alone guarantees."""
 
 
 @dataclass
 class Trace:
-    """Leaves attention as it is, and notes how the queries that write the answer share theirs out over blocks."""
+    """Leaves attention as it is, and notes how the queries that write the answer share theirs out over the text."""
 
     layers: Collection[int]
     division: Tensor
-    """(K,): the block of every token, 0 … M−1."""
+    """(K,): the part of the text that every token is counted to, 0 … M−1."""
+    own: Tensor
+    """(K,): the block of every token, which margins are of."""
     queries: int
     """n: the answer's tokens. They are the last of the text, and each is written by the token before it."""
     found: dict[int, TracedAttention] = field(default_factory=dict)
@@ -63,7 +67,7 @@ class Trace:
             parts.append(self._of(rows, key[:, :, :end], value[0, :, :end], attention))
         self.found[layer] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
-    def _of(self, query: Tensor, key: Tensor, value: Tensor, attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _of(self, query: Tensor, key: Tensor, value: Tensor, attention: Any) -> tuple[Tensor, ...]:
         """Return what a TracedAttention holds of the last c of K tokens.
 
         Args:
@@ -75,18 +79,19 @@ class Trace:
         scores = _scores(query, key, attention)[0]  # (H, c, K)
         weights = scores.softmax(-1)
         blocks = int(self.division.max()) + 1
-        division = self.division[: key.shape[2]]
-        member = nn.functional.one_hot(division, blocks).to(weights)  # (K, M)
+        own = self.own[: key.shape[2]]
+        member = nn.functional.one_hot(self.division[: key.shape[2]], blocks).to(weights)  # (K, M)
         norms = value.to(weights).norm(dim=-1).repeat_interleave(len(weights) // len(value), 0)  # (H, K)
         seen, asking = _causal(query.shape[2], key)
         seen[:, 0] = False
-        same = division[asking, None] == division  # (c, K)
+        same = own[asking, None] == own  # (c, K)
         inside, outer = seen & same, seen & ~same
         margin = scores.masked_fill(~inside, math.inf).amin(-1) - scores.masked_fill(~outer, NEVER).amax(-1)
         return (
             weights[..., 1:] @ member[1:],
             weights[..., 0],
             (weights * norms[:, None]) @ member,
+            (weights * inside).sum(-1),
             guaranteed_mass(margin, inside.sum(-1), outer.sum(-1)),
         )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = [
     "AUDIT_SCHEMA_VERSION",
+    "BASELINES",
+    "EFFECTS",
+    "OPERATORS",
     "PICTURES",
     "WITHHELD",
     "Audit",
@@ -11,10 +14,12 @@ __all__ = [
     "Cost",
     "Examination",
     "Faithfulness",
+    "LeadingSource",
     "Picture",
     "Removal",
     "TestedBlock",
     "TracedLayer",
+    "shares",
 ]
 
 import dataclasses
@@ -26,35 +31,67 @@ import numpy as np
 
 from progloc.blocks import FloatArray
 
-AUDIT_SCHEMA_VERSION = 1
+AUDIT_SCHEMA_VERSION = 2
 PICTURES = ("mass", "mass_no_sink", "value_mass")
 """The three ways to draw the same attention; `mass_no_sink` is the one that is shown first and judged."""
+EFFECTS = ("removal", "deletion", "knockout", "knockout_raw")
+"""The ways to take a block away; see `TestedBlock`."""
+OPERATORS = EFFECTS[:2]
+"""Those that a picture has to agree with."""
+BASELINES = ("recency", "last_block", "length")
+"""Pictures that know nothing of the model, which one has to beat: late blocks first, the last alone, long first."""
 WITHHELD = ""
 """The verdict on a picture that is shown unjudged."""
 DIGITS = 5
 
 
+def shares(parts: FloatArray) -> FloatArray:
+    """Return parts (…, M) as shares of their sum; equal shares of nothing."""
+    total = parts.sum(-1, keepdims=True)
+    return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
+
+
 @dataclass(frozen=True)
 class Picture:
-    """How attention is shared out over the M blocks of a text, three ways; each (…, M), in [0, 1]."""
+    """How attention is shared out over the M blocks of a prompt, three ways; each (…, M), in [0, 1], sums to 1."""
 
-    mass: FloatArray
-    """m: the mass on every block, the first token's in its own block; sums to 1."""
-    mass_no_sink: FloatArray
-    """m°: of the mass that is not on the first token, the share on every block; sums to 1."""
-    value_mass: FloatArray
-    """Each key's weight times the norm of its value, as a share of the sum of these; sums to 1."""
+    whole: FloatArray
+    """(3, …, M + 1): in the order of `PICTURES`, with the answer's own tokens last; sums to 1."""
+
+    @property
+    def mass(self) -> FloatArray:
+        """m: the mass on every block, the first token's in its own block."""
+        return shares(self.whole[0, ..., :-1])
+
+    @property
+    def mass_no_sink(self) -> FloatArray:
+        """m°: of the mass that is not on the first token, the share on every block."""
+        return shares(self.whole[1, ..., :-1])
+
+    @property
+    def value_mass(self) -> FloatArray:
+        """Each key's weight times the norm of its value, as a share of the sum of these."""
+        return shares(self.whole[2, ..., :-1])
+
+    @property
+    def answer_share(self) -> dict[str, FloatArray]:
+        """By picture what of the whole was on the answer's own tokens, (…): no part of the picture."""
+        return dict(zip(PICTURES, self.whole[..., -1], strict=True))
 
     def __getitem__(self, where: Any) -> Picture:
-        return Picture(*(getattr(self, name)[where] for name in PICTURES))
+        return Picture(self.whole[:, *(where if isinstance(where, tuple) else (where,))])
 
     def mean(self, axis: int | tuple[int, ...]) -> Picture:
-        """Return the mean over leading axes."""
-        return Picture(*(getattr(self, name).mean(axis) for name in PICTURES))
+        """Return the mean over leading axes, of the whole: where little is on the prompt, it counts for little."""
+        axes = (axis,) if isinstance(axis, int) else axis
+        return Picture(self.whole.mean(tuple(each + 1 for each in axes)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return lists of numbers, by name."""
-        return {name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES}
+        return {
+            **{name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES},
+            "answer_share": {name: np.round(share, DIGITS).tolist() for name, share in self.answer_share.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -82,15 +119,13 @@ class TracedLayer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        heads = self.heads.to_dict()
         return {
             "layer": self.layer,
             "lambda": self.strength,
             **self.picture.to_dict(),
             "sink_mass": self.sink_mass,
             "heads": [
-                {**{name: heads[name][head] for name in PICTURES}, "sink_mass": sink}
-                for head, sink in enumerate(self.head_sink_mass)
+                {**self.heads[head].to_dict(), "sink_mass": sink} for head, sink in enumerate(self.head_sink_mass)
             ],
             "margin": {
                 "guaranteed_mass": self.guaranteed_mass,
@@ -108,17 +143,21 @@ class TestedBlock:
     """
 
     block: int
+    removal: float
+    """The block's tokens removed, all others kept where they are."""
     deletion: float
-    """The block's tokens deleted from the prompt."""
+    """The block's tokens deleted: what follows moves up."""
     knockout: float
     """Attention from the answer to the block cut in the traced layers, what is left renormalised."""
     knockout_raw: float
     """The same without renormalising."""
+    whole: bool = True
+    """Whether it is a source. Else the prompt's end cuts through it: it is not ranked, and in no set."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A set of blocks deleted together."""
+    """A set of blocks removed together, all others kept where they are."""
 
     blocks: tuple[int, ...]
     tokens: int
@@ -128,11 +167,12 @@ class Removal:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How one picture ranks blocks against how one kind of effect does, over the blocks tested."""
+    """How one picture agrees with one kind of effect, over the sources tested."""
 
     picture: str
+    """One of `PICTURES`, or of `BASELINES`."""
     effect: str
-    """`deletion`, `knockout` or `knockout_raw`."""
+    """One of `EFFECTS`."""
     rho: float | None
     """Spearman's ρ; None where either is the same for every block, or there are fewer than three."""
     low: float | None
@@ -142,6 +182,24 @@ class Correlation:
     """How often a picture whose masses are shuffled among the blocks ranks them at least as well."""
     rho_for_size: float | None
     """ρ of what both have per token: longer blocks hold more mass and cost more to lose."""
+    overlap: float | None = None
+    """How much of the picture is where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses and ε effects above 0,
+    both as shares of their sum over the sources tested. None without effects."""
+
+
+@dataclass(frozen=True)
+class LeadingSource:
+    """The source that it costs most to lose, and what the picture makes of it. Shares are over the sources tested."""
+
+    effect: str
+    """One of `OPERATORS`."""
+    block: int
+    effect_share: float
+    """Of the sum of effects above 0, [0, 1]."""
+    picture_share: float
+    """Of mass without the sink, [0, 1]."""
+    rival_share: float
+    """The most that any other source has of it."""
 
 
 @dataclass(frozen=True)
@@ -150,28 +208,27 @@ class Faithfulness:
 
     log_prob: float
     log_prob_without: float
-    """With no block of the prompt left, but its first token."""
+    """With no source left: the first token of the prompt stays, and a block that its end cuts through."""
     correlations: tuple[Correlation, ...]
+    leading: tuple[LeadingSource, ...]
+    """One an operator, where anything has an effect above 0."""
     top: Removal
-    """The blocks with the most mass (without the sink), until they hold a fifth of the tokens tested."""
+    """The sources with the most mass (without the sink), until they hold a fifth of the tokens tested."""
     rest: Removal
-    """Every other block of the prompt, tested or not: the answer has to rest on `top` alone."""
+    """Every other source, tested or not: the answer has to rest on `top` alone."""
     random: tuple[Removal, ...]
-    """Sets of other blocks of as many tokens, drawn at random."""
-    overlap: float | None
-    """How much of the picture is where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses without the sink and ε
-    deletion effects above 0, both as shares of their sum over the blocks tested. None without effects."""
-    overlap_by_length: float | None
-    """The same of a picture that shades blocks by their numbers of tokens: what a good picture has to beat."""
+    """Other sets of sources of as many tokens, drawn at random."""
+    sources: int
+    """How many are ranked."""
 
     def share(self, removal: Removal) -> float | None:
-        """Return an effect as a share of what losing the whole prompt costs; None where that costs nothing."""
+        """Return an effect as a share of what losing every source costs; None where that costs nothing."""
         whole = self.log_prob - self.log_prob_without
         return removal.effect / whole if whole > 0 else None
 
     @property
     def comprehensiveness(self) -> float | None:
-        """The share of the answer's support that goes with `top`; high where it was needed."""
+        """The share of the answer's support by its sources that goes with `top`; high where it was needed."""
         return self.share(self.top)
 
     @property
@@ -187,7 +244,23 @@ class Faithfulness:
             return None
         return sum(each.effect < self.top.effect for each in self.random) / len(self.random)
 
-    def correlation(self, picture: str = "mass_no_sink", effect: str = "deletion") -> Correlation:
+    @property
+    def p_random(self) -> float | None:
+        """How likely a random set does as well as `top`: (1 + those that cost as much) ÷ (1 + all), None without."""
+        as_good = sum(each.effect >= self.top.effect for each in self.random)
+        return (1 + as_good) / (1 + len(self.random)) if self.random else None
+
+    @property
+    def overlap(self) -> float | None:
+        """How much of the picture is where the effects of removal are, [0, 1]; see `Correlation`."""
+        return self.correlation().overlap
+
+    @property
+    def overlap_by_length(self) -> float | None:
+        """The same of a picture that shades blocks by their numbers of tokens: what a good picture has to beat."""
+        return self.correlation("length").overlap
+
+    def correlation(self, picture: str = "mass_no_sink", effect: str = OPERATORS[0]) -> Correlation:
         """Return one of the correlations."""
         return next(each for each in self.correlations if (each.picture, each.effect) == (picture, effect))
 
@@ -198,6 +271,9 @@ class Faithfulness:
             "comprehensiveness": self.comprehensiveness,
             "sufficiency": self.sufficiency,
             "random_beaten": self.beaten,
+            "p_random": self.p_random,
+            "overlap": self.overlap,
+            "overlap_by_length": self.overlap_by_length,
         }
 
 
@@ -207,7 +283,7 @@ class Examination:
 
     model: str
     verdict: str
-    """`supported`, `weak` or `not faithful here`; `WITHHELD`: the page shows the picture and nothing of its tests."""
+    """One of `progloc.auditing.VERDICTS`; `WITHHELD`: the page shows the picture and nothing of its tests."""
     reasons: tuple[str, ...]
     """Sentences, the one that decided first."""
     picture: Picture
@@ -224,7 +300,7 @@ class Examination:
     """Of every token of the answer, n numbers, nats."""
     tested: tuple[TestedBlock, ...] = ()
     faithfulness: Faithfulness | None = None
-    """None where there was nothing to test: the prompt has fewer than two blocks."""
+    """None where there was nothing to test: the prompt has fewer than two sources."""
 
     def to_dict(self, *, heads: bool) -> dict[str, Any]:
         """Return plain data.
@@ -232,7 +308,6 @@ class Examination:
         Args:
             heads: every token of the answer by head too, which is most of the document.
         """
-        tokens, by_head = self.answer.to_dict(), self.answer_heads.to_dict() if heads else {}
         sinks = np.round(self.answer_sink_mass, DIGITS).tolist()
         return {
             "model": self.model,
@@ -245,8 +320,8 @@ class Examination:
                 {
                     "log_prob": log_prob,
                     "sink_mass": sinks[n],
-                    **{name: tokens[name][n] for name in PICTURES},
-                    **({"heads": {name: by_head[name][n] for name in PICTURES}} if heads else {}),
+                    **self.answer[n].to_dict(),
+                    **({"heads": self.answer_heads[n].to_dict()} if heads else {}),
                 }
                 for n, log_prob in enumerate(self.log_probs)
             ],
@@ -279,7 +354,7 @@ class Audit:
     tokens: tuple[str, ...] = field(repr=False)
     """The text of every token, prompt and answer; together they are the text."""
     block_ids: tuple[int, ...] = field(repr=False)
-    """Each token's block, 0 … M−1, in the order of their first tokens."""
+    """Each token's block, 0 … M−1 in the order of their first tokens; M: the answer, which is a side of its own."""
     answer_start: int
     """The first token of the answer."""
     blocks: str
@@ -294,7 +369,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """`supported`, `weak` or `not faithful here`."""
+        """One of `progloc.auditing.VERDICTS`."""
         return self.examined.verdict
 
     def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
@@ -315,7 +390,7 @@ class Audit:
                 "block_ids": list(self.block_ids),
                 "answer_start": self.answer_start,
             },
-            "blocks": {"partitioner": self.blocks, "causal": self.causal, "count": max(self.block_ids) + 1},
+            "blocks": {"partitioner": self.blocks, "causal": self.causal, "count": max(self.block_ids)},
             "schedule": self.schedule,
             "dial": self.dial,
             "cost": {**dataclasses.asdict(self.cost), "seconds": round(self.seconds, 2)},

@@ -1,4 +1,4 @@
-"""Mass against effect, a point a tested block: where everything lies in a drawing of fixed size."""
+"""Mass against effect, a point a tested source: where everything lies in a drawing of fixed size."""
 
 from __future__ import annotations
 
@@ -66,19 +66,20 @@ def _place(value: float, ticks: Sequence[Tick]) -> float:
 
 
 def scatter(examined: Examination) -> Scatter:
-    """Place every tested block by its mass without the sink (across) and its deletion effect in nats (up).
+    """Place every tested source by its mass without the sink (across) and what its removal costs in nats (up).
 
     Args:
-        examined: with at least one tested block.
+        examined: with at least one tested source.
     """
-    masses = [float(examined.picture.mass_no_sink[each.block]) for each in examined.tested]
+    sources = [each for each in examined.tested if each.whole]
+    masses = [float(examined.picture.mass_no_sink[each.block]) for each in sources]
     across = _ticks(masses, LEFT, WIDTH - RIGHT)
-    up = _ticks([each.deletion for each in examined.tested], HEIGHT - BOTTOM, TOP)
+    up = _ticks([each.removal for each in sources], HEIGHT - BOTTOM, TOP)
     least = sorted(masses, reverse=True)[: NAMED + 1][-1] if len(masses) > NAMED else -1.0
     return Scatter(
         points=tuple(
-            Point(each.block, _place(mass, across), _place(each.deletion, up), mass, each.deletion, mass > least)
-            for each, mass in zip(examined.tested, masses, strict=True)
+            Point(each.block, _place(mass, across), _place(each.removal, up), mass, each.removal, mass > least)
+            for each, mass in zip(sources, masses, strict=True)
         ),
         across=across,
         up=up,

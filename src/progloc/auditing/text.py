@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.generation import BaseStreamer
 
 from progloc.blocks import BlocksSoFar, IntArray, encode, encode_after
@@ -21,7 +21,10 @@ from progloc.errors import ProglocError
 
 @dataclass(frozen=True)
 class AuditedText:
-    """A prompt of P tokens and an answer of n, T = P + n in all; the first token is the sink, and always stays."""
+    """A prompt of P tokens and an answer of n, T = P + n in all; the first token is the sink, and always stays.
+
+    The answer is a side of its own: a block that goes on into it is one of the prompt up to there.
+    """
 
     ids: Tensor
     """(T,) int64."""
@@ -29,8 +32,8 @@ class AuditedText:
     """P."""
     block_ids: Tensor
     """What a dialled model is called with: (T,), or (T, G) where layers differ in granularity."""
-    division: Tensor
-    """(T,): the block of every token in the traced layers, 0 … M−1 in the order of their first tokens."""
+    own: Tensor
+    """(T,): the block of every token in the last traced layer, which may go on from the prompt into the answer."""
     tokens: tuple[str, ...]
     """What each token adds to the text, T strings; together they are the text."""
 
@@ -50,14 +53,28 @@ class AuditedText:
         return self.ids[self.answer_start :]
 
     @cached_property
+    def division(self) -> Tensor:
+        """(T,): the prompt's blocks, 0 … M−1 in the order of their first tokens; M for every token of the answer."""
+        prompt = self.own[: self.answer_start].numpy()
+        _, first, inverse = np.unique(prompt, return_index=True, return_inverse=True)
+        numbered = torch.from_numpy(first.argsort().argsort()[inverse])
+        return nn.functional.pad(numbered, (0, len(self.answer_ids)), value=len(first))
+
+    @cached_property
     def prompt_sizes(self) -> IntArray:
-        """How many tokens of each block can be taken from the prompt, (M,): the first one of the text stays."""
-        return np.bincount(self.division[1 : self.answer_start].numpy(), minlength=int(self.division.max()) + 1)
+        """How many tokens of each block of the prompt can be taken away, (M,): the first one of the text stays."""
+        return np.bincount(self.division[1 : self.answer_start].numpy(), minlength=int(self.division[-1]))
 
     @property
-    def removable(self) -> list[int]:
-        """The blocks that the prompt has tokens of which can be taken away."""
-        return np.flatnonzero(self.prompt_sizes).tolist()
+    def cut(self) -> int | None:
+        """The block of the prompt that its end cuts through: the answer goes on with it. None: it ends with a block."""
+        last = self.answer_start - 1
+        return int(self.division[last]) if self.own[last] == self.own[last + 1] else None
+
+    @property
+    def sources(self) -> list[int]:
+        """The whole blocks of the prompt, of which there are tokens that can be taken away."""
+        return [block for block in np.flatnonzero(self.prompt_sizes).tolist() if block != self.cut]
 
     def in_prompt(self, blocks: Sequence[int]) -> Tensor:
         """Return which tokens go where blocks are taken from the prompt, (P,) boolean."""
@@ -92,7 +109,6 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
     else:
         blocks = torch.from_numpy(locality.partitioner(text))
     shown = blocks if blocks.ndim == 1 else blocks[:, locality.granularity[layer]]
-    _, first, inverse = np.unique(shown.numpy(), return_index=True, return_inverse=True)
     ends = np.maximum.accumulate(text.offsets[:, 1])
     ends[-1] = len(text.text)
     starts = np.append(0, ends[:-1])
@@ -100,7 +116,7 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
         whole[0],
         answer_start,
         blocks,
-        torch.from_numpy(first.argsort().argsort()[inverse]),
+        shown,
         tuple(text.text[start:end] for start, end in zip(starts, ends, strict=True)),
     )
 

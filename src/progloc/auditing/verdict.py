@@ -2,65 +2,141 @@
 
 from __future__ import annotations
 
-__all__ = ["NOT_FAITHFUL", "SUPPORTED", "VERDICTS", "WEAK", "verdict"]
+__all__ = ["NOT_FAITHFUL", "SUPPORTED", "TOO_LITTLE", "VERDICTS", "WEAK", "verdict"]
 
-from progloc.auditing.report import Faithfulness
+from collections.abc import Iterator, Sequence
 
-SUPPORTED, WEAK, NOT_FAITHFUL = VERDICTS = ("supported", "weak", "not faithful here")
+from progloc.auditing.report import OPERATORS, Correlation, Faithfulness, LeadingSource
+from progloc.suite.statistics import holm
+
+SUPPORTED, WEAK, NOT_FAITHFUL, TOO_LITTLE = VERDICTS = ("supported", "weak", "not faithful here", "too little to tell")
+DECIDES = (NOT_FAITHFUL, TOO_LITTLE, WEAK, SUPPORTED)
+"""The first of these that any reason comes to is the verdict."""
+
 LEAST = 0.01
-"""Nats a token that an answer has to lose with its whole prompt for there to be anything to explain."""
-GOOD_RHO, GOOD_OVERLAP, GOOD_BEATEN = 0.5, 0.5, 0.9
-POOR_RHO, POOR_OVERLAP, POOR_BEATEN = 0.0, 0.25, 0.5
+"""Nats a token that an answer has to lose with all of its sources for there to be anything to explain."""
+SOURCES, SOURCES_FOR_ONE = 10, 5
+"""The least that are ranked; and that one is told from, where it alone has the effect."""
+ALONE, CLEAR = 0.8, 2.0
+"""The share of the effect above which a source has it alone; how many times another's share of the picture is clear."""
+GOOD_RHO, GOOD_OVERLAP = 0.5, 0.5
+POOR_OVERLAP, POOR_BEATEN = 0.25, 0.5
+SETS, CHANCE = 199, 0.05
+"""Random sets that a p-value takes; the p, after Holm's correction, below which it was not chance."""
+
+IN_WORDS = {"removal": "Removed in place", "deletion": "Deleted, so that the rest moves up"}
+BASELINE_WORDS = {"recency": "how late they come", "last_block": "being the last", "length": "their length"}
+Reason = tuple[str, str]
+"""What it comes to, and a sentence."""
 
 
 def verdict(found: Faithfulness | None, answer_tokens: int) -> tuple[str, tuple[str, ...]]:
     """Return the verdict, and its reasons in sentences, those that decided first.
 
-    - *not faithful here* where any of these holds: blocks with more mass are not those that cost more to lose
-      (ρ ≤ 0); less than a quarter of the picture is where the effects are; the blocks that it shows first cost no
-      more to lose than half of random sets of as many tokens.
-    - *supported* where all of these hold: ρ ≥ 0.5; at least half of the picture is where the effects are, and more
-      than of one that shades blocks by their length; the blocks shown first cost more than 9 in 10 random sets.
-    - *weak* otherwise, and where there is nothing to tell it by.
+    It is judged by the mass without the sink, over sources, against the effects of two operators, removal at kept
+    positions and deletion; a picture has to hold under both. For either:
 
-    All by the mass without the sink, against deletion.
+    - Where one source has more than 80% of the effect, ranks of the others are noise. *Supported*: the picture puts it
+      first, with at least twice the share of any other. *Not faithful here*: another is first, with at least twice
+      its share. *Weak* in between, and *too little to tell* with fewer than 5 sources, where chance would do.
+    - Otherwise *too little to tell* with fewer than 10 sources, where the interval of ρ holds 0 and ρ is above 0, or
+      where it holds 0.5 as well as ρ ≤ 0, or where fewer than 199 random sets can be drawn.
+    - *Not faithful here* where ρ ≤ 0 and its interval ends below 0.5; where less than a quarter of the picture is where
+      the effects are; or where the blocks that it shows first cost no more to lose than half of the random sets.
+    - *Supported* where all of these hold: ρ ≥ 0.5, and more than that of recency, last block and length; at least half
+      of the picture is where the effects are, and more than of one that shades blocks by length; and neither ρ nor
+      what the blocks shown first cost is chance, p < 0.05 after Holm's correction over these tests.
+    - *Weak* otherwise.
+
+    Where reasons come to different verdicts, *not faithful here* goes before *too little to tell*, that before *weak*,
+    and that before *supported*.
 
     Args:
-        found: what was tested; None where the prompt has too few blocks.
+        found: what was tested; None where the prompt has fewer than two sources.
         answer_tokens: n.
     """
+    reasons = sorted(_reasons(found, answer_tokens), key=lambda reason: DECIDES.index(reason[0]))
+    return reasons[0][0], tuple(sentence for _, sentence in reasons)
+
+
+def _reasons(found: Faithfulness | None, answer_tokens: int) -> Iterator[Reason]:
     if found is None:
-        return WEAK, ("The prompt has fewer than two blocks that can be taken away, so nothing could be tested.",)
+        yield TOO_LITTLE, "The prompt has fewer than two whole blocks before the answer, so nothing could be tested."
+        return
     whole = (found.log_prob - found.log_prob_without) / answer_tokens
     if whole < LEAST:
-        return WEAK, (
-            f"The answer hardly rests on the prompt: without it, a token of the answer loses {whole:.3f} nats.",
-        )
-    if found.overlap is None or found.overlap_by_length is None:
-        return WEAK, ("Deleting any one block makes the answer no less likely, so there is nothing to compare with.",)
-    poor: list[str] = []
-    middling: list[str] = []
-    good: list[str] = []
-    rho = found.correlation().rho
-    if rho is not None:
-        cost = "do not cost" if rho <= POOR_RHO else "cost" if rho >= GOOD_RHO else "only partly cost"
-        said = f"Blocks with more mass {cost} more to lose: rank correlation {rho:.2f}."
-        (poor if rho <= POOR_RHO else good if rho >= GOOD_RHO else middling).append(said)
-    beyond_length = found.overlap > found.overlap_by_length
-    said = (
-        f"{found.overlap:.0%} of the picture is where deleting text does make the answer less likely; "
-        f"shading by length alone would reach {found.overlap_by_length:.0%}."
+        yield TOO_LITTLE, f"The answer hardly rests on the prompt: without it, a token of it loses {whole:.3f} nats."
+        return
+    if found.sources < SOURCES_FOR_ONE:
+        yield TOO_LITTLE, f"The prompt has {found.sources} whole blocks before the answer; it takes {SOURCES}."
+        return
+    leading = {each.effect: each for each in found.leading if each.effect_share > ALONE}
+    yield from (_of_one(each, found.sources) for each in leading.values())
+    by_order = [effect for effect in OPERATORS if effect not in leading]
+    if by_order and found.sources < SOURCES:
+        yield TOO_LITTLE, f"The order of {found.sources} blocks tells too little; it takes {SOURCES}."
+    elif by_order:
+        yield from _of_all(found, by_order)
+
+
+def _of_one(leading: LeadingSource, sources: int) -> Reason:
+    """Judge by whether the picture puts the one source first that has the effect."""
+    own, rival = leading.picture_share, leading.rival_share
+    judged = SUPPORTED if own >= CLEAR * rival else NOT_FAITHFUL if rival >= CLEAR * own else WEAK
+    return judged, (
+        f"{IN_WORDS[leading.effect]}, one block has {leading.effect_share:.0%} of the effect. The picture gives it "
+        f"{own:.0%}, and no other more than {rival:.0%}; that it comes first by chance is 1 in {sources}."
     )
-    fine = found.overlap >= GOOD_OVERLAP and beyond_length
-    (poor if found.overlap < POOR_OVERLAP else good if fine else middling).append(said)
-    if found.beaten is not None:
-        said = (
-            f"Losing the blocks it shows first costs {found.top.effect:.2f} nats, more than losing "
-            f"{round(found.beaten * len(found.random))} of {len(found.random)} random sets of as many tokens."
-        )
-        (poor if found.beaten <= POOR_BEATEN else good if found.beaten >= GOOD_BEATEN else middling).append(said)
-    if poor:
-        return NOT_FAITHFUL, (*poor, *middling, *good)
-    if middling:
-        return WEAK, (*middling, *good)
-    return SUPPORTED, tuple(good)
+
+
+def _of_all(found: Faithfulness, effects: Sequence[str]) -> Iterator[Reason]:
+    """Judge by the order of the blocks, by where the effects are, and by random sets."""
+    correlations = [found.correlation(effect=effect) for effect in effects]
+    chance, *chances = holm([found.p_random, *(each.p_shuffled for each in correlations)])
+    for each, p in zip(correlations, chances, strict=True):
+        yield from _of_order(found, each, p)
+    if found.beaten is None or len(found.random) < SETS:
+        yield TOO_LITTLE, f"There were {len(found.random)} random sets of as many tokens; it takes {SETS}."
+        return
+    judged = NOT_FAITHFUL if found.beaten <= POOR_BEATEN else SUPPORTED if _below(chance) else WEAK
+    sentence = (
+        f"Losing the blocks it shows first costs {found.top.effect:.2f} nats, more than losing "
+        f"{round(found.beaten * len(found.random))} of {len(found.random)} random sets of as many tokens; {_p(chance)}."
+    )
+    yield judged, sentence
+
+
+def _of_order(found: Faithfulness, own: Correlation, p: float | None) -> Iterator[Reason]:
+    words = IN_WORDS[own.effect]
+    if own.rho is None or own.low is None or own.high is None or own.overlap is None:
+        yield TOO_LITTLE, f"{words}, or in the picture, the blocks do not differ."
+        return
+    if own.rho <= 0:
+        judged, cost = NOT_FAITHFUL if own.high < GOOD_RHO else TOO_LITTLE, "do not cost"
+    elif own.rho < GOOD_RHO:
+        judged, cost = WEAK, "only partly cost"
+    else:
+        judged, cost = SUPPORTED if _below(p) else WEAK, "cost"
+    if own.low <= 0 < own.rho:
+        judged = TOO_LITTLE
+    interval = f"{own.rho:.2f} [{own.low:.2f}, {own.high:.2f}]"
+    yield judged, f"{words}, blocks with more attention {cost} more to lose: rank correlation {interval}, {_p(p)}."
+    rivals = [(found.correlation(name, own.effect).rho, said) for name, said in BASELINE_WORDS.items()]
+    best, said = max((rho, said) for rho, said in rivals if rho is not None)
+    if best >= own.rho:
+        yield WEAK, f"{words}, ordering blocks by {said} does as well: {best:.2f}."
+    by_length = found.correlation("length", own.effect).overlap or 0.0
+    fine = own.overlap >= GOOD_OVERLAP and own.overlap > by_length
+    sentence = (
+        f"{words}, {own.overlap:.0%} of the picture is where that makes the answer less likely; by length alone "
+        f"it would be {by_length:.0%}."
+    )
+    yield NOT_FAITHFUL if own.overlap < POOR_OVERLAP else SUPPORTED if fine else WEAK, sentence
+
+
+def _below(chance: float | None) -> bool:
+    return chance is not None and chance < CHANCE
+
+
+def _p(chance: float | None) -> str:
+    return "unknown" if chance is None else f"p = {chance:.3f}"

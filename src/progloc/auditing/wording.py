@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BASELINES",
     "EFFECTS",
     "PICTURE_NAMES",
     "UNTESTED",
@@ -57,8 +58,15 @@ VERDICTS = {
         "does not follow the shading.",
         limits="It does not say that the answer is wrong: only that this picture does not explain it.",
     ),
+    "too little to tell": VerdictWords(
+        mark="?",
+        headline="Whether the picture below shows what this answer rested on cannot be told.",
+        meaning="It was tested: the parts of the text that it shades were taken away. There are too few of them, or "
+        "what that did to the answer is too alike, to tell agreement with the shading from chance.",
+        limits="It does not say that the picture is wrong, nor that it is right. Do not decide anything by it.",
+    ),
 }
-UNTESTED = "It could not be tested: the text before the answer has fewer than two blocks to take away."
+UNTESTED = "It could not be tested: the text before the answer has fewer than two whole blocks to take away."
 PICTURE_NAMES = {
     "mass_no_sink": Name(
         "Attention without the sink",
@@ -71,7 +79,8 @@ PICTURE_NAMES = {
     ),
 }
 EFFECTS = {
-    "deletion": Name("Deletion", "The block's words are deleted from the text."),
+    "removal": Name("Removal in place", "The block's words are gone; all others stay where they were."),
+    "deletion": Name("Deletion", "The block's words are deleted from the text, and what follows moves up."),
     "knockout": Name(
         "Knockout",
         "The words stay, but the answer may not attend to them in the layers traced; attention to the rest grows "
@@ -79,6 +88,7 @@ EFFECTS = {
     ),
     "knockout_raw": Name("Knockout, rest unchanged", "The same, but attention to the rest stays as it was."),
 }
+BASELINES = {"recency": "later first", "last_block": "the last", "length": "longer first"}
 
 
 def percent(share: float | None) -> str:

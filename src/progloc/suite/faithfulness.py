@@ -54,7 +54,7 @@ class StudiedRun:
 
     def mean(self, figure: str) -> float:
         """Return a figure's mean over the passages that have it; NaN where none has."""
-        found = [value for each in self.passages if (value := each[figure]) is not None]
+        found = [value for each in self.passages if (value := each.get(figure)) is not None]
         return fmean(found) if found else float("nan")
 
     def verdicts(self) -> list[str]:

@@ -8,10 +8,9 @@
 
   const find = (id) => document.getElementById(id);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const runs = all(".run");
+  const runs = all(".run[data-block]");
   const tokens = all(".token");
   const marks = all(".share");
-  const answerBorder = blocks.findIndex((block) => block.in_answer);
   const tested = {};
   for (const key of ["examined", "base"]) {
     const rows = key === "base" ? audit.base?.tested : audit.tested;
@@ -20,7 +19,13 @@
 
   const examined = (model) => (model === "base" ? audit.base : audit);
   const percent = (share) => `${(100 * share).toFixed(share >= 0.1 ? 0 : 1)}%`;
-  const mean = (rows) => rows[0].map((_, block) => rows.reduce((sum, row) => sum + row[block], 0) / rows.length);
+  /** The mean of layers' shares of the text, where a layer that hardly looks at the text counts for little. */
+  function mean(rows, own) {
+    const weights = own.map((share) => 1 - share);
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    const part = (layer) => (total > 0 ? weights[layer] / total : 1 / rows.length);
+    return rows[0].map((_, block) => rows.reduce((sum, row, layer) => sum + part(layer) * row[block], 0));
+  }
   const quoted = (token) => token.getAttribute("aria-label") ?? `“${token.textContent.trim()}”`;
   const named = (block) => `block ${block} (“${blocks[block].excerpt}”)`;
   const times = (nats) => {
@@ -34,8 +39,18 @@
   function masses(model, layer) {
     const of = examined(model);
     if (chosen.token === null) return (layer === null ? of : of.layers[layer])[chosen.picture];
-    const layers = of.answer[chosen.token][chosen.picture];
-    return layer === null ? mean(layers) : layers[layer];
+    const token = of.answer[chosen.token];
+    const layers = token[chosen.picture];
+    return layer === null ? mean(layers, token.answer_share[chosen.picture]) : layers[layer];
+  }
+
+  /** Likewise, what of all attention was on the answer's own words, which the masses are without. */
+  function ownShare() {
+    const of = examined(chosen.model);
+    const at = chosen.token === null ? (chosen.layer === null ? of : of.layers[chosen.layer]) : of.answer[chosen.token];
+    const share = at.answer_share[chosen.picture];
+    if (!Array.isArray(share)) return share;
+    return chosen.layer === null ? share.reduce((sum, each) => sum + each, 0) / share.length : share[chosen.layer];
   }
 
   function paintText(shares, ranked) {
@@ -58,6 +73,8 @@
 
   function paintRanked(shares, ranked) {
     const focused = document.activeElement.closest("#ranked button")?.dataset.block;
+    find("own").textContent =
+      `The answer's own words had ${percent(ownShare())} of all attention; what is shown is how the rest is shared out.`;
     find("ranked").replaceChildren(...ranked.map((block) => rankedItem(shares, shares[ranked[0]], block)));
     // the list is made anew; whoever was in it stays where they were
     if (focused) document.querySelector(`#ranked button[data-block="${focused}"]`)?.focus();
@@ -70,7 +87,7 @@
     button.setAttribute("aria-pressed", block === chosen.block);
     button.appendChild(document.createElement("b")).textContent = percent(shares[block]);
     const excerpt = button.appendChild(document.createElement("bdi"));
-    excerpt.textContent = (blocks[block].in_answer ? "(answer) " : "") + blocks[block].excerpt;
+    excerpt.textContent = blocks[block].excerpt;
     const meter = button.appendChild(document.createElement("meter"));
     Object.assign(meter, {max: full, value: shares[block]}).setAttribute("aria-hidden", "true");
     return item;
@@ -81,7 +98,6 @@
     const bar = (share, block) => `M${block + 0.1} 100v-${height(share)}h0.8V100z`;
     svg.querySelector(".bars").setAttribute("d", shares.map(bar).join(""));
     svg.querySelector(".pinned").setAttribute("d", chosen.block === null ? "" : bar(shares[chosen.block], chosen.block));
-    svg.querySelector(".border").setAttribute("d", answerBorder > 0 ? `M${answerBorder} 0V100` : "");
     const top = shares.indexOf(Math.max(...shares));
     const name = svg.dataset.name ?? (svg.dataset.name = svg.getAttribute("aria-label"));
     svg.setAttribute("aria-label", `${name}: most on ${named(top)}, ${percent(shares[top])}`);
@@ -135,9 +151,10 @@
     if (block === null) return find("detail").replaceChildren();
     const row = tested[chosen.model].get(block);
     const lines = [
-      `Block ${block}: ${percent(shares[block])} of the attention shown; it is ${percent(blocks[block].share)} of the text.`,
+      `Block ${block}: ${percent(shares[block])} of the attention shown; it is ${percent(blocks[block].share)} of the text.` +
+        (blocks[block].cut ? " It goes on into the answer, so it is not among those ranked." : ""),
       row
-        ? `With it deleted the whole answer is ${times(row.deletion)}; with attention to it cut, ${times(row.knockout)}.`
+        ? `With it removed the whole answer is ${times(row.removal)}; with attention to it cut, ${times(row.knockout)}.`
         : "It was not taken away, so what it did is not known.",
     ];
     find("detail").replaceChildren(
