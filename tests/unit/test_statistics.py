@@ -13,6 +13,7 @@ from scipy import stats
 from progloc.suite.statistics import (
     BCA_FROM,
     bca_interval,
+    crossed,
     holm,
     mean_interval,
     paired_difference,
@@ -170,6 +171,54 @@ def test_a_trend_is_found_in_no_more_than_one_in_twenty_where_there_is_none():
 def test_a_trend_needs_two_seeds_and_numbers(rows):
     assert trend(rows).p is None
     assert trend(rows).estimate.above(0.0) is None
+
+
+def two_way(seeds, passages, of_seed, of_passage, of_both, generator):
+    return (
+        of_seed * generator.standard_normal((seeds, 1))
+        + of_passage * generator.standard_normal((1, passages))
+        + of_both * generator.standard_normal((seeds, passages))
+    )
+
+
+def test_passages_that_differ_widen_an_interval_though_seeds_agree():
+    """Of twenty passages half favour a model: seeds that repeat that are no further passages."""
+    table = np.where(np.arange(20) % 2, 0.5, -0.4) + np.zeros((5, 1)) + 1e-3 * np.arange(5)[:, None]
+    found = crossed(table)
+    assert found.estimate.above(0.0) is None
+    assert found.p > 0.3
+    of_seeds = compared(*table.mean(1))
+    assert of_seeds.estimate.above(0.0) is True  # what means over passages, compared by seed, would say
+    of_passages = stats.ttest_1samp(table.mean(0), 0.0).confidence_interval()
+    assert found.estimate.high - found.estimate.low == pytest.approx(of_passages.high - of_passages.low, rel=0.1)
+
+
+def test_seeds_that_differ_widen_it_though_passages_agree():
+    table = np.array([0.5, -0.4, 0.6, 0.1, -0.2])[:, None] + 1e-3 * np.arange(100)
+    of_seeds = compared(*table.mean(1)).estimate
+    found = crossed(table).estimate
+    assert (found.low, found.high) == pytest.approx((of_seeds.low, of_seeds.high), abs=0.03)
+
+
+@pytest.mark.parametrize("parts", [(0.0, 1.0, 1.0), (0.3, 0.3, 0.3), (1.0, 0.0, 0.1)])
+def test_a_crossed_interval_holds_the_mean_about_as_often_as_it_says(parts):
+    generator = np.random.default_rng(1)
+    held = [crossed(two_way(5, 40, *parts, generator)).estimate.above(0.0) is None for _ in range(200)]
+    assert np.mean(held) > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 200)
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (5, 1), (0, 9), (5, 0)])
+def test_one_seed_or_one_passage_has_no_crossed_interval(shape):
+    found = crossed(np.ones(shape))
+    assert (found.estimate.low, found.p) == (None, None)
+    assert math.isnan(found.estimate.mean) == (not all(shape))
+
+
+def test_p_goes_with_the_crossed_interval():
+    table = two_way(5, 30, 0.2, 0.3, 0.3, np.random.default_rng(3))
+    found = crossed(table - table.mean() + 0.4)
+    level = 1 - found.p
+    assert crossed(table - table.mean() + 0.4, level).estimate.low == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_coverage_on_the_page_is_what_the_script_finds():

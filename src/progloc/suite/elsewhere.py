@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["table_6"]
+__all__ = ["elsewhere", "table_6"]
 
 import math
 
@@ -12,7 +12,7 @@ from progloc.suite.rendering import Column, Table
 from progloc.suite.results import Figure, Run, Suite
 
 
-def _elsewhere(name: str) -> Figure:
+def elsewhere(name: str) -> Figure:
     """Return the figure that reads a measure on the second text; NaN where there is none."""
 
     def read(run: Run) -> float:
@@ -33,10 +33,10 @@ def table_6(suite: Suite) -> list[Table]:
         (
             suite.one(name).blocks,
             suite.one(name).schedule,
-            mean_entry(suite, name, _elsewhere("perplexity"), 2),
-            gap_entry(suite, name, _elsewhere("perplexity")),
+            mean_entry(suite, name, elsewhere("perplexity"), 2),
+            gap_entry(suite, name, elsewhere("perplexity")),
             gap_entry(suite, name, measured("perplexity")),
-            mean_entry(suite, name, _elsewhere("fidelity_no_sink"), 3),
+            mean_entry(suite, name, elsewhere("fidelity_no_sink"), 3),
             mean_entry(suite, name, measured("fidelity_no_sink"), 3),
         )
         for name in names

@@ -19,6 +19,7 @@ __all__ = [
     "Estimate",
     "bca_interval",
     "common_seeds",
+    "crossed",
     "holm",
     "mean_interval",
     "paired_difference",
@@ -164,6 +165,38 @@ def paired_ratio(a: Values, b: Values, level: float = LEVEL) -> Comparison:
         difference,
         estimate=difference.estimate.map(np.exp),
         bca=None if difference.bca is None else difference.bca.map(np.exp),
+    )
+
+
+def crossed(table: np.ndarray, level: float = LEVEL) -> Comparison:
+    """Return the mean of what was drawn two ways, with interval and p: seeds and passages are resampled independently.
+
+    The spread is that of a crossed bootstrap: n-1 of n seeds and of as many passages, each with replacement, and the
+    mean of the cells where they meet (n-1 of n, because n of n make it too small). With few seeds its own quantiles are
+    too narrow, so that the interval and the two-sided p that there is no difference are Student's t with as many
+    degrees of freedom as the two parts of the spread have together (Satterthwaite).
+
+    Args:
+        table: (seeds, passages), a difference in each cell. Fewer than two of either have no interval.
+        level: of the interval.
+    """
+    seeds, passages = table.shape
+    mean = float(table.mean()) if table.size else math.nan
+    if min(seeds, passages) < 2 or not math.isfinite(mean):
+        return Comparison(Estimate(mean, None, None, seeds))
+    generator = np.random.default_rng(0)
+    rows, columns = (
+        generator.multinomial(count - 1, np.full(count, 1 / count), _RESAMPLES) / (count - 1)
+        for count in (seeds, passages)
+    )
+    spread = float(((rows @ table) * columns).sum(1).std())
+    parts = np.array([table.mean(axis).var(ddof=1) / len(table.mean(axis)) for axis in (1, 0)])
+    if spread == 0 or not parts.sum():
+        return Comparison(Estimate(mean, mean, mean, seeds))
+    freedom = parts.sum() ** 2 / (parts**2 / (np.array([seeds, passages]) - 1)).sum()
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * spread
+    return Comparison(
+        Estimate(mean, mean - half, mean + half, seeds), p=float(2 * stats.t.sf(abs(mean) / spread, freedom))
     )
 
 
