@@ -32,6 +32,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
+from progloc.adapters import base_of_adapter, put_adapter, save_with_adapters
 from progloc.attention import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
@@ -173,14 +174,19 @@ def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwarg
     finally:
         model.config.output_attentions = asked
     if kwargs.get("is_main_process", True):
-        if not model.locality.localised:  # nor may the folder keep what it said of a model that is overwritten
-            for name in (LOCALITY_FILE, BLOCKS_FILE):
-                (Path(save_directory) / name).unlink(missing_ok=True)
-            return
-        table = model.locality.partitioner.table
-        if table is not None:
-            write_bytes(Path(save_directory) / BLOCKS_FILE, save({"table": table}))
-        write_json(Path(save_directory) / LOCALITY_FILE, model.locality.to_dict())
+        _write_locality(model, Path(save_directory))
+
+
+def _write_locality(model: Any, folder: Path) -> None:
+    """Write a model's locality, if it has one, beside the weights that are saved of it."""
+    locality = getattr(model, "locality", None)
+    if locality is None or not locality.localised:  # nor may the folder keep what it said of one that is overwritten
+        for name in (LOCALITY_FILE, BLOCKS_FILE):
+            (folder / name).unlink(missing_ok=True)
+        return
+    if locality.partitioner.table is not None:
+        write_bytes(folder / BLOCKS_FILE, save({"table": locality.partitioner.table}))
+    write_json(folder / LOCALITY_FILE, locality.to_dict())
 
 
 def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) -> Partitioner:
@@ -243,6 +249,7 @@ def localize(
         ProglocError: an architecture that cannot be served, or a schedule that does not fit its number of layers.
     """
     check_servable(model)
+    save_with_adapters(_write_locality)
     config = config or LocalityConfig()
     heads = model.config.get_text_config(decoder=True).num_attention_heads
     schedule = parse_schedule(config.schedule, config.denominator)
@@ -318,7 +325,8 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     Args:
         folder: a folder written by `save_pretrained`, any Hugging Face folder, or a hub name. Without `locality.json`
             it is not localised: λ is 0 in every layer (`model.locality.localised` is False), and measured in blocks of
-            five tokens.
+            five tokens. An adapter's is loaded onto the model that it is for, and is as local as that one where it has
+            no `locality.json` of its own.
         config: used instead of the folder's own; it localises a model that was not.
         kwargs: for `AutoModelForCausalLM.from_pretrained`. Weights are loaded in float32 unless `dtype` says otherwise.
 
@@ -328,8 +336,15 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
     stored = read_locality(folder, **hub) or {}
     settings = config or stored_config(stored)
+    base = base_of_adapter(folder, **hub)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
+        if base is None:
+            model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
+        else:
+            model = load(base, config, **{name: value for name, value in kwargs.items() if name != "revision"})
+            put_adapter(model, folder, **hub)
+            if not stored:
+                return model
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ProglocError(
             f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"

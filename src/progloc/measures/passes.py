@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from progloc.attention.segments import documents_in
 from progloc.errors import ProglocError
@@ -37,8 +38,9 @@ class Batch(NamedTuple):
 
 
 def locality_of(model: Any) -> Any:
-    """Return a model's locality; raises ProglocError where it was not localised."""
-    locality = getattr(model, "locality", None)
+    """Return the locality of a model, or of the one that it wraps; raises ProglocError where it was not localised."""
+    models = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    locality = getattr(next(models, model), "locality", None)  # a wrapper's own may be an earlier one
     if locality is None:
         raise ProglocError(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
