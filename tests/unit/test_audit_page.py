@@ -8,12 +8,16 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from progloc.auditing.display import audit_summary
 from progloc.auditing.page import page
 from progloc.auditing.report import PICTURES
 from progloc.auditing.scatter import scatter
 from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, VERDICTS, percent, signed
+from progloc.printing import console
+from progloc.schedules import NOT_LOCALISED
 from synthetic_audit import synthetic_audit
 
 HOSTILE = (
@@ -121,6 +125,44 @@ def test_a_block_without_letters_has_a_name_too():
 def test_borders_drawn_with_the_whole_text_in_view_are_owned_up_to():
     assert "with the whole text in view" in page(synthetic_audit(causal=False))
     assert "with the whole text in view" not in page(synthetic_audit())
+
+
+def test_characters_that_hide_are_seen():
+    hidden = "Take\u202eten\u200b a\x1bday. \ufeffEnd."
+    parsed = Parsed(page(synthetic_audit(hidden, answer="No\u2066.")))
+    assert parsed.texts["prompt"] == "Take<U+202E>ten<U+200B> a<U+001B>day. <U+FEFF>End."
+    assert parsed.texts["answer"] == "No<U+2066>."
+
+
+def test_a_model_that_is_not_localised_is_said_not_to_be():
+    audit = dataclasses.replace(synthetic_audit(base=True), schedule=NOT_LOCALISED)
+    said = Parsed(page(audit)).texts["body"]
+    assert "This model is not localised." in said
+    assert "Not localised" in said
+    assert "before localising" not in said.replace(Parsed(page(audit)).texts["data"], "").lower()
+    assert "λ 0" not in said
+    assert "Not localised" not in page(synthetic_audit(base=True))
+    summary = console_text(audit_summary(audit))
+    assert "SmolLM2-135M, localised is not localised" in summary
+
+
+def test_the_answers_own_share_is_one_line_and_no_part_of_the_picture():
+    audit = synthetic_audit()
+    own = audit.examined.picture.answer_share["mass_no_sink"]
+    assert f"{own:.1%} of all attention was on the answer's own words" in console_text(audit_summary(audit))
+    data = json.loads(Parsed(page(audit)).texts["data"])
+    shares = data["audit"]["mass_no_sink"]
+    assert len(shares) == len(data["blocks"]) == audit.block_ids[audit.answer_start - 1] + 1
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert data["audit"]["answer_share"]["mass_no_sink"] == pytest.approx(float(own), abs=1e-5)
+    for place in (data["audit"]["layers"][0], data["audit"]["answer"][0]):
+        assert np.asarray(place["mass_no_sink"]).sum(-1) == pytest.approx(1, abs=1e-3)
+
+
+def console_text(rendered):
+    with (shown := console()).capture() as capture:
+        shown.print(rendered)
+    return capture.get()
 
 
 def test_the_model_before_localising_stands_beside():

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedTokenizerFast
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
 from progloc import LocalityConfig, ProglocError, audit, dial, localize, log_masses
 from progloc.auditing import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE
 from progloc.auditing.effects import knocked_out, passes_of, read, removals
-from progloc.auditing.text import AuditedText, read_text
+from progloc.auditing.text import AuditedText, prompt_ids, read_text
 from progloc.measures.passes import evaluating
 from wired_models import copier, words, words_tokenizer
 
@@ -228,6 +230,106 @@ def test_an_answer_copied_from_elsewhere_is_not_faithful(prompt: str) -> None:
     assert found.examined.picture.mass_no_sink.argmax() == 6
     assert max(found.examined.tested, key=lambda each: each.deletion).block == 2
     assert found.verdict == NOT_FAITHFUL
+
+
+def test_the_pictures_are_attention_on_the_prompt_and_the_answers_own_share_is_apart(local: Any) -> None:
+    found = audit(local, words(*range(1, PROMPT + 1)), " " + words(*range(50, 50 + ANSWER)), layers=LAYERS)
+    assert found.block_ids == (*(n // 4 for n in range(PROMPT)), *[6] * ANSWER)
+    outputs = brute(local, torch.tensor([*range(1, PROMPT + 1), *range(50, 50 + ANSWER)]))
+    weights = torch.stack(
+        [outputs.attentions[layer][0, :, PROMPT - 1 : -1] for layer in LAYERS]
+    ).double()  # (L, H, n, T)
+    weights[..., 0] = 0  # the sink
+    heads = weights.sum(2)
+    heads /= heads.sum(-1, keepdim=True)  # (L, H, T)
+    for place, expected in (
+        (found.examined.picture, heads.mean((0, 1))),
+        (found.examined.layers[1].picture, heads[1].mean(0)),
+        (found.examined.layers[0].heads[1], heads[0, 1]),
+        (found.examined.answer[2, 1], (weights / weights.sum(-1, keepdim=True))[1, :, 2].mean(0)),
+    ):
+        own = float(expected[PROMPT:].sum())
+        on_prompt = [float(expected[start : min(start + 4, PROMPT)].sum()) / (1 - own) for start in range(0, PROMPT, 4)]
+        assert place.mass_no_sink == pytest.approx(np.array(on_prompt), abs=1e-5)
+        assert float(place.answer_share["mass_no_sink"]) == pytest.approx(own, abs=1e-5)
+
+
+def test_a_block_that_goes_on_into_the_answer_is_no_source_and_has_nothing_of_the_answer(prompt: str) -> None:
+    model = planted(looks_at=7, in_last_layer=True)
+    answer = " " + words(7, 7, 7, 7, 7, 7)  # each looks at those before it as well
+    found = audit(model, prompt + " " + words(60, 61), answer)
+    mass = found.examined.picture.mass_no_sink
+    assert len(mass) == 11
+    assert mass[2] > 0.9  # the block that the first one was copied from
+    assert mass[10] < 0.01  # four of its six tokens would be the answer's
+    assert found.examined.picture.answer_share["mass_no_sink"] > 0.4
+    *sources, cut = found.examined.tested
+    assert [each.block for each in sources] == list(range(10))
+    assert all(each.whole for each in sources)
+    assert (cut.block, cut.whole) == (10, False)
+    assert abs(cut.removal) < 1e-3
+    faithfulness = found.examined.faithfulness
+    assert faithfulness is not None
+    assert faithfulness.sources == 10
+    assert not any(10 in each.blocks for each in (faithfulness.top, faithfulness.rest, *faithfulness.random))
+    assert found.verdict == SUPPORTED
+    whole = audit(model, prompt, answer)
+    assert all(each.whole for each in whole.examined.tested)
+    assert len(whole.examined.tested) == 10
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "sources", "cut"),
+    [
+        ("One fell . Two ran . What must three see ?", " Four fell .", 3, None),
+        ("One fell . Two ran . What must three", " see ? Four fell .", 2, 2),
+        ("One fell . Two ran . What must three see", " ? Four fell .", 2, 2),
+        ("One fell . Two ran .", " What must three see ?", 2, None),
+        ("What must three", " see ? One fell .", 0, 0),
+    ],
+)
+def test_whether_a_prompt_ends_with_a_sentence_is_told_by_what_follows(
+    tiny_gpt2: Any, prompt: str, answer: str, sources: int, cut: int | None
+) -> None:
+    vocabulary = {word: n for n, word in enumerate(dict.fromkeys((prompt + answer).split()))}
+    words_alone = Tokenizer(models.WordLevel(vocabulary, unk_token="."))
+    words_alone.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words_alone, unk_token=".", clean_up_tokenization_spaces=False)
+    model = localize(tiny_gpt2(), LocalityConfig("linear", "sentences"), tokenizer)
+    ids, answer_start = prompt_ids(tokenizer, prompt, answer)
+    text = read_text(model, tokenizer, ids, answer_start, 2)
+    assert (len(text.sources), text.cut) == (sources, cut)
+
+
+def test_with_three_blocks_there_is_too_little_to_tell() -> None:
+    for looks_at, in_last_layer in ((7, True), (9, False)):
+        found = audit(
+            planted(looks_at=looks_at, in_last_layer=in_last_layer),
+            words(10, 11, 7, 12, 13, 14, 9, 15, 16, 17, 18, 19),
+            max_new_tokens=1,
+        )
+        assert found.verdict == TOO_LITTLE
+        assert "3 whole blocks" in found.examined.reasons[0]
+
+
+def test_where_two_blocks_say_the_same_losing_either_tells_too_little(prompt: str) -> None:
+    twice = prompt.split()
+    twice[33] = "w7"
+    found = audit(planted(looks_at=7, in_last_layer=True), " ".join(twice), max_new_tokens=1)
+    assert found.answer.split() == ["w7"]
+    assert found.examined.picture.mass_no_sink[[2, 8]] == pytest.approx([0.5, 0.5], abs=0.01)
+    assert found.verdict == TOO_LITTLE
+    assert "stand in for each other" in found.examined.reasons[0]
+
+
+def test_pictures_of_a_model_that_knows_nothing_are_not_supported(local: Any) -> None:
+    for seed in range(4):
+        drawn = torch.randint(1, 101, (90,), generator=torch.Generator().manual_seed(seed)).tolist()
+        found = audit(local, words(*drawn[:84]), " " + words(*drawn[84:]), layers=LAYERS)
+        assert found.verdict != SUPPORTED
+        faithfulness = found.examined.faithfulness
+        assert faithfulness is not None
+        assert (faithfulness.sources, len(faithfulness.random)) == (21, 199)
 
 
 def test_an_audit_is_what_was_asked_for_and_costs_what_it_said(local: Any) -> None:

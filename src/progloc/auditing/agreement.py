@@ -81,11 +81,9 @@ def leading_source(effect: str, blocks: Sequence[int], masses: FloatArray, effec
     first = int(effects.argmax())
     if effects[first] <= 0:
         return None
-    part = shares(masses)
-    return LeadingSource(
-        effect, blocks[first], float(effects[first] / effects.clip(min=0).sum()), float(part[first]),
-        float(np.delete(part, first).max()),
-    )  # fmt: skip
+    harmful, shown = shares(effects.clip(min=0)), shares(masses)
+    numbers = (effects[first], harmful[first], shown[first], np.delete(shown, first).max())
+    return LeadingSource(effect, blocks[first], *map(float, numbers))
 
 
 def overlap(masses: FloatArray, effects: FloatArray) -> float | None:

@@ -66,6 +66,7 @@ def audit_summary(found: Audit) -> Group:
     parts: list[RenderableType] = [
         Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
         *(Padding(reason, (0, 0, 0, 2), expand=False) for reason in found.examined.reasons),
+        *(() if found.localised else [f"{found.examined.model} is not localised: λ is 0 in every layer."]),
         _blocks(found),
         _tests(found.examined),
     ]

@@ -19,7 +19,18 @@ from markupsafe import Markup
 
 from progloc.auditing.report import Audit, Examination, TestedBlock
 from progloc.auditing.scatter import scatter
-from progloc.auditing.wording import BASELINES, EFFECTS, PICTURE_NAMES, UNTESTED, VERDICTS, percent, signed
+from progloc.auditing.wording import (
+    BASELINES,
+    EFFECTS,
+    PICTURE_NAMES,
+    TITLES,
+    UNLOCALISED_TITLES,
+    UNTESTED,
+    VERDICTS,
+    percent,
+    signed,
+)
+from progloc.printing import visible
 from progloc.templating import templates
 
 EXCERPT = 90
@@ -57,7 +68,8 @@ def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
     runs = []
     for block, places in groupby(range(start, stop), key=audit.block_ids.__getitem__):
         first, *others = places
-        runs.append(Run(block, audit.tokens[first : first + 1 + len(others)], first, block not in begun))
+        pieces = tuple(map(visible, audit.tokens[first : first + 1 + len(others)]))
+        runs.append(Run(block, pieces, first, block not in begun))
         begun.add(block)
     return runs
 
@@ -77,7 +89,7 @@ def _blocks(audit: Audit) -> list[Block]:
 
 
 def _excerpt(text: str) -> str:
-    line = " ".join(text.split()) or "(blank)"
+    line = visible(" ".join(text.split())) or "(blank)"
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
 
 
@@ -131,9 +143,15 @@ def page(audit: Audit) -> str:
     if audit.base is not None:
         examinations["base"] = audit.base
     blocks = _blocks(audit)
+    titles = TITLES if audit.localised else UNLOCALISED_TITLES
     return template.render(
         audit=audit,
-        data={"audit": audit.to_dict(heads=False), "blocks": [dataclasses.asdict(block) for block in blocks]},
+        data={
+            "audit": audit.to_dict(heads=False),
+            "blocks": [dataclasses.asdict(block) for block in blocks],
+            "beside": titles["base"].lower(),
+        },
+        titles=titles,
         examinations=examinations,
         blocks=blocks,
         prompt=_runs(audit, 0, audit.answer_start),

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from progloc.blocks import FloatArray
+from progloc.schedules import NOT_LOCALISED
 
 AUDIT_SCHEMA_VERSION = 2
 PICTURES = ("mass", "mass_no_sink", "value_mass")
@@ -194,6 +195,8 @@ class LeadingSource:
     effect: str
     """One of `OPERATORS`."""
     block: int
+    nats: float
+    """The effect of losing it."""
     effect_share: float
     """Of the sum of effects above 0, [0, 1]."""
     picture_share: float
@@ -371,6 +374,11 @@ class Audit:
     def verdict(self) -> str:
         """One of `progloc.auditing.VERDICTS`."""
         return self.examined.verdict
+
+    @property
+    def localised(self) -> bool:
+        """Whether the model is; else λ is 0 in every layer, and the base is just another model."""
+        return self.schedule != NOT_LOCALISED
 
     def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
         """Return the document as plain data; docs/audit.schema.json describes it.

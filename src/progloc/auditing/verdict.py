@@ -21,6 +21,8 @@ ALONE, CLEAR = 0.8, 2.0
 """The share of the effect above which a source has it alone; how many times another's share of the picture is clear."""
 GOOD_RHO, GOOD_OVERLAP = 0.5, 0.5
 POOR_OVERLAP, POOR_BEATEN = 0.25, 0.5
+ONE_BY_ONE = 0.1
+"""The least part of what losing all sources costs that losing them one by one has to come to, for that to tell."""
 SETS, CHANCE = 199, 0.05
 """Random sets that a p-value takes; the p, after Holm's correction, below which it was not chance."""
 
@@ -39,6 +41,7 @@ def verdict(found: Faithfulness | None, answer_tokens: int) -> tuple[str, tuple[
     - Where one source has more than 80% of the effect, ranks of the others are noise. *Supported*: the picture puts it
       first, with at least twice the share of any other. *Not faithful here*: another is first, with at least twice
       its share. *Weak* in between, and *too little to tell* with fewer than 5 sources, where chance would do.
+    - *Too little to tell* where the answer needs its sources but none alone: one by one they cost less than a tenth.
     - Otherwise *too little to tell* with fewer than 10 sources, where the interval of ρ holds 0 and ρ is above 0, or
       where it holds 0.5 as well as ρ ≤ 0, or where fewer than 199 random sets can be drawn.
     - *Not faithful here* where ρ ≤ 0 and its interval ends below 0.5; where less than a quarter of the picture is where
@@ -63,12 +66,17 @@ def _reasons(found: Faithfulness | None, answer_tokens: int) -> Iterator[Reason]
     if found is None:
         yield TOO_LITTLE, "The prompt has fewer than two whole blocks before the answer, so nothing could be tested."
         return
-    whole = (found.log_prob - found.log_prob_without) / answer_tokens
-    if whole < LEAST:
-        yield TOO_LITTLE, f"The answer hardly rests on the prompt: without it, a token of it loses {whole:.3f} nats."
+    together = found.log_prob - found.log_prob_without
+    one_by_one = sum(each.nats / each.effect_share for each in found.leading if each.effect == OPERATORS[0])
+    if together < LEAST * answer_tokens:
+        yield TOO_LITTLE, f"The answer hardly rests on the prompt: without it, all of it loses {together:.3f} nats."
         return
     if found.sources < SOURCES_FOR_ONE:
         yield TOO_LITTLE, f"The prompt has {found.sources} whole blocks before the answer; it takes {SOURCES}."
+        return
+    if one_by_one < ONE_BY_ONE * together:
+        sums = f"{together:.2f} nats together, and {one_by_one:.2f} one by one"
+        yield TOO_LITTLE, f"Losing its blocks costs the answer {sums}: they stand in for each other."
         return
     leading = {each.effect: each for each in found.leading if each.effect_share > ALONE}
     yield from (_of_one(each, found.sources) for each in leading.values())

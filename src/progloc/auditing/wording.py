@@ -6,6 +6,8 @@ __all__ = [
     "BASELINES",
     "EFFECTS",
     "PICTURE_NAMES",
+    "TITLES",
+    "UNLOCALISED_TITLES",
     "UNTESTED",
     "VERDICTS",
     "Name",
@@ -88,6 +90,9 @@ EFFECTS = {
     ),
     "knockout_raw": Name("Knockout, rest unchanged", "The same, but attention to the rest stays as it was."),
 }
+TITLES = {"examined": "Localised", "base": "Before localising"}
+"""What an audit's two models are called."""
+UNLOCALISED_TITLES = {"examined": "Not localised", "base": "Set beside it"}
 BASELINES = {"recency": "later first", "last_block": "the last", "length": "longer first"}
 
 

@@ -3,7 +3,7 @@
 (() => {
   const FEW = 8; // blocks that are listed, and carry their share in the text
   const DARKEST = 0.85; // the most opaque shade: black on it stays easy to read
-  const {audit, blocks} = JSON.parse(document.getElementById("data").textContent);
+  const {audit, blocks, beside} = JSON.parse(document.getElementById("data").textContent);
   const chosen = {model: "examined", picture: "mass_no_sink", token: null, layer: null, block: null};
 
   const find = (id) => document.getElementById(id);
@@ -134,7 +134,7 @@
       what.push(`The token ${quoted(tokens[chosen.token])} alone, to which the model gave ${percent(likely)}`);
     }
     if (chosen.layer !== null) what.push(`in layer ${of.layers[chosen.layer].layer}`);
-    if (chosen.model === "base") what.push("before localising");
+    if (chosen.model === "base") what.push(beside);
     const said = `${what.join(", ")}: most on ${named(ranked[0])}, ${percent(shares[ranked[0]])}.`;
     if (find("status").textContent !== said) find("status").textContent = said; // said aloud only where it is new
     find("whole").disabled = chosen.token === null;
