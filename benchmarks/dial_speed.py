@@ -22,6 +22,7 @@ from progloc.config import LocalityConfig
 from progloc.data import load_corpus
 from progloc.dialling import dial
 from progloc.errors import ProglocError
+from progloc.hub import pretrained
 from progloc.model import load
 from progloc.suite.page import write_tables
 from progloc.suite.rendering import Column, Table
@@ -78,7 +79,7 @@ def main() -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = load(given.model, LocalityConfig(schedule="quintic", blocks=given.blocks, sink_aware=True), dtype=dtype)
     model = model.to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(given.model)
+    tokenizer = pretrained(AutoTokenizer, given.model, "expected a model folder")
     rows = [
         row
         for batch in map(int, given.batches.split(","))

@@ -11,7 +11,7 @@ from progloc.config import LocalityConfig
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.measures import measure, register_measure
-from progloc.model import load, localize
+from progloc.model import delocalize, load, localize
 from progloc.schedules import Schedule, register_schedule
 from progloc.training import LocalistTrainer
 
@@ -23,6 +23,7 @@ __all__ = [
     "ProglocError",
     "Schedule",
     "audit",
+    "delocalize",
     "dial",
     "load",
     "localize",

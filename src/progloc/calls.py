@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from progloc.attention import IMPLEMENTATION, PLAIN, REFERENCE
 from progloc.attention.segments import documents_in
 from progloc.dialling import dialled
 from progloc.errors import ProglocError
@@ -56,6 +57,13 @@ def fill_block_ids(
             kwargs = {"locality_layers": (), **kwargs}
     elif not wanted:
         return args, kwargs
+    used = model.config.get_text_config(decoder=True)._attn_implementation
+    # an attention function of the caller's own may give its own weights, but is told of no dial
+    if used not in (IMPLEMENTATION, REFERENCE) and (dial is not None or used in PLAIN):
+        raise ProglocError(
+            f"attn_implementation='{used}' was set after localising, and gives no log masses and takes no dial; "
+            f"run model.set_attn_implementation('{IMPLEMENTATION}'), or progloc.delocalize(model) for the plain model"
+        )
     if model.training and torch.is_grad_enabled():
         _refuse_reentrant(model)
     mask, cache = given.get("attention_mask"), given.get("past_key_values")

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 
 from progloc.blocks import BlocksSoFar, Partitioner
 from progloc.errors import ProglocError
+from progloc.hub import pretrained
 
 
 @dataclass
@@ -35,6 +36,11 @@ class Dialled:
     tokenizer: Any
     """The model's, or the name to load it by."""
 
+    @property
+    def turns(self) -> bool:
+        """Whether it changes anything."""
+        return min(self.outside) < 1
+
     @cached_property
     def blocks(self) -> BlocksSoFar:
         """What gives tokens their blocks as they are generated.
@@ -45,13 +51,11 @@ class Dialled:
         tokenizer = self.tokenizer
         needs_text = self.partitioner.from_positions(torch.zeros(1, 1, dtype=torch.long)) is None
         if needs_text and isinstance(tokenizer, str | None):
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(tokenizer or "")
-            except (OSError, ValueError, KeyError) as error:
-                raise ProglocError(
-                    f"no tokenizer at '{tokenizer}', and the blocks of generated text take one; "
-                    "give it: dial(model, delta, tokenizer=tokenizer)"
-                ) from error
+            tokenizer = pretrained(
+                AutoTokenizer,
+                tokenizer or "",
+                "the blocks of generated text take one: dial(model, delta, tokenizer=tokenizer)",
+            )
         return BlocksSoFar(self.partitioner, tokenizer)
 
     def keywords(self) -> dict[str, Any]:
@@ -65,11 +69,20 @@ _counting = Lock()
 
 
 def dialled(model: Any) -> Dialled | None:
-    """Return how a model is dialled in this thread; None where it is as it was trained, as it is at δ = 0."""
+    """Return how a model is dialled in this thread; None where it is as it was trained, as it is at δ = 0.
+
+    Raises:
+        ProglocError: it is dialled in another thread, and nobody said how it is to be in this one.
+    """
     if not model.locality.turned:  # all that a compiled model asks: it is compiled again when that changes
         return None
     found = _dials.get().get(id(model.locality))
-    return found if found is not None and min(found.outside) < 1 else None
+    if found is None:
+        raise ProglocError(
+            "this model is dialled in another thread and has no dial in this one; enter `with dial(model, δ)` in the "
+            "thread that calls it, at 0 for the model as trained, or start that with contextvars.copy_context().run"
+        )
+    return found if found.turns else None
 
 
 def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tuple[float, ...]:
@@ -113,7 +126,9 @@ def dial(
 
     Out-of-block attention odds are multiplied by 1 − δ in each layer (SPEC §9). δ = 0 is the model itself, to the bit;
     at δ = 1 a token sees only its own block. It holds for calls, `generate` and `measure` in the thread that entered
-    the context, and in no other: a thread that generates needs a `with` of its own. The innermost dial holds.
+    the context; in another, which has none of its own, calls of the model are refused while a dial is on: a thread that
+    generates needs a `with` of its own, or this one's context (`contextvars.copy_context().run`). The innermost dial
+    holds.
 
     A call that is no `generate` needs `block_ids` where the blocks come from the text, as measuring it does.
 
@@ -139,10 +154,10 @@ def dial(
     )
     token = _dials.set({**_dials.get(), id(locality): setting})
     with _counting:
-        locality.turned += 1
+        locality.turned += setting.turns
     try:
         yield setting
     finally:
         with _counting:
-            locality.turned -= 1
+            locality.turned -= setting.turns
         _dials.reset(token)

@@ -1,13 +1,14 @@
-"""Asking the model and data hub whether it has a thing, before libraries that would retry for half a minute."""
+"""What is had by name: whether the hub has it, before libraries retry for half a minute, and opening it safely."""
 
 from __future__ import annotations
 
-__all__ = ["check_hub"]
+__all__ = ["check_hub", "pretrained"]
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from safetensors import SafetensorError
 
 from progloc.errors import ProglocError
 
@@ -35,3 +36,33 @@ def check_hub(name: str, kind: Literal["model", "dataset"], expected: str) -> No
         raise ProglocError(
             f"no file or folder '{name}' here, and the hub gives no such {kind} ({reason}); expected {expected}"
         ) from error
+
+
+def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: Any) -> Any:
+    """Return `auto.from_pretrained(name, …)`. Whatever a folder holds is data: none of it is run or unpickled.
+
+    Args:
+        auto: one of transformers' `Auto…` classes.
+        name: a folder or hub name.
+        instead: what to do where it cannot be had, for the message.
+        kwargs: for `from_pretrained`.
+
+    Raises:
+        ProglocError: it is not there, damaged, or takes Python code or a pickle of its own.
+    """
+    what = "tokenizer" if auto.__name__ == "AutoTokenizer" else "model"
+    if kwargs.pop("trust_remote_code", False):
+        raise ProglocError(f"trust_remote_code=True for '{name}'; progloc runs no code that comes with a model")
+    try:
+        return auto.from_pretrained(name, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            reason = "it comes with Python code of its own, which progloc does not run"
+        elif what == "model" and "safetensors" in reason and any(Path(name).glob("pytorch_model*.bin*")):
+            reason = (
+                "its weights are in pytorch_model.bin, a pickle, which can run code; where you trust it, convert it: "
+                f"python -c \"from transformers import AutoModelForCausalLM as M; m='{name}'; "
+                'M.from_pretrained(m).save_pretrained(m)"'
+            )
+        raise ProglocError(f"no {what} at '{name}' ({reason}); {instead}") from error

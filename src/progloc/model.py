@@ -1,4 +1,4 @@
-"""A Hugging Face model made local: attach, save, load, and what cannot be served."""
+"""A Hugging Face model made local, and back: attach, detach, save, load."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ __all__ = [
     "BLOCKS_FILE",
     "LOCALITY_FILE",
     "Locality",
-    "attention_modules",
-    "check_servable",
+    "delocalize",
     "load",
     "localize",
     "partitioner_for",
@@ -15,11 +14,13 @@ __all__ = [
     "stored_config",
 ]
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch.utils.hooks import RemovableHandle
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
@@ -40,9 +42,13 @@ from progloc.calls import fill_block_ids, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
+from progloc.hub import pretrained
 from progloc.schedules import NOT_LOCALISED, Matrix, Schedule, parse_schedule
+from progloc.servable import attention_modules, check_servable, probe
 
 LOCALITY_FILE = "locality.json"
+SHOWN = 3
+"""Weights named of those that are wrong."""
 FREE = 0.05
 """The λ below which a layer may be given a window: the schedule leaves it nearly all it has."""
 BLOCKS_FILE = "blocks.safetensors"
@@ -68,7 +74,10 @@ class Locality:
     windows: tuple[int, ...] = ()
     """Within how many tokens each layer attends, L numbers, 0 for all."""
     turned: int = 0
-    """How many dials are on, in any thread (`progloc.dial`)."""
+    """How many dials that change anything are on, in any thread (`progloc.dial`)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "turned": 0}  # a copy is dialled by nobody
 
     @property
     def localised(self) -> bool:
@@ -132,37 +141,6 @@ class Locality:
         }
 
 
-def attention_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the model's causal self-attention modules, input to output; their number is L."""
-    found = [m for m in model.modules() if getattr(m, "is_causal", None) is True and hasattr(m, "layer_idx")]
-    return sorted(found, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
-
-
-def check_servable(model: Any) -> None:
-    """Raise ProglocError, naming the architecture and the reason, unless progloc can serve ``model`` rightly."""
-
-    def refuse(reason: str) -> None:
-        raise ProglocError(
-            f"{type(model).__name__} cannot be localised: {reason}; expected a decoder-only model with softmax "
-            "attention through transformers' AttentionInterface, such as gpt2, llama, mistral, qwen2, olmo or gpt_neox"
-        )
-
-    config = model.config.get_text_config(decoder=True)
-    if getattr(model.config, "is_encoder_decoder", False):
-        refuse("it is an encoder-decoder")
-    if not model._can_set_attn_implementation():
-        refuse("its attention does not go through AttentionInterface")
-    if getattr(config, "is_causal", True) is False:
-        refuse("its attention sees later tokens")
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        refuse("its attention scores are soft-capped")
-    if any(name.rsplit(".", 1)[-1] == "sinks" for name, _ in model.named_parameters()):
-        refuse("its attention has learned sinks")
-    layers = len(attention_modules(model))
-    if layers != config.num_hidden_layers:
-        refuse(f"{layers} of its {config.num_hidden_layers} layers are causal softmax attention")
-
-
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     asked, model.config.output_attentions = (
@@ -187,6 +165,15 @@ def _write_locality(model: Any, folder: Path) -> None:
     if locality.partitioner.table is not None:
         write_bytes(folder / BLOCKS_FILE, save({"table": locality.partitioner.table}))
     write_json(folder / LOCALITY_FILE, locality.to_dict())
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "save_pretrained": _save_pretrained,
+    "prepare_inputs_for_generation": prepare_inputs_for_generation,
+}
+"""What a local model does otherwise."""
+CAPTURING = "_output_capturing_hooks_installed"
+"""By this transformers knows a model in which it captures outputs."""
 
 
 def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) -> Partitioner:
@@ -233,7 +220,8 @@ def localize(
     """Make a causal language model local: it then takes `block_ids`, gives log masses, and saves its locality.
 
     The model is changed in place and returned; its weights and, without a penalty, its outputs are what they were.
-    Calling it again replaces the configuration.
+    Calling it again replaces the configuration; `delocalize` is the way back. A few tokens are run to see that it does
+    as it is told.
 
     Args:
         model: a transformers causal language model (`check_servable` says which).
@@ -250,14 +238,14 @@ def localize(
     """
     check_servable(model)
     save_with_adapters(_write_locality)
+    before: Locality | None = getattr(model, "locality", None)
+    if before is not None and before.turned:
+        raise ProglocError("a dialled model cannot be localised anew; leave `with dial(…)` first")
     config = config or LocalityConfig()
     heads = model.config.get_text_config(decoder=True).num_attention_heads
     schedule = parse_schedule(config.schedule, config.denominator)
     lambdas, head_lambdas = schedule.resolve(len(attention_modules(model)), heads)
     name = base_model or getattr(model.config, "_name_or_path", None) or None
-    model.set_attn_implementation(attn_implementation)
-    before = getattr(model, "locality", None)
-    first_time = before is None
     if before is not None:
         name, sequence_length = base_model or before.base_model, sequence_length or before.sequence_length
         tokenizer = tokenizer or before.tokenizer
@@ -266,17 +254,111 @@ def localize(
     blocks = partitioner_for(model, config.blocks, block_table)
     windows = _windows(config, schedule, lambdas)
     lambdas = tuple(0.0 if window else strength for window, strength in zip(windows, lambdas, strict=True))
-    model.locality = Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas, windows)
-    # on every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know
-    for part in (module for module in model.modules() if isinstance(module, PreTrainedModel)):
-        part.locality = model.locality
-        if first_time:
-            names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
-            part.register_forward_pre_hook(functools.partial(fill_block_ids, names=names), with_kwargs=True)
-            maybe_install_capturing_hooks(part)  # transformers would at the first call, under a lock no compiler traces
-    if first_time:
-        model.save_pretrained = types.MethodType(_save_pretrained, model)
-        model.prepare_inputs_for_generation = types.MethodType(prepare_inputs_for_generation, model)
+    implementation = model.config.get_text_config(decoder=True)._attn_implementation
+    if before is None:
+        model._unlocalised = _hook(model)
+    _attach(
+        model,
+        Locality(config, lambdas, blocks, name, sequence_length, tokenizer, head_lambdas, windows),
+        attn_implementation,
+    )
+    try:
+        probe(model)
+    except ProglocError:
+        if before is None:
+            delocalize(model)
+        else:
+            _attach(model, before, implementation)
+        raise
+    return model
+
+
+def _parts(model: nn.Module) -> list[PreTrainedModel]:
+    """Return every model within the model: which of them a wrapper (PEFT, say) calls first is not ours to know."""
+    return [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+
+
+def _attach(model: Any, locality: Locality, attn_implementation: str) -> None:
+    model.set_attn_implementation(attn_implementation)
+    for part in (model, *_parts(model)):
+        part.locality = locality
+
+
+@dataclass
+class _Unlocalised:
+    """What a model was before it was localised, for `delocalize`."""
+
+    model: Any
+    """The one that `localize` was called with; PEFT, say, may have wrapped it since."""
+    attention: list[tuple[Any, str | None]]
+    """The attention implementation of each configuration."""
+    methods: dict[str, Any]
+    """Those of `METHODS` that were the model's own, and not its class's."""
+    hooks: list[RemovableHandle]
+    captured: list[PreTrainedModel]
+    """The models in which transformers was made to capture outputs, as it would at the first call."""
+
+
+def _hook(model: Any) -> _Unlocalised:
+    """Put what happens around calls, generation and saving in its place, and return what was there."""
+    parts = _parts(model)
+    configs = {id(config): config for part in parts for config in (part.config, *_sub_configs(part.config))}
+    plain = _Unlocalised(
+        model,
+        [(config, config._attn_implementation) for config in configs.values()],
+        {name: model.__dict__[name] for name in METHODS if name in model.__dict__},
+        [],
+        [],
+    )
+    for part in parts:
+        names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
+        hook = functools.partial(fill_block_ids, names=names)
+        plain.hooks.append(part.register_forward_pre_hook(hook, with_kwargs=True))
+        # transformers would at the first call, under a lock no compiler traces; where it has, again would be twice
+        if not any(getattr(inner, CAPTURING, False) for inner in _parts(part)):
+            maybe_install_capturing_hooks(part)
+            plain.captured.append(part)
+    for name, method in METHODS.items():
+        setattr(model, name, types.MethodType(method, model))
+    return plain
+
+
+def _sub_configs(config: Any) -> list[Any]:
+    subs = [getattr(config, name) for name in config.sub_configs]
+    return [inner for sub in subs if sub is not None for inner in (sub, *_sub_configs(sub))]
+
+
+def delocalize(model: Any) -> Any:
+    """Take back what `localize` did: the model is then the one it was, its weights as they are now.
+
+    Its attention implementation, hooks, `save_pretrained` and `prepare_inputs_for_generation` are those it had, and it
+    takes no block ids. A model that is not local is returned as it is.
+
+    Raises:
+        ProglocError: the model is dialled.
+    """
+    plain: _Unlocalised | None = getattr(model, "_unlocalised", None)
+    if plain is None:
+        return model
+    if model.locality.turned:
+        raise ProglocError("a dialled model cannot be delocalised; leave `with dial(…)` first")
+    for handle in plain.hooks:
+        handle.remove()
+    for part in plain.captured:
+        for module in part.modules():
+            for key, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__module__", None) == maybe_install_capturing_hooks.__module__:
+                    del module._forward_hooks[key]
+            module.__dict__.pop(CAPTURING, None)
+    for config, implementation in plain.attention:
+        config._attn_implementation_internal = implementation
+    for name in METHODS:
+        delattr(plain.model, name)
+    for name, method in plain.methods.items():
+        setattr(plain.model, name, method)
+    for part in (model, plain.model, *_parts(model)):
+        part.__dict__.pop("locality", None)
+    del plain.model._unlocalised
     return model
 
 
@@ -319,6 +401,67 @@ def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
         raise ProglocError(f"{found_at} is damaged ({error}); expected a file written by progloc") from error
 
 
+def _load_weights(folder: str | Path, **kwargs: Any) -> Any:
+    """Return a model as transformers loads it, unless its weights are not all of the model's and nothing else.
+
+    transformers draws what is missing at random, leaves out what it does not know, and says so in a warning.
+    """
+    settings = {**kwargs, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    instead = "expected a Hugging Face folder or hub name"
+    with _no_report():
+        model, info = pretrained(AutoModelForCausalLM, folder, instead, **settings)
+    wrong = {
+        "missing": info["missing_keys"],
+        "unknown": info["unexpected_keys"],
+        "of another shape": {
+            f"{key} {tuple(there)}, not {tuple(here)}" for key, there, here in info["mismatched_keys"]
+        },
+        "not finite": {name for name, weight in model.named_parameters() if not _finite(weight)},
+    }
+    found = [f"{len(keys)} {how} ({'; '.join(sorted(keys)[:SHOWN])}{'; …' * (len(keys) > SHOWN)})"
+             for how, keys in wrong.items() if keys]  # fmt: skip
+    if found:
+        raise ProglocError(
+            f"the weights at '{folder}' do not fit {type(model).__name__}: {', '.join(found)}; "
+            "expected those that its own save_pretrained writes"
+        )
+    return model
+
+
+def _finite(weight: Tensor) -> bool:
+    """Whether a weight holds numbers only, as far as its type and place can tell."""
+    return weight.is_meta or weight.dtype.itemsize == 1 or bool(weight.isfinite().all())
+
+
+def _check_vocabulary(model: Any, folder: str | Path, **hub: Any) -> None:
+    """Raise ProglocError where the tokenizer that comes with a model gives tokens the model has no embedding for."""
+    try:
+        tokenizer = pretrained(AutoTokenizer, folder, "", **hub)
+    except ProglocError:  # there is none, or none that can be read: who needs it says so
+        return
+    tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+    if tokens > rows:
+        raise ProglocError(
+            f"the tokenizer at '{folder}' has {tokens} tokens and {type(model).__name__} {rows} embeddings; "
+            "expected that of its training"
+        )
+
+
+@contextlib.contextmanager
+def _no_report() -> Iterator[None]:
+    """Keep back transformers' report on weights that do not fit: it is an error here, in a line."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
 def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> Any:
     """Load a model with its locality attached.
 
@@ -331,24 +474,21 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
         kwargs: for `AutoModelForCausalLM.from_pretrained`. Weights are loaded in float32 unless `dtype` says otherwise.
 
     Raises:
-        ProglocError: no such model, a damaged `locality.json`, or an architecture that cannot be served.
+        ProglocError: no such model, one with code of its own or with pickled weights only, weights that do not fit, a
+            damaged `locality.json`, or an architecture that cannot be served.
     """
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
     stored = read_locality(folder, **hub) or {}
     settings = config or stored_config(stored)
     base = base_of_adapter(folder, **hub)
-    try:
-        if base is None:
-            model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **kwargs})
-        else:
-            model = load(base, config, **{name: value for name, value in kwargs.items() if name != "revision"})
-            put_adapter(model, folder, **hub)
-            if not stored:
-                return model
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ProglocError(
-            f"no model at '{folder}' ({str(error).splitlines()[0]}); expected a Hugging Face folder or hub name"
-        ) from error
+    if base is None:
+        model = _load_weights(folder, **{"dtype": torch.float32, **kwargs})
+        _check_vocabulary(model, folder, **hub)
+    else:
+        model = load(base, config, **{name: value for name, value in kwargs.items() if name != "revision"})
+        put_adapter(model, folder, **hub)
+        if not stored:
+            return model
     same_blocks = stored.get("locality", {}).get("blocks") == settings.blocks
     model = localize(
         model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from progloc import LocalityConfig, localize, log_masses
-from progloc.auditing.effects import knocked_out, read, removals
+from progloc.auditing.effects import WHOLE, knocked_out, read, removals
 from progloc.auditing.text import read_text
 from progloc.fused_loss import FusedLoss
 from progloc.measures.passes import evaluating
@@ -31,13 +32,37 @@ FAMILIES = {
     "gpt_neox": {"attention_dropout": 0.0, "hidden_dropout": 0.0},
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "ctrl": {"dff": 64},
+    "gpt_bigcode": {},
+    "longcat_flash": {
+        "num_layers": 2,
+        "ffn_hidden_size": 64,
+        "expert_ffn_hidden_size": 16,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "head_dim": 8,
+        "n_routed_experts": 4,
+        "zero_expert_num": 1,
+        "moe_topk": 2,
+        "num_key_value_heads": 4,
+    },
+    "afmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "jetmoe": {"num_key_value_heads": 2, "kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+"""Families that not all of what follows is asked of, or that are refused."""
 
 
 def build(family: str) -> tuple[PreTrainedModel, Tensor]:
     """A small model of the family, and two sequences of tokens; the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])).eval()
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(family, **SHAPE, **{**FAMILIES, **OTHERS}[family])
+        ).eval()
         return model, torch.randint(1, 101, (2, 17))
 
 
@@ -74,7 +99,7 @@ def test_the_fused_loss(family: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *WHOLE])
 def test_what_an_audit_takes_away(family: str) -> None:
     model, ids = build(family)
     local = localize(model, LocalityConfig(blocks="fixed:4"), words_tokenizer(SHAPE["vocab_size"]))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -25,6 +26,7 @@ from transformers import (
 
 import progloc
 from progloc import LocalityConfig, ProglocError, load, localize, log_masses
+from wired_models import words_tokenizer
 
 IDS = torch.randint(0, 101, (2, 17), generator=torch.Generator().manual_seed(0))
 
@@ -215,6 +217,256 @@ def test_a_damaged_model_is_named(tiny_gpt2: Callable[..., Any], tmp_path: Path)
         load(tmp_path)
 
 
+def plain_state(model: Any) -> Any:
+    """What a caller of a model may notice of it, beside its weights."""
+    return (
+        [config._attn_implementation for config in (model.config, model.model.config)],
+        {name: sorted(vars(module)) for name, module in model.named_modules()},
+        [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._forward_pre_hooks_with_kwargs))
+            for m in model.modules()
+        ],
+    )
+
+
+@pytest.mark.parametrize("used", [{}, {"output_hidden_states": True}], ids=["new", "used before"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_delocalize_is_the_way_back(tiny_llama: Callable[..., Any], tmp_path: Path, used: Any, attention: str) -> None:
+    model = tiny_llama(attn_implementation=attention)
+    if used:
+        model(input_ids=IDS, **used)
+    before, expected = plain_state(model), model(input_ids=IDS, output_hidden_states=bool(used))
+    for schedule in ("linear", "quintic"):
+        localize(model, LocalityConfig(schedule))
+    assert progloc.delocalize(model) is model
+    assert plain_state(model) == before
+    assert torch.equal(model(input_ids=IDS, output_hidden_states=bool(used)).logits, expected.logits)
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "locality.json").exists()
+    with pytest.raises(ProglocError, match="localize"):
+        log_masses(model(input_ids=IDS, output_attentions=True))
+    assert not hasattr(progloc.delocalize(model), "locality")  # again: there is nothing to take back
+    masses = log_masses(localize(model)(input_ids=IDS, output_attentions=True))
+    assert torch.equal(masses[1], log_masses(localize(tiny_llama())(input_ids=IDS, output_attentions=True))[1])
+
+
+def test_delocalize_gives_back_a_method_that_was_the_models_own(tiny_gpt2: Callable[..., Any]) -> None:
+    model, saved = tiny_gpt2(), []
+    model.save_pretrained = saved.append
+    own = model.save_pretrained
+    assert progloc.delocalize(localize(model)).save_pretrained is own
+
+
+def test_a_copy_is_delocalised_alone(tiny_gpt2: Callable[..., Any]) -> None:
+    model = localize(tiny_gpt2())
+    twin = progloc.delocalize(copy.deepcopy(model))
+    assert not any(module._forward_pre_hooks for module in twin.modules())
+    assert len(log_masses(model(input_ids=IDS, output_attentions=True))) == 3
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        lambda model: model(input_ids=IDS, output_hidden_states=True),
+        lambda model: model.generate(IDS, max_new_tokens=2, output_attentions=True, return_dict_in_generate=True),
+        lambda model: model.model(input_ids=IDS, output_attentions=True) if hasattr(model, "model") else None,
+        lambda model: localize(model, LocalityConfig("linear", "fixed:2")),
+        lambda model: model.gradient_checkpointing_enable(),
+        lambda model: model.compile(backend="eager"),
+        lambda model: model.train(),
+    ],
+)
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_what_was_done_with_a_model_before_does_not_matter(
+    family: str, earlier: Callable[[Any], Any], request: pytest.FixtureRequest
+) -> None:
+    fresh, used = (request.getfixturevalue(family)(attn_implementation="eager") for _ in range(2))
+    earlier(used)
+    mode, random = [m.training for m in used.modules()], torch.get_rng_state()
+    models = [localize(each, LocalityConfig("linear", "fixed:4")) for each in (fresh, used)]
+    assert [m.training for m in used.modules()] == mode
+    assert torch.equal(torch.get_rng_state(), random)
+    one, other = (log_masses(m.eval()(input_ids=IDS, output_attentions=True, use_cache=False)) for m in models)
+    assert len(one) == len(other) == len(fresh.locality.lambdas)
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_attention_switched_after_localising_is_named(tiny_llama: Callable[..., Any]) -> None:
+    model = localize(tiny_llama(), LocalityConfig("localist"))
+    expected = model(input_ids=IDS).logits
+    for attention in ("sdpa", "eager"):
+        model.set_attn_implementation(attention)
+        torch.testing.assert_close(model(input_ids=IDS).logits, expected)
+        with pytest.raises(ProglocError, match=f"attn_implementation='{attention}' was set after localising"):
+            model(input_ids=IDS, output_attentions=True)
+        with pytest.raises(ProglocError, match="was set after"), progloc.dial(model, 0.5):
+            model.generate(IDS, max_new_tokens=2)
+        with pytest.raises(ProglocError, match="was set after"):
+            progloc.measure(model, [{"input_ids": IDS[0]}])
+    model.set_attn_implementation("progloc")
+    assert len(log_masses(model(input_ids=IDS, output_attentions=True))) == 2
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4, 6, 17])
+def test_plain_weights_are_not_log_masses(tiny_llama: Callable[..., Any], tokens: int) -> None:
+    model = tiny_llama(attn_implementation="eager")
+    with pytest.raises(ProglocError, match="localize"):
+        log_masses(model(input_ids=IDS[:, :tokens], output_attentions=True))
+    past = model(input_ids=IDS[:, :4], use_cache=True).past_key_values
+    with pytest.raises(ProglocError, match="localize"):
+        log_masses(model(input_ids=IDS[:, 4:5], past_key_values=past, output_attentions=True))
+    for nothing in (None, (), {"attentions": None}):
+        with pytest.raises(ProglocError, match="hold no log masses"):
+            log_masses(nothing)
+    short = log_masses(localize(model)(input_ids=IDS[:, : max(tokens, 2)], output_attentions=True))
+    assert all(layer.shape[-1] == 2 for layer in short)
+
+
+def test_a_model_that_is_refused_is_left_as_it_was(tiny_llama: Callable[..., Any]) -> None:
+    def drop(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {name: value for name, value in kwargs.items() if name != "block_ids"}
+
+    model = tiny_llama(attn_implementation="sdpa")
+    before = plain_state(model)
+    handle = model.model.layers[1].register_forward_pre_hook(drop, with_kwargs=True)
+    with pytest.raises(ProglocError, match="1 of its 2 layers hand block ids on to attention and log masses back"):
+        localize(model)
+    handle.remove()
+    assert plain_state(model) == before
+    local = localize(model, LocalityConfig("linear")).locality
+    handle = model.model.layers[1].register_forward_pre_hook(drop, with_kwargs=True)
+    with pytest.raises(ProglocError, match="1 of its 2 layers"):
+        localize(model, LocalityConfig("quintic"), attn_implementation="progloc_reference")
+    assert model.locality is local
+    assert model.config._attn_implementation == "progloc"
+
+
+class Leaky(torch.nn.Module):
+    """A layer's feed-forward network, and beside it tokens mixed as a convolution or a missing mask mixes them."""
+
+    def __init__(self, inner: Any, shift: int) -> None:
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    def forward(self, hidden: Any) -> Any:
+        return self.inner(hidden) + 0.1 * torch.nn.functional.pad(hidden, (0, 0, self.shift, -self.shift))
+
+
+@pytest.mark.parametrize(("shift", "reason"), [(4, "more than attention carries"), (-1, "a token sees later ones")])
+def test_what_passes_attention_by_is_seen(tiny_llama: Callable[..., Any], shift: int, reason: str) -> None:
+    model = tiny_llama()
+    model.model.layers[0].mlp = Leaky(model.model.layers[0].mlp, shift)
+    with pytest.raises(ProglocError, match=reason):
+        localize(model)
+
+
+def test_a_model_without_weights_yet_is_localised(tiny_llama: Callable[..., Any]) -> None:
+    with torch.device("meta"):
+        model = tiny_llama()
+    assert localize(model).locality.lambdas == (0.0, 1.0)
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda w: {f"module.{name}": weight for name, weight in w.items()},
+            r"21 missing \(lm_head.weight; .*; …\), 21 unknown \(module.lm_head.weight; ",
+        ),
+        (
+            lambda w: {name: weight for name, weight in w.items() if "layers.1.mlp.up" not in name},
+            r"1 missing \(model.layers.1.mlp.up_proj.weight\);",
+        ),
+        (lambda w: {**w, "model.layers.9.odd": torch.ones(2)}, r"1 unknown \(model.layers.9.odd\)"),
+        (
+            lambda w: {**w, "model.embed_tokens.weight": torch.ones(103, 32)},
+            r"1 of another shape \(model.embed_tokens.weight \(103, 32\), not \(101, 32\)\)",
+        ),
+        (
+            lambda w: {**w, "model.norm.weight": w["model.norm.weight"] * float("nan")},
+            r"1 not finite \(model.norm.weight\)",
+        ),
+        (
+            lambda w: {**w, "lm_head.weight": w["lm_head.weight"] / 0.0},
+            r"1 not finite \(lm_head.weight\)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    tiny_llama: Callable[..., Any], tmp_path: Path, change: Any, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    rewritten(tmp_path, change)
+    capfd.readouterr()
+    with pytest.raises(ProglocError, match=message) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())  # the one line says it
+
+
+def test_weights_that_need_not_be_there_are_not_missed(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
+    model = tiny_llama(tie_word_embeddings=True)
+    model.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert torch.equal(load(tmp_path)(input_ids=IDS).logits, model(input_ids=IDS).logits)
+    rewritten(tmp_path, lambda w: {**w, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    assert torch.equal(load(tmp_path)(input_ids=IDS).logits, model(input_ids=IDS).logits)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    words_tokenizer(102).save_pretrained(tmp_path)
+    with pytest.raises(ProglocError, match=r"tokenizer.* has 102 tokens.* 101 embeddings"):
+        load(tmp_path)
+    words_tokenizer(90).save_pretrained(tmp_path)  # embeddings are often padded to a round number
+    assert load(tmp_path).locality.lambdas == (0.0, 0.0)
+
+
+EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nConfig = Model = Tokenizer = None\n"
+
+
+@pytest.mark.parametrize("kind", ["evil", "llama"])
+def test_no_code_of_a_folder_runs(
+    tiny_llama: Callable[..., Any], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: Any) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", ask)
+    tiny_llama().save_pretrained(tmp_path)
+    (tmp_path / "code.py").write_text(EVIL)
+    for file, names in (
+        ("config.json", {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["code.Tokenizer", None]}),
+    ):
+        path = tmp_path / file
+        held = json.loads(path.read_text()) if path.exists() else {"tokenizer_class": "Evil"}
+        path.write_text(json.dumps({**held, "model_type": kind, "auto_map": names}))
+    if kind == "llama":  # an architecture that transformers has is read with its own code
+        assert len(load(tmp_path).locality.lambdas) == 2
+    else:
+        with pytest.raises(ProglocError, match="Python code of its own, which progloc does not run"):
+            load(tmp_path)
+    with pytest.raises(ProglocError, match="trust_remote_code=True"):
+        load(tmp_path, trust_remote_code=True)
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_pickled_weights_are_not_read(tiny_llama: Callable[..., Any], tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
+    assert len(load(tmp_path).locality.lambdas) == 2  # beside safe ones it is not looked at
+    weights.unlink()
+    with pytest.raises(ProglocError, match=r"pytorch_model\.bin, a pickle.*from_pretrained.*save_pretrained"):
+        load(tmp_path)
+
+
 def test_the_public_names_are_few_and_there() -> None:
-    assert len(progloc.__all__) <= 15
+    assert len(progloc.__all__) <= 16
     assert all(hasattr(progloc, name) for name in progloc.__all__)

@@ -2,7 +2,7 @@
 
 from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS, log_masses
-from progloc.attention.plugin import IMPLEMENTATION, REFERENCE, Probe
+from progloc.attention.plugin import IMPLEMENTATION, PLAIN, REFERENCE, Probe
 from progloc.attention.reference import reference_attention
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "IMPLEMENTATION",
     "MARGIN_CHANNELS",
     "MEASURED_CHANNELS",
+    "PLAIN",
     "REFERENCE",
     "Probe",
     "log_masses",

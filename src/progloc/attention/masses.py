@@ -45,13 +45,24 @@ def log_masses(outputs: Any) -> tuple[Tensor, ...]:
     layers = getattr(outputs, "attentions", None)
     if not layers:
         raise ProglocError(
-            "these outputs hold no log masses; expected those of a localised model called with output_attentions=True, "
-            "of an architecture that hands on what its attention returns"
+            "these outputs hold no log masses; expected those of a model from progloc.localize called with "
+            "output_attentions=True"
         )
-    widest = len(CHANNELS) + len(EXTRA_CHANNELS)
-    if any(layer.ndim != 4 or not len(CHANNELS) <= layer.shape[-1] <= widest for layer in layers):
-        raise ProglocError(
-            f"outputs.attentions has shape {tuple(layers[0].shape)}, not (B, H, T, C); "
-            "run progloc.localize(model, …) first"
-        )
+    for layer in layers:
+        if not _are_masses(layer):
+            shape = tuple(getattr(layer, "shape", ()))
+            raise ProglocError(
+                f"outputs.attentions holds {shape}, as plain weights do, and not log masses (B, H, T, C); "
+                "run progloc.localize(model, …) first"
+            )
     return tuple(layers)
+
+
+def _are_masses(layer: Any) -> bool:
+    """Whether a tensor can be log masses, and not the weights (B, H, T, K ≥ T) that plain attention returns."""
+    if not isinstance(layer, Tensor) or layer.ndim != 4:
+        return False
+    tokens, channels = layer.shape[-2:]
+    if not len(CHANNELS) <= channels <= len(CHANNELS) + len(EXTRA_CHANNELS):
+        return False
+    return tokens > channels or not bool((layer[..., : len(CHANNELS)] > 0).any())  # so short, their signs tell

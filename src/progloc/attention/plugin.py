@@ -6,7 +6,7 @@ mask function registered beside them: without one, transformers passes no mask a
 
 from __future__ import annotations
 
-__all__ = ["IMPLEMENTATION", "REFERENCE", "Probe"]
+__all__ = ["IMPLEMENTATION", "PLAIN", "REFERENCE", "Probe"]
 
 import math
 from collections.abc import Collection, Sequence
@@ -28,6 +28,8 @@ from progloc.errors import ProglocError, suggest
 
 IMPLEMENTATION = "progloc"
 REFERENCE = "progloc_reference"
+PLAIN = frozenset({"eager", *AttentionInterface().valid_keys()})
+"""What transformers has of its own."""
 
 REFUSED = ("softcap", "s_aux", "position_bias")
 """Keywords that change the scores; a layer that passes one is refused rather than measured wrongly."""
@@ -199,7 +201,7 @@ def reference(
         outside=_outside(module, block_ids, locality_outside),
         keep_sink=locality_keep_sink,
     )
-    return output.transpose(1, 2), masses
+    return output.transpose(1, 2).contiguous(), masses
 
 
 def progloc(
@@ -253,7 +255,7 @@ def progloc(
             keep_sink=locality_keep_sink, window=_window(module, key, locality_windows),
         )  # fmt: skip
         if instead is not None:
-            return instead.transpose(1, 2), None
+            return instead.transpose(1, 2).contiguous(), None
     measured = block_ids is not None and (locality_layers is None or module.layer_idx in locality_layers)
     opaque = attention_mask is not None and attention_mask.ndim == 4
     window = _window(module, key, locality_windows)
@@ -265,7 +267,7 @@ def progloc(
     nothing = None if block_ids is None else query.new_zeros(()).expand(*query.shape[:3], width)
     if window and not by_definition and not measured:
         output = windowed_attention(query, key, value, attention_mask, window, scaling / attention_temperature)
-        return output.transpose(1, 2), nothing
+        return output.transpose(1, 2).contiguous(), nothing
     if block_ids is None or (not measured and (outside == 1 or by_definition)):
         mask = None
         if attention_mask is not None or outside < 1:
@@ -299,7 +301,7 @@ def progloc(
         outside=outside,
         keep_sink=locality_keep_sink,
     )
-    return output.transpose(1, 2), masses
+    return output.transpose(1, 2).contiguous(), masses
 
 
 _plain: Any = PreTrainedConfig.output_attentions

@@ -17,6 +17,7 @@ from progloc.auditing.text import prompt_ids, read_text, written_answer
 from progloc.dialling import dial as turned
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
+from progloc.hub import pretrained
 from progloc.measures.passes import evaluating, locality_of
 
 LATE = 0.5
@@ -153,11 +154,7 @@ def _check_length(model: Any, tokens: int) -> None:
 
 
 def _tokenizer_of(model: Any) -> Any:
-    name = _name_of(model)
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise ProglocError(f"no tokenizer at '{name}'; give it: audit(model, prompt, tokenizer=tokenizer)") from error
+    return pretrained(AutoTokenizer, _name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)")
 
 
 def _name_of(model: Any) -> str:

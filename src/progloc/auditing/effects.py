@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "knocked_out", "passes_of", "read", "removals"]
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,14 @@ from transformers import DynamicCache
 from progloc.auditing.probes import Knockout, Trace, TracedAttention
 from progloc.auditing.text import AuditedText
 from progloc.dialling import dialled
-from progloc.model import attention_modules
+from progloc.servable import attention_modules
 
 KNOCKOUTS_AT_ONCE = 8
 """Rows of a batch; each holds the prompt's past once more, in the layers from the first cut one on."""
 TOKENS_AT_ONCE = 4096
 """Of the texts that are read as one batch; one longer than that is read alone."""
+WHOLE = ("ctrl", "gpt_bigcode", "longcat_flash")
+"""Architectures whose layers take no more rows than the model was given: there knockouts share no layers."""
 READ_AT_ONCE = 1024
 """Tokens of a prompt: attention that follows a past has a mask of this many times the text."""
 
@@ -131,7 +133,8 @@ def knocked_out(
         cuts: for each result the block, and whether what is left of attention is renormalised.
         progress: called with a number of forward passes done: `KNOCKOUTS_AT_ONCE` cuts are one.
     """
-    before, parting = text.answer_start - 1, min(layers)
+    before, whole = text.answer_start - 1, model.config.model_type in WHOLE
+    parting = 0 if whole else min(layers)
     found: list[float] = []
     for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
         blocks, renormalised = zip(*cuts[start : start + KNOCKOUTS_AT_ONCE], strict=True)
@@ -140,10 +143,10 @@ def knocked_out(
             torch.stack([text.in_prompt([block]) for block in blocks]).to(model.device),
             torch.tensor(renormalised, device=model.device),
         )
-        with _parted(model, parting, len(blocks)):
+        with nullcontext() if whole else _parted(model, parting, len(blocks)):
             logits, _ = _logits(
-                model, text.ids[None, before:], text.block_ids[None], _first(past, before, len(blocks), parting),
-                torch.arange(len(text.answer_ids))[None], probe=probe,
+                model, text.ids[None, before:].repeat(len(blocks) if whole else 1, 1), text.block_ids[None],
+                _first(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
             )  # fmt: skip
         found += _log_probs(logits, text).sum(-1).tolist()
         progress(1)

@@ -17,7 +17,7 @@ from progloc.blocks import partitioner, prefix_ids
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
-from progloc.hub import check_hub
+from progloc.hub import check_hub, pretrained
 from progloc.model import load
 from progloc.schedules import parse_schedule
 from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_size, scratch_tokenizer
@@ -74,10 +74,7 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
     """
     if model.startswith(SCRATCH):
         return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise ProglocError(f"no tokenizer at '{model}' ({str(error).splitlines()[0]}); expected {MODELS}") from error
+    return pretrained(AutoTokenizer, model, f"expected {MODELS}")
 
 
 def special_tokens(tokenizer: Any) -> list[str]:
@@ -88,10 +85,7 @@ def special_tokens(tokenizer: Any) -> list[str]:
 def check_length(model: str, sequence_length: int) -> int:
     """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
     check_hub(model, "model", MODELS)
-    try:
-        config = AutoConfig.from_pretrained(model).get_text_config(decoder=True)
-    except (OSError, ValueError) as error:
-        raise ProglocError(f"no model at '{model}' ({str(error).splitlines()[0]})") from error
+    config = pretrained(AutoConfig, model, f"expected {MODELS}").get_text_config(decoder=True)
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and sequence_length > context:
         raise ProglocError(

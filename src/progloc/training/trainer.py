@@ -21,8 +21,8 @@ from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
 from progloc.measures import measure
-from progloc.model import attention_modules
 from progloc.objective import locality_penalty, penalty_by_head
+from progloc.servable import attention_modules
 from progloc.training.budget import Goal, of_stage_two
 from progloc.training.learned import ScheduleTrainer
 from progloc.training.stages import Stages
