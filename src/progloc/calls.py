@@ -72,7 +72,8 @@ def fill_block_ids(
             "log masses were asked for with a static cache, which does not say where the text ends; "
             "expected the dynamic cache, or no output_attentions"
         )
-    if given.get("block_ids") is not None:
+    told = given.get("block_ids") is not None
+    if told and "locality_documents" in kwargs:  # by the model around this one
         return args, kwargs
     tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
     packed = None
@@ -83,10 +84,14 @@ def fill_block_ids(
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
+        if told:
+            return args, kwargs
         raise ProglocError(
             "the blocks of tokens with an attention mask that is not (B, T); expected one of 0 and 1 a token"
         )
-    return args, {**kwargs, "block_ids": model.locality.block_ids(documents_in(mask, packed))}
+    documents = documents_in(mask, packed)
+    kwargs = {"locality_documents": documents, **kwargs}
+    return args, kwargs if told else {**kwargs, "block_ids": model.locality.block_ids(documents)}
 
 
 def prepare_inputs_for_generation(model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def results(model: Any, tokens: Tensor, masses: bool, **settings: Any) -> list[T
 
 @pytest.mark.parametrize("masses", [False, True], ids=["logits alone", "with masses"])
 @pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in ("mistral", "gemma3_text", "olmo3")])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_model(family: str, implementation: str, masses: bool) -> None:
     model = localize(small_model(family), LocalityConfig("linear"), attn_implementation=implementation)
     left = torch.ones(2, 24, dtype=torch.long)

@@ -37,7 +37,7 @@ def causal(first_real: int = 0, last_real: int = T) -> Tensor:
 def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, last: int = T) -> dict[str, Tensor]:
     """SPEC §1-§3, one row at a time; padding rows are left at zero."""
     names = ("mass", "sink", "mass_no_sink", "entropy", "mass_with_previous", "mass_with_previous_no_sink",
-             "margin", "margin_no_sink")  # fmt: skip
+             "margin", "margin_no_sink", "off_sink", "entropy_no_sink", "keys", "block_keys", "sink_keys")  # fmt: skip
     found = {name: torch.zeros(B, H, T, dtype=torch.float64) for name in names}
     found["output"] = torch.zeros(B, H, T, D, dtype=torch.float64)
     for b in range(B):
@@ -51,6 +51,12 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, las
                 found["sink"][b, h, i] = a[first]
                 others = sum(a[j] for j in a if j != first)
                 found["mass_no_sink"][b, h, i] = sum(a[j] for j in inside if j != first) / others if i > first else 1
+                found["off_sink"][b, h, i] = others
+                found["entropy_no_sink"][b, h, i] = -sum(
+                    w / others * math.log(w / others) for j, w in a.items() if j != first
+                )
+                for key, number in (("keys", len(a)), ("block_keys", len(inside)), ("sink_keys", 1)):
+                    found[key][b, h, i] = number
                 order = list(dict.fromkeys(blocks[b, first : i + 1].tolist()))  # of blocks, by their first tokens
                 own = order.index(int(blocks[b, i]))
                 near = [j for j in a if order.index(int(blocks[b, j])) in (own, own - 1)]
@@ -83,6 +89,9 @@ def test_output_and_every_channel(name: str, first: int, last: int) -> None:
     for channel, key in ((4, "mass_with_previous"), (5, "mass_with_previous_no_sink")):
         torch.testing.assert_close(masses[:, :, real, channel].exp(), expected[key][:, :, real])
     for channel, key in ((6, "margin"), (7, "margin_no_sink")):
+        torch.testing.assert_close(masses[:, :, real, channel], expected[key][:, :, real])
+    torch.testing.assert_close(masses[:, :, real, 8].exp(), expected["off_sink"][:, :, real])
+    for channel, key in enumerate(("entropy_no_sink", "keys", "block_keys", "sink_keys"), start=9):
         torch.testing.assert_close(masses[:, :, real, channel], expected[key][:, :, real])
     assert torch.isfinite(output).all()
     assert torch.isfinite(masses[..., :6]).all()

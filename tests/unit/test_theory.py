@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, localize, measure
-from progloc.attention import EXTRA_CHANNELS
+from progloc.attention import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS
 from progloc.attention.fast import fast_attention
 from progloc.data import collate
 from progloc.measures import measures
-from progloc.measures.rows import Rows, flags, visible_keys
+from progloc.measures.rows import Rows, flags
 from progloc.schedules import parse_schedule
 from progloc.suite.exponent import exponent_over_seeds
 from progloc.suite.results import load_suite
@@ -183,7 +183,7 @@ def test_no_tokens_mass_is_below_its_guarantee_nor_its_entropy_above(
     q, k = q + sharpness * towards, k + towards
     _, masses = fast_attention(q, k, v, labels, ids, scaling=0.5, channels=EXTRA_CHANNELS)
     found = dict(zip(("log_mass", "log_sink", *EXTRA_CHANNELS), masses.unbind(-1), strict=True))
-    n, n_in = visible_keys(labels, ids)
+    n, n_in = found["keys"], found["block_keys"]
     n_out = n - n_in
     mass = found["log_mass"].exp()
     guaranteed = guaranteed_mass(found["margin"], n_in, n_out)
@@ -194,7 +194,9 @@ def test_no_tokens_mass_is_below_its_guarantee_nor_its_entropy_above(
     assert (bits <= bound + 1e-9).all()
     assert (bound <= guaranteed_entropy_bound(found["margin"], n_in, n_out) + 1e-9).all()
 
-    rows = Rows(*masses.unbind(-1)[:4], *(mark.double() for mark in flags(labels, ids)))
+    rows = Rows(
+        *(found[name] for name in (*CHANNELS, *MEASURED_CHANNELS[:3])), *(mark.double() for mark in flags(labels, ids))
+    )
     sink_inside = rows.beyond_sink * (1 - rows.beyond_first_block)
     n_in_no_sink = n_in - sink_inside
     n_out_no_sink = n - rows.beyond_sink - n_in_no_sink

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
 
 from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, random_qkv
 from progloc import LocalityConfig, ProglocError, dial, localize, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE, log_masses
 from progloc.attention.windows import windowed_attention, windowed_mask
-from progloc.measures.rows import visible_keys
 
 LENGTH, WINDOW = 37, 5
 
@@ -59,9 +60,14 @@ def test_what_is_seen_is_counted_as_the_mask_has_it(documents: str) -> None:
     labels = torch.zeros(2, LENGTH, dtype=torch.long) if labels is None else labels
     blocks = torch.arange(LENGTH).expand(2, -1) // 7
     seen = by_hand(causal(labels))
-    n, n_block = visible_keys(labels, blocks, WINDOW)
-    assert torch.equal(n, seen.sum(-1).double())
-    assert torch.equal(n_block, (seen & (blocks[:, None, :, None] == blocks[:, None, None, :])).sum(-1).double())
+    masses = AttentionInterface()[IMPLEMENTATION](
+        SimpleNamespace(layer_idx=0), *random_qkv((4, 2), LENGTH, torch.float32), labels, block_ids=blocks,
+        locality_windows=(WINDOW,), locality_channels=("keys", "block_keys", "sink_keys"),
+    )[1]  # fmt: skip
+    in_block = seen & (blocks[:, None, :, None] == blocks[:, None, None, :])
+    for found, keys in zip(masses[..., 2:4].unbind(-1), (seen, in_block), strict=True):
+        assert torch.equal(found, keys.sum(-1).expand_as(found))
+    assert (masses[..., 4] == 1).all()
 
 
 def sparse(model: Any, attention: str = IMPLEMENTATION) -> Any:

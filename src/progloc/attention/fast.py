@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from progloc.attention.margins import MARGIN_CHANNELS, chunked_margins
-from progloc.attention.masses import CHANNELS
+from progloc.attention.masses import CHANNELS, entropy_terms
 from progloc.attention.ops import segment_attention, sink_scores
-from progloc.attention.segments import Segments, first_tokens, segments
+from progloc.attention.segments import Segments, first_tokens, keys_seen, segments
 
 NEVER = float("-inf")
 
@@ -92,14 +92,17 @@ class _Attention:
         if not self.sink_apart:
             output, lse = segment_attention(self.query, self.key, value, self.documents, self.scaling)
             return output, lse, lse
-        others = self._over_others(value)
-        if self.outside < 1:
-            others = self._dialled(others, self.within(self.labels[-1], value))
+        others = self.over_others(value)
         at_sink = self.sink_score.masked_fill(self.is_sink[:, None], NEVER)  # its own row holds it already
         output, lse = _mixed(others, (self._by_query_head(self.of_sink(value)), at_sink))
         return output.to(value.dtype), lse, others[1]
 
-    def _over_others(self, value: Tensor) -> tuple[Tensor, Tensor]:
+    def over_others(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return output and log-sum-exp over the keys that are not the sink, as the dial has them."""
+        others = self._undialled(value)
+        return others if self.outside == 1 else self._dialled(others, self.within(self.labels[-1], value))
+
+    def _undialled(self, value: Tensor) -> tuple[Tensor, Tensor]:
         if self.documents is not None:
             return segment_attention(self.query, self.key, value, self.documents, self.scaling)
         query, key, rest = (x[:, :, 1:] for x in (self.query, self.key, value))
@@ -127,18 +130,18 @@ class _Attention:
         w = self.outside
         return _mixed((others[0], others[1] + _log(w)), (block[0], block[1] + _log(1 - w)))
 
-    def mean_score(self) -> Tensor:
-        """Return Σ_j A_ij s_ij, (B, H, T): q_i with what attention gives for the keys as values (SPEC §2).
+    def entropy_of_others(self) -> Tensor:
+        """Return H° = LSE° − Σ_j A°_ij s_ij, (B, H, T) ≥ 0: the entropy of attention over what is not the sink.
 
-        s is the score that attention is the softmax of: dialled, it is lower by −log w outside the block.
+        The mean score is q_i with what attention gives for the keys as values (SPEC §2); dialled, a score is lower by
+        −log w outside the block.
         """
-        output, lse, _ = self.over_all(self.key)
+        output, lse = self.over_others(self.key)
         mean = (self.query * output).sum(-1) * self.scaling
-        if self.outside in (0, 1):  # nothing is lowered, or nothing has any mass there
-            return mean
-        at_sink = self.sink_score.masked_fill((self.is_sink | ~self.sink_stays)[:, None], NEVER)
-        unchanged = torch.logaddexp(self.within(self.labels[-1], None)[1], at_sink)
-        return mean - _log(self.outside) * torch.expm1((unchanged - lse).clamp(max=0.0))
+        if 0 < self.outside < 1:  # else nothing is lowered, or nothing has any mass there
+            inside = self.within(self.labels[-1], None)[1]
+            mean = mean - _log(self.outside) * torch.expm1((inside - lse).clamp(max=0.0))
+        return (lse - mean).clamp(min=0.0)
 
     def _by_query_head(self, x: Tensor) -> Tensor:
         """(B, H_kv, …) → (B, H, …)."""
@@ -198,7 +201,7 @@ def fast_attention(
     scaling = scaling / temperature
     settings: dict[str, Any] = {
         "scaling": scaling,
-        "sink_apart": outside < 1 or any(name.endswith("_no_sink") for name in channels),
+        "sink_apart": outside < 1 or any(name.endswith(("_no_sink", "_off_sink", "entropy")) for name in channels),
         "outside": outside,
         "keep_sink": keep_sink,
     }
@@ -222,11 +225,18 @@ def fast_attention(
         earlier, later = (attention.lse_around(pair, lse_block) for pair in (rank // 2, (rank + 1) // 2))
         lse_pair = torch.where((rank % 2 == 1)[:, None], earlier, later)
         add("log_mass_with_previous", lse_pair, rank - rank.gather(-1, attention.sink.expand_as(rank)) <= 1)
+    shares["log_off_sink"] = lse_others - lse
     found = {name: share.clamp(max=0.0) for name, share in shares.items()}  # rounding can leave one a hair above 0
-    if "entropy" in channels:
+    if any(name.startswith("entropy") for name in channels):
         if query.dtype in (torch.float16, torch.bfloat16):  # a small difference of large numbers
             attention = _Attention(query.float(), key.float(), documents, block_ids, **settings)
-        found["entropy"] = lse - attention.mean_score()
+        found["entropy_no_sink"] = attention.entropy_of_others()
+        on, off = found["log_sink"], found["log_off_sink"]
+        found["entropy"] = entropy_terms(on) + entropy_terms(off) + off.exp() * found["entropy_no_sink"]
+    found["log_off_sink"] = found["log_off_sink"].masked_fill(attention.is_sink[:, None], NEVER)
+    if any(name.endswith("keys") for name in channels):
+        numbers = keys_seen(torch.zeros_like(block_ids) if documents is None else documents, block_ids)
+        found |= {name: number.to(lse).expand_as(lse) for name, number in numbers._asdict().items()}
     if margins := [name for name in channels if name in MARGIN_CHANNELS]:
         found |= chunked_margins(query, key, documents, block_ids, attention.is_sink, names=margins, scaling=scaling)
     return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)

@@ -7,7 +7,7 @@ anywhere and gradient checkpointing may call a layer twice.
 
 from __future__ import annotations
 
-__all__ = ["CHANNELS", "EXTRA_CHANNELS", "MEASURED_CHANNELS", "log_masses"]
+__all__ = ["CHANNELS", "EXTRA_CHANNELS", "MEASURED_CHANNELS", "entropy_terms", "log_masses"]
 
 from typing import Any
 
@@ -18,14 +18,23 @@ from progloc.errors import ProglocError
 
 CHANNELS = ("log_mass", "log_sink")
 """Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (SPEC §1, §3)."""
-MEASURED_CHANNELS = ("log_mass_no_sink", "entropy")
+MEASURED_CHANNELS = ("log_mass_no_sink", "log_off_sink", "entropy_no_sink", "keys", "block_keys", "sink_keys")
 """On request, by the model's keyword `locality_channels`, in the order requested: log m° (the logarithm of the
-in-block share of what is not on the sink, 0 at the sink's own row) and the attention entropy H, both in nats."""
+in-block share of what is not on the sink, 0 at the sink's own row), log(1 − A_i,sink) (−inf there) and H°_i, the
+entropy of what is not on the sink, in nats, all three from the keys without the sink and none by subtracting masses;
+and how many keys a token sees, of these how many in its block, and whether the sink (1 or 0)."""
 EXTRA_CHANNELS = (
-    *MEASURED_CHANNELS, "log_mass_with_previous", "log_mass_with_previous_no_sink", *MARGIN_CHANNELS,
+    "log_mass_no_sink", "entropy", "log_mass_with_previous", "log_mass_with_previous_no_sink", *MARGIN_CHANNELS,
+    *MEASURED_CHANNELS[1:],
 )  # fmt: skip
-"""All that can be requested: also log m and log m° where the block before a token's own counts as its own (blocks are
-in the order of their first tokens, within documents), and score margins, without gradient."""
+"""All that can be requested: also the attention entropy H in nats, log m and log m° where the block before a token's
+own counts as its own (blocks are in the order of their first tokens, within documents), and score margins, without
+gradient."""
+
+
+def entropy_terms(log_p: Tensor) -> Tensor:
+    """Return −p·log p, in the shape of log p; 0, with a gradient of 0, where p is."""
+    return -log_p.exp() * log_p.masked_fill(log_p == float("-inf"), 0.0)
 
 
 def log_masses(outputs: Any) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ from progloc.attention.fast import fast_attention
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS
 from progloc.attention.ops import fast_serves
 from progloc.attention.reference import reference_attention
+from progloc.attention.segments import first_tokens, segments
 from progloc.attention.visibility import mask_of, visibility
 from progloc.attention.windows import windowed_attention, windowed_mask
 from progloc.errors import ProglocError, suggest
@@ -52,6 +53,7 @@ class Probe(Protocol):
         outside: float,
         keep_sink: bool,
         window: int,
+        seen: Tensor | None,
     ) -> Tensor | None:
         """Return an output (B, H, T, D) to be used instead of attention's, or None to leave that as it is.
 
@@ -65,6 +67,7 @@ class Probe(Protocol):
             outside: w, what the odds outside a token's block are multiplied by; 1: nothing is.
             keep_sink: the first token's are not.
             window: within how many tokens the layer attends; 0: to all.
+            seen: as `progloc.attention.visibility.visibility` gives it; (B, 1, T, K) is a pattern of the model's own.
         """
 
 
@@ -86,11 +89,10 @@ def _check(
     if blocks is None:
         return
     _refuse(extra.get("is_causal") is False, "log masses were asked for with is_causal=False", "causal attention")
-    window, length = extra.get("sliding_window"), max(key.shape[2], blocks.shape[-1])
     _refuse(
-        window is not None and length > window,
-        f"{length} tokens do not fit this model's sliding window of {window}",
-        "sequences no longer than the window",
+        query.shape[2] < key.shape[2] < blocks.shape[-1],
+        f"of {blocks.shape[-1]} tokens a layer's cache holds the {key.shape[2]} that this model's sliding window shows",
+        "use_cache=False, or sequences no longer than the window",
     )
     for channel in channels:
         _refuse(channel not in EXTRA_CHANNELS, f"unknown channel '{channel}'", suggest(channel, EXTRA_CHANNELS))
@@ -137,13 +139,25 @@ def _outside(module: nn.Module, block_ids: Tensor | None, by_layer: Sequence[flo
     return outside
 
 
+def _sinks(seen: Tensor, documents: Tensor | None) -> Tensor:
+    """Return each query's sink, (B or 1, T): the first token of its document, or where that is not told, that it sees.
+
+    Args:
+        seen: (B or 1, 1, T, K) boolean.
+        documents: (B, K); the queries are the last T.
+    """
+    if documents is None:
+        return seen[:, 0].int().argmax(-1)
+    return first_tokens(segments(documents.to(seen.device)))[:, -seen.shape[2] :]
+
+
 def _window(module: nn.Module, key: Tensor, by_layer: Sequence[int]) -> int:
     """Return within how many tokens a layer attends, 0 where that is all of them: there are no more, or it has none."""
     window = by_layer[int(module.layer_idx)] if by_layer else 0  # type: ignore[arg-type]
     return window if key.shape[2] > 2 * window else 0
 
 
-def _dialled_mask(query: Tensor, seen: Tensor, block_ids: Tensor, outside: float, keep_sink: bool) -> Tensor:
+def _dialled_mask(query: Tensor, seen: Tensor, block_ids: Tensor, outside: float, sinks: Tensor | None) -> Tensor:
     """Return the bias a key (B, 1, T, K) that the dial is, or the keys it leaves where that is all it does.
 
     Args:
@@ -151,11 +165,11 @@ def _dialled_mask(query: Tensor, seen: Tensor, block_ids: Tensor, outside: float
         seen: (B or 1, 1, T, K) boolean.
         block_ids: (B, K) integers.
         outside: w < 1.
-        keep_sink: the first key that is seen stays as it is.
+        sinks: (B or 1, T), the key of each query that stays as it is; None: none does.
     """
     stays = (block_ids[:, -query.shape[2] :, None] == block_ids[:, None, :])[:, None]
-    if keep_sink:
-        stays = stays.scatter(-1, seen.int().argmax(-1, keepdim=True).expand(*stays.shape[:3], 1), True)
+    if sinks is not None:
+        stays = stays.scatter(-1, sinks.expand(len(stays), -1)[:, None, :, None], True)
     if outside == 0:
         return stays & seen
     bias = torch.zeros(stays.shape, dtype=query.dtype, device=query.device).masked_fill(~stays, math.log(outside))
@@ -178,6 +192,7 @@ def reference(
     locality_outside: Sequence[float] = (),
     locality_keep_sink: bool = False,
     locality_windows: Sequence[int] = (),
+    locality_documents: Tensor | None = None,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention signature around `reference_attention`; see `progloc`."""
@@ -187,12 +202,13 @@ def reference(
         whole = mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
         attention_mask = windowed_mask(whole.expand(len(query), -1, -1, -1), window)
     _check(query, key, attention_mask, block_ids, locality_channels, extra)
+    allowed = mask_of(attention_mask, query.shape[2], key.shape[2], query.device).expand(len(query), -1, -1, -1)
     groups = query.shape[1] // key.shape[1]  # grouped-query attention shares a key head among several query heads
     output, masses = reference_attention(
         query,
         repeat_kv(key, groups),
         repeat_kv(value, groups),
-        mask_of(attention_mask, query.shape[2], key.shape[2], query.device).expand(len(query), -1, -1, -1),
+        allowed,
         None if block_ids is None else block_ids.to(query.device),
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         temperature=attention_temperature,
@@ -200,6 +216,7 @@ def reference(
         channels=locality_channels,
         outside=_outside(module, block_ids, locality_outside),
         keep_sink=locality_keep_sink,
+        sinks=None if locality_documents is None else _sinks(allowed, locality_documents),
     )
     return output.transpose(1, 2).contiguous(), masses
 
@@ -221,6 +238,7 @@ def progloc(
     locality_outside: Sequence[float] = (),
     locality_keep_sink: bool = False,
     locality_windows: Sequence[int] = (),
+    locality_documents: Tensor | None = None,
     locality_probe: Probe | None = None,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -230,7 +248,8 @@ def progloc(
     locality_channels=…, locality_layers=…, locality_granularity=…, locality_outside=…)` arrives here.
     Layer by layer, `locality_windows` says within how many tokens it attends (0: all), `locality_granularity` which
     of G granularities it has where block ids are (B, T, G), and `locality_outside` what the odds outside its blocks
-    are multiplied by (`progloc.dial`). `locality_probe` is shown every layer's attention first (`Probe`).
+    are multiplied by (`progloc.dial`). `locality_documents` (B, K) tells the sink of tokens that do not see it.
+    `locality_probe` is shown every layer's attention first (`Probe`).
 
     - Without block ids, or in a layer that is not among `locality_layers` (None: all are) and not dialled, this is
       torch's own scaled dot-product attention and nothing else, or `windowed_attention`; zeros of the promised shape
@@ -252,7 +271,7 @@ def progloc(
     if locality_probe is not None:
         instead = locality_probe(
             module, query, key, value, scaling=scaling / attention_temperature, block_ids=block_ids, outside=outside,
-            keep_sink=locality_keep_sink, window=_window(module, key, locality_windows),
+            keep_sink=locality_keep_sink, window=_window(module, key, locality_windows), seen=attention_mask,
         )  # fmt: skip
         if instead is not None:
             return instead.transpose(1, 2).contiguous(), None
@@ -273,7 +292,8 @@ def progloc(
         if attention_mask is not None or outside < 1:
             mask = mask_of(attention_mask, query.shape[2], key.shape[2], query.device)
             if block_ids is not None and outside < 1:
-                mask = _dialled_mask(query, mask, block_ids.to(query.device), outside, locality_keep_sink)
+                sinks = _sinks(mask, locality_documents) if locality_keep_sink else None
+                mask = _dialled_mask(query, mask, block_ids.to(query.device), outside, sinks)
         output, _ = sdpa_attention_forward(
             module, query, key, value, mask, dropout, scaling / attention_temperature, is_causal=extra.get("is_causal")
         )
@@ -287,7 +307,8 @@ def progloc(
         return reference(
             module, query, key, value, attention_mask, scaling, dropout, block_ids=block_ids,
             attention_temperature=attention_temperature, locality_channels=locality_channels,
-            locality_outside=locality_outside, locality_keep_sink=locality_keep_sink, **extra,
+            locality_outside=locality_outside, locality_keep_sink=locality_keep_sink,
+            locality_documents=locality_documents, **extra,
         )  # fmt: skip
     output, masses = fast_attention(
         query,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from progloc.attention.margins import margin
-from progloc.attention.masses import CHANNELS
+from progloc.attention.masses import CHANNELS, entropy_terms
 
 NEVER = float("-inf")
 
@@ -32,6 +32,7 @@ def reference_attention(
     channels: Sequence[str] = (),
     outside: float = 1.0,
     keep_sink: bool = False,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return attention's output and, where blocks are given, its log masses, from scores in at least float32.
 
@@ -39,7 +40,7 @@ def reference_attention(
         query: (B, H, T, D).
         key: (B, H, K, D), K ≥ T; with block ids, the queries are the last T positions.
         value: (B, H, K, D).
-        allowed: (B, 1, T, K) boolean; True where a query may look. The sink is a row's first True.
+        allowed: (B, 1, T, K) boolean; True where a query may look.
         block_ids: (B, K) integers.
         scaling: what q·k is multiplied by.
         temperature: what scores are divided by (1 except in training's first stage).
@@ -47,6 +48,7 @@ def reference_attention(
         channels: further channels, from `EXTRA_CHANNELS`.
         outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (SPEC §9).
         keep_sink: the dial leaves the sink as it is, whichever block it is in.
+        sinks: (B or 1, T), the key that is each query's sink, whether it sees it or not; None: the first that it sees.
 
     Returns:
         The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, or None without block ids.
@@ -67,7 +69,9 @@ def reference_attention(
         undialled = scores
         if block_ids is not None:
             in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
-            first = allowed.int().argmax(-1, keepdim=True)  # the sink of each row, (B, 1, T, 1)
+            if sinks is None:
+                sinks = allowed[:, 0].int().argmax(-1)
+            first = sinks.expand(len(query), -1)[:, None, :, None]  # (B, 1, T, 1)
             sink = torch.zeros_like(allowed).scatter(-1, first, True)
             if outside < 1:
                 bias = math.log(outside) if outside else NEVER
@@ -84,6 +88,9 @@ def reference_attention(
         def log_share(keys: Tensor, whole: Tensor) -> Tensor:  # rounding can leave a logarithm a hair above 0
             return (lse(keys) - whole).clamp(max=0.0)
 
+        def entropy(of: Tensor, whole: Tensor) -> Tensor:
+            return entropy_terms(of - whole[..., None]).sum(-1).clamp(min=0.0)
+
         lse_all = scores.logsumexp(-1)
         regions = {"log_mass": in_block}
         if any("with_previous" in name for name in channels):
@@ -93,15 +100,19 @@ def reference_attention(
         at_sink = scores.gather(-1, first.expand(-1, scores.shape[1], -1, -1)).squeeze(-1)
         found = {name: log_share(region, lse_all) for name, region in regions.items()}  # SPEC §2
         found["log_sink"] = (at_sink - lse_all).clamp(max=0.0)
-        if any(name.endswith("_no_sink") for name in channels):  # of their own keys, never by subtraction (SPEC §4)
+        if any(name.endswith(("_no_sink", "_off_sink")) for name in channels):  # never by subtraction (SPEC §4)
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
             lse_others = lse(others)
+            found["log_off_sink"] = log_share(others, lse_all).masked_fill((sink & itself).any(-1), NEVER)
+            found["entropy_no_sink"] = entropy(scores.masked_fill(~others, NEVER), lse_others)
             found |= {f"{name}_no_sink": log_share(region & others, lse_others) for name, region in regions.items()}
             found["margin_no_sink"] = margin(undialled, in_block & others, others & ~in_block)
         if "margin" in channels:
             found["margin"] = margin(undialled, in_block, allowed & ~in_block)
-        if "entropy" in channels:  # H = LSE - Σ A s
-            found["entropy"] = lse_all - (weights * scores.masked_fill(scores == NEVER, 0.0)).sum(-1)
+        if "entropy" in channels:
+            found["entropy"] = entropy(scores, lse_all)
+        for name, keys in (("keys", allowed), ("block_keys", in_block), ("sink_keys", allowed & sink)):
+            found[name] = keys.sum(-1).to(lse_all).expand_as(lse_all)
         return output, torch.stack([found[name] for name in (*CHANNELS, *channels)], -1)
 
 

@@ -7,7 +7,7 @@ token is where it then lies. All shapes are static, so no host waits for a devic
 
 from __future__ import annotations
 
-__all__ = ["PADDING", "Segments", "documents_in", "first_tokens", "segments", "tokens_before"]
+__all__ = ["PADDING", "KeysSeen", "Segments", "documents_in", "first_tokens", "keys_seen", "segments", "tokens_before"]
 
 from typing import NamedTuple
 
@@ -27,6 +27,16 @@ class Segments(NamedTuple):
     """The place of the first token of the segment a place belongs to; a place attends to start … itself."""
     end: Tensor
     """The place after that segment's last token."""
+
+
+class KeysSeen(NamedTuple):
+    """How many keys tokens see, themselves included; (B, 1, T) each, as all heads see the same."""
+
+    keys: Tensor
+    block_keys: Tensor
+    """Of their block."""
+    sink_keys: Tensor
+    """Whether the sink is one of them, 1 or 0."""
 
 
 def documents_in(attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -74,3 +84,11 @@ def tokens_before(found: Segments) -> Tensor:
 def first_tokens(found: Segments) -> Tensor:
     """Return the first token of each token's segment, (B, T) int64."""
     return _by_token(found, found.order.gather(-1, found.start.long()).long())
+
+
+def keys_seen(documents: Tensor, block_ids: Tensor) -> KeysSeen:
+    """Return how many keys causal attention within documents (B, T) shows each token, with blocks (B, T)."""
+    seen, in_block = (
+        tokens_before(segments(*labels))[:, None] + 1 for labels in ((documents,), (documents, block_ids))
+    )
+    return KeysSeen(seen, in_block, torch.ones_like(seen))

@@ -123,10 +123,12 @@ def _layer(module: nn.Module, layers: Collection[int], attention: Any) -> int | 
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if layer not in layers:
         return None
-    if attention["window"]:
+    seen = attention["seen"]
+    if attention["window"] or (seen is not None and seen.ndim == 4):
+        within = f"a window of {attention['window']} tokens" if attention["window"] else "a window of the model's own"
         raise ProglocError(
-            f"layer {layer} attends within a window of {attention['window']} tokens, which an audit does not trace; "
-            "expected layers that see the whole text"
+            f"layer {layer} attends within {within}, which an audit does not trace; expected layers that see the whole "
+            "text, or a text that fits the window"
         )
     return layer
 

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from progloc.measures.rows import Rows
@@ -61,9 +60,7 @@ def _(rows: Rows) -> Ratio:
 
 @register_measure("entropy_bits_no_sink")
 def _(rows: Rows) -> Ratio:
-    # H + A log A + (1-A) log(1-A): the entropy of what is off the sink, times its mass
-    on_off = torch.special.entr(rows.sink) + torch.special.entr(-torch.expm1(rows.log_sink))
-    return Ratio((rows.entropy - on_off).clamp(min=0.0) * rows.beyond_sink / math.log(2), rows.off_sink)
+    return Ratio(rows.entropy_no_sink * rows.off_sink / math.log(2), rows.off_sink)
 
 
 @register_measure("penalty_nats")

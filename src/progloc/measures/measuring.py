@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from progloc.attention import CHANNELS, MEASURED_CHANNELS, log_masses
-from progloc.attention.segments import PADDING
+from progloc.attention.segments import PADDING, KeysSeen
 from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted
 from progloc.errors import ProglocError
@@ -80,19 +80,17 @@ def measure(
             tokens += int(labels[:, 1:].ne(IGNORED).sum())
             layers, real = [layer.float() for layer in log_masses(outputs)], batch.documents != PADDING
             marks = [[mark.to(torch.float32) for mark in flags(batch.documents, ids)] for ids in batch.divisions]
-            chance = {
-                (g, window): _by_name(uniform_rows(batch.documents, batch.divisions[g], window))
-                for g, window in set(zip(batch.granularity, batch.windows, strict=True))
-            }
             by_head = penalty_by_head(layers, real, penalty=penalty, channels=channels, tokens=1.0)
             paid += by_head.double().cpu()
             real_tokens += int(real.sum())
-            rows = [
-                Rows(*layer[..., :read].unbind(-1), *marks[g])
-                for layer, g in zip(layers, batch.granularity, strict=True)
-            ]
-            attention.add([_by_name(each) for each in rows], by_head.shape[1])
-            uniform.add([chance[which] for which in zip(batch.granularity, batch.windows, strict=True)], 1)
+            found, by_chance = [], []
+            for layer, g in zip(layers, batch.granularity, strict=True):
+                *numbers, keys, block_keys, sink_keys = layer[..., :read].unbind(-1)
+                found.append(_by_name(Rows(*numbers, *marks[g])))
+                seen = KeysSeen(*(number[:, :1] for number in (keys, block_keys, sink_keys)))
+                by_chance.append(_by_name(uniform_rows(seen, marks[g])))
+            attention.add(found, by_head.shape[1])
+            uniform.add(by_chance, 1)
             done += len(batch.documents)
             if progress is not None:
                 progress(done)
@@ -101,7 +99,7 @@ def measure(
             "nothing to measure: the dataset has no predicted token; give sequences of at least two tokens"
         )
 
-    values, by_chance = attention.values(), uniform.values()
+    values, chance = attention.values(), uniform.values()
     depth, heads = paid.shape
     weighted = float(locality_penalty(paid / real_tokens, locality.weights, locality.config.reduction))
     cross_entropy = loss_sum / tokens
@@ -115,12 +113,12 @@ def measure(
         schedule=locality.schedule,
         blocks=locality.config.blocks,
         model=Figures(_means(values)),
-        chance=Figures(_means(by_chance, "chance_")),
+        chance=Figures(_means(chance, "chance_")),
         layers=tuple(
             LayerFigures(
                 {
                     **_means({name: value[layer] for name, value in values.items()}),
-                    **_means({name: value[layer] for name, value in by_chance.items()}, "chance_"),
+                    **_means({name: value[layer] for name, value in chance.items()}, "chance_"),
                 },
                 [Figures({name: float(value[layer, head]) for name, value in values.items()}) for head in range(heads)],
             )

@@ -33,8 +33,6 @@ class Batch(NamedTuple):
     """The block ids of every granularity, G × (B, T)."""
     granularity: tuple[int, ...]
     """Which of them each of the L layers has."""
-    windows: tuple[int, ...]
-    """Within how many tokens each layer attends; 0: all."""
 
 
 def locality_of(model: Any) -> Any:
@@ -90,7 +88,6 @@ def batches(
             inputs, labels, documents, block_ids,
             divisions=block_ids.unbind(-1) if several else (block_ids,),
             granularity=locality.granularity if several else (0,) * len(locality.lambdas),
-            windows=locality.windows,
         )  # fmt: skip
 
 

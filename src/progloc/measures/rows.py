@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "flags", "uniform_rows", "visible_keys"]
+__all__ = ["Rows", "flags", "uniform_rows"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from progloc.attention.segments import PADDING, first_tokens, segments, tokens_before
-from progloc.attention.windows import chunks_of, pairs
+from progloc.attention.masses import entropy_terms
+from progloc.attention.segments import PADDING, KeysSeen, first_tokens, segments
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Rows:
     """log A_i,sink, (B, H, T)."""
     log_mass_no_sink: Tensor
     """log of the in-block share of what is not on the sink, (B, H, T)."""
-    entropy: Tensor
-    """H_i, (B, H, T)."""
+    log_off_sink: Tensor
+    """log(1 − A_i,sink), (B, H, T): −inf at the sink's own row."""
+    entropy_no_sink: Tensor
+    """H°_i, the entropy of the row without the sink, renormalised, (B, H, T)."""
     real: Tensor
     """Not padding."""
     beyond_sink: Tensor
@@ -47,8 +50,14 @@ class Rows:
 
     @property
     def off_sink(self) -> Tensor:
-        """1 - A_i,sink for i > 0, and 0 elsewhere, without cancellation."""
-        return -torch.expm1(self.log_sink) * self.beyond_sink
+        """1 - A_i,sink for i > 0, and 0 elsewhere."""
+        return self.log_off_sink.exp() * self.beyond_sink
+
+    @property
+    def entropy(self) -> Tensor:
+        """H_i, by the chain rule: on the sink or off it, and what is off it."""
+        which = entropy_terms(self.log_sink) + entropy_terms(self.log_off_sink)
+        return which + self.log_off_sink.exp() * self.entropy_no_sink
 
 
 def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,38 +69,18 @@ def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return real[:, None], beyond_sink[:, None], beyond_first_block[:, None]
 
 
-def visible_keys(documents: Tensor, block_ids: Tensor, window: int = 0) -> tuple[Tensor, Tensor]:
-    """Return how many keys a token sees, and how many of them in its block, (B, 1, T) in float64; itself included.
-
-    Args:
-        documents: (B, T).
-        block_ids: (B, T).
-        window: of a layer that attends within one (`progloc.attention.windows`), W; 0: it sees all.
-    """
-    n, n_block = (_earlier(labels, documents, window) + 1 for labels in ((documents,), (documents, block_ids)))
-    if window:
-        sink = first_tokens(segments(documents))
-        far = chunks_of(documents, window) > 1  # the first token is seen beside the window
-        n, n_block = n + far, n_block + (far & (block_ids == block_ids.gather(-1, sink)))
-    return n[:, None].double(), n_block[:, None].double()
-
-
-def _earlier(labels: tuple[Tensor, ...], documents: Tensor, window: int) -> Tensor:
-    """Return how many tokens before each are of its labels, and in its window where there is one, (B, T)."""
-    if not window:
-        return tokens_before(segments(*labels))
-    ways, first_way = pairs(chunks_of(documents, window))
-    earlier, later = (tokens_before(segments(*labels, way)) for way in ways)
-    return torch.where(first_way, earlier, later)
-
-
-def uniform_rows(documents: Tensor, block_ids: Tensor, window: int = 0) -> Rows:
+def uniform_rows(seen: KeysSeen, marks: Sequence[Tensor]) -> Rows:
     """Return the rows that uniform attention to what is seen gives on these blocks: the chance level of every measure.
 
-    Args: as `visible_keys`.
+    Args:
+        seen: how many keys each token sees.
+        marks: as `flags` returns them.
     """
-    marks = [mark.double() for mark in flags(documents, block_ids)]
-    n, n_block = visible_keys(documents, block_ids, window)
-    sink_in_block = marks[1] * (1 - marks[2])
-    n_other = (n - marks[1]).clamp(min=1)
-    return Rows((n_block / n).log(), -n.log(), ((n_block - sink_in_block) / n_other).log(), n.log(), *marks)
+    n, n_block, n_sink, *numbers = (number.double() for number in (*seen, *marks))
+    _, beyond_sink, beyond_first_block = numbers
+    n_other = n - n_sink
+    in_block = n_block - n_sink * beyond_sink * (1 - beyond_first_block)
+    some = n_other.clamp(min=1)  # of the sink's own row, itself
+    return Rows(
+        (n_block / n).log(), (n_sink / n).log(), (in_block / some).log(), (n_other / n).log(), some.log(), *numbers
+    )

@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from progloc.attention.segments import documents_in
+from progloc.attention.segments import documents_in, keys_seen
 from progloc.measures import measures
-from progloc.measures.rows import uniform_rows
+from progloc.measures.rows import flags, uniform_rows
 
 ROWS = 256
 """Sequences at a time."""
@@ -43,7 +43,8 @@ def chance_fidelity(block_ids: Tensor) -> float:
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for ids in block_ids.split(ROWS):
-        ratio = measures["fidelity_no_sink"](uniform_rows(documents_in(torch.ones_like(ids)), ids))
+        whole = documents_in(torch.ones_like(ids)), ids
+        ratio = measures["fidelity_no_sink"](uniform_rows(keys_seen(*whole), flags(*whole)))
         sums += torch.stack([part.sum() for part in ratio])
     return float(sums[0] / sums[1])
 

@@ -6,24 +6,23 @@ __all__ = ["MarginReport", "check"]
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from progloc.attention import CHANNELS, MARGIN_CHANNELS, MEASURED_CHANNELS, log_masses
+from progloc.attention import MARGIN_CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.data.collate import collate
 from progloc.errors import ProglocError
 from progloc.measures.definitions import Ratio, measures
-from progloc.measures.passes import Batch, Sums, batches, evaluating
+from progloc.measures.passes import Sums, batches, evaluating
 from progloc.measures.report import Figures
-from progloc.measures.rows import Rows, flags, visible_keys
+from progloc.measures.rows import Rows, flags
 from progloc.theory.guarantees import entropy_bound, guaranteed_entropy_bound, guaranteed_mass
 
 _ASKED = (*MEASURED_CHANNELS, *MARGIN_CHANNELS)
-_ROWS = len(CHANNELS) + len(MEASURED_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,12 @@ def check(
                 use_cache=False, logits_to_keep=1,
             )  # fmt: skip
             layers = log_masses(outputs)
-            kinds = list(zip(batch.granularity, batch.windows, strict=True))
-            sides = {(g, window): _Sides(batch, batch.divisions[g], window) for g, window in set(kinds)}
-            found = [sides[kind].ratios(layer) for layer, kind in zip(layers, kinds, strict=True)]
-            sums.add([ratios for ratios, _ in found], layers[0].shape[1])
-            excess = max(excess, *(beyond for _, beyond in found))
-            tokens += sum(int(side.outside.sum()) for side in sides.values())
+            marks = [[mark.double() for mark in flags(batch.documents, ids)] for ids in batch.divisions]
+            found = [_sides(layer, marks[g]) for layer, g in zip(layers, batch.granularity, strict=True)]
+            sums.add([ratios for ratios, _, _ in found], layers[0].shape[1])
+            excess = max(excess, *(beyond for _, beyond, _ in found))
+            outside = {g: number for g, (_, _, number) in zip(batch.granularity, found, strict=True)}
+            tokens += sum(outside.values())
             done += len(batch.documents)
             if progress is not None:
                 progress(done)
@@ -107,43 +106,36 @@ def check(
     )
 
 
-class _Sides:
-    """How many keys the tokens of a batch see inside and outside their block, with and without the sink."""
+def _sides(layer: Tensor, marks: Sequence[Tensor]) -> tuple[dict[str, Ratio], float, int]:
+    """Return a layer's ratios by name, the most by which a guarantee is above a measured mass, and of how many tokens.
 
-    def __init__(self, batch: Batch, block_ids: Tensor, window: int) -> None:
-        self.flags = [mark.double() for mark in flags(batch.documents, block_ids)]
-        real, beyond_sink, beyond_first_block = self.flags
-        n, self.n_in = visible_keys(batch.documents, block_ids, window)  # (B, 1, T), as all that follows
-        self.n_out = n - self.n_in
-        self.n_in_no_sink = self.n_in - beyond_sink * (1 - beyond_first_block)
-        self.n_out_no_sink = n - beyond_sink - self.n_in_no_sink
-        self.outside = real * (self.n_out > 0)
-        self.outside_no_sink = beyond_sink * (self.n_out_no_sink > 0)
-
-    def ratios(self, layer: Tensor) -> tuple[dict[str, Ratio], float]:
-        """Return a layer's ratios by name, and the most by which a guarantee is above a measured mass.
-
-        Args:
-            layer: (B, H, T, C) log masses and margins.
-        """
-        *read, margin, margin_no_sink = layer.double().unbind(-1)
-        rows = Rows(*read[:_ROWS], *self.flags)
-        off_sink = rows.off_sink * self.outside_no_sink
-        bits, bits_no_sink = (measures[name](rows).numerator for name in ("entropy_bits", "entropy_bits_no_sink"))
-        plain, beyond = _ratios(
-            margin, rows.mass, bits * self.outside, self.n_in, self.n_out, self.outside, self.outside
-        )
-        no_sink, beyond_no_sink = _ratios(
-            margin_no_sink, rows.log_mass_no_sink.exp(), bits_no_sink * self.outside_no_sink,
-            self.n_in_no_sink, self.n_out_no_sink, self.outside_no_sink, off_sink,
-        )  # fmt: skip
-        return plain | {f"{name}_no_sink": ratio for name, ratio in no_sink.items()}, max(beyond, beyond_no_sink)
+    Args:
+        layer: (B, H, T, C), log masses, numbers of keys and margins.
+        marks: as `flags` returns them, as numbers.
+    """
+    *read, keys, block_keys, sink_keys, margin, margin_no_sink = layer.double().unbind(-1)
+    real, beyond_sink, beyond_first_block = marks
+    n, n_in, n_sink = (number[:, :1] for number in (keys, block_keys, sink_keys))  # (B, 1, T), as all that follows
+    n_sink = n_sink * beyond_sink
+    n_in_no_sink = n_in - n_sink * (1 - beyond_first_block)
+    n_out, n_out_no_sink = n - n_in, n - n_sink - n_in_no_sink
+    outside, outside_no_sink = real * (n_out > 0), beyond_sink * (n_out_no_sink > 0)
+    rows = Rows(*read, *marks)
+    off_sink = rows.off_sink * outside_no_sink
+    bits, bits_no_sink = (measures[name](rows).numerator for name in ("entropy_bits", "entropy_bits_no_sink"))
+    plain, beyond = _ratios(margin, rows.mass, bits * outside, n_in, n_out, outside, outside)
+    no_sink, beyond_no_sink = _ratios(
+        margin_no_sink, rows.log_mass_no_sink.exp(), bits_no_sink * outside_no_sink,
+        n_in_no_sink, n_out_no_sink, outside_no_sink, off_sink,
+    )  # fmt: skip
+    ratios = plain | {f"{name}_no_sink": ratio for name, ratio in no_sink.items()}
+    return ratios, max(beyond, beyond_no_sink), int(outside.sum())
 
 
 def _ratios(
     margin: Tensor, mass: Tensor, entropy: Tensor, n_in: Tensor, n_out: Tensor, counted: Tensor, weight: Tensor
 ) -> tuple[dict[str, Ratio], float]:
-    """Return one side of `_Sides.ratios`.
+    """Return one side of `_sides`.
 
     Args:
         margin: γ, (B, H, T) nats.

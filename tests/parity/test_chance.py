@@ -1,0 +1,93 @@
+"""Measures and their chance levels in layers that see a window or chunk of the text, from the weights themselves."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from progloc import LocalityConfig, localize, measure
+from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.data import collate
+from small_models import small_model
+
+BLOCK = 5
+LENGTHS = (24, 24, 19)
+ITEMS = [
+    {"input_ids": torch.randint(1, 101, (n,), generator=torch.Generator().manual_seed(n + at)).tolist()}
+    for at, n in enumerate(LENGTHS)
+]
+
+
+def ratio_sums(weights: np.ndarray) -> dict[str, tuple[Any, Any]]:
+    """Numerator and weight of every measure, (H,) each, of weights (H, n, n): the sink is the first token (SPEC §3)."""
+    n = weights.shape[-1]
+    blocks = np.arange(n) // BLOCK
+    inside = blocks[:, None] == blocks
+    mass, sink = (weights * inside).sum(-1), weights[:, 1:, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = -np.where(weights > 0, weights * np.log2(weights), 0.0)
+    rest = 1 - sink
+    others = weights[:, 1:, 1:] / rest[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_others = -np.where(others > 0, others * np.log2(others), 0.0).sum(-1)
+    of_block = (others * inside[1:, 1:]).sum(-1)
+    return {
+        "fidelity": (mass.sum(-1), n),
+        "entropy_bits": (terms.sum((-2, -1)), n),
+        "penalty_nats": (-np.log(mass).sum(-1), n),
+        "sink_mass": (sink.sum(-1), n - 1),
+        "fidelity_no_sink": ((of_block * rest).sum(-1), rest.sum(-1)),
+        "entropy_bits_no_sink": ((of_others * rest).sum(-1), rest.sum(-1)),
+    }
+
+
+def by_weights(model: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measures by layer, and those of uniform attention to every key that has any weight."""
+    model = copy.deepcopy(model)
+    model.set_attn_implementation("eager")
+    found: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = []
+    for item in ITEMS:
+        with torch.no_grad():
+            layers = model(torch.tensor([item["input_ids"]]), output_attentions=True, use_cache=False).attentions
+        weights = [layer[0].double().numpy() for layer in layers]
+        seen = [(layer > 0).astype(float) for layer in weights]
+        uniform = [layer / layer.sum(-1, keepdims=True) for layer in seen]
+        found.append(([ratio_sums(layer) for layer in weights], [ratio_sums(layer) for layer in uniform]))
+
+    def whole(which: int) -> list[dict[str, Any]]:
+        return [
+            {
+                name: (
+                    sum(one[which][at][name][0] for one in found) / sum(one[which][at][name][1] for one in found)
+                ).mean()
+                for name in found[0][which][at]
+            }
+            for at in range(len(found[0][which]))
+        ]
+
+    return whole(0), whole(1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
+@pytest.mark.parametrize("family", ["llama", "mistral", "phimoe", "gemma3_text", "olmo3", "llama4_text"])
+def test_every_measure_and_its_chance(family: str, implementation: str, side: str) -> None:
+    model = small_model(family)
+    expected, chance = by_weights(model)
+    report = measure(
+        localize(model, LocalityConfig(blocks=f"fixed:{BLOCK}"), attn_implementation=implementation),
+        ITEMS, batch_size=3, collator=partial(collate, padding_side=side),
+    )  # fmt: skip
+    for layer, ours, uniform in zip(report.layers, expected, chance, strict=True):
+        for name, value in uniform.items():
+            assert layer[f"chance_{name}"] == pytest.approx(value, rel=1e-6), name
+        for name, value in ours.items():
+            assert layer[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    windowed = [layer.chance_fidelity for layer in report.layers]
+    if family in ("gemma3_text", "olmo3", "llama4_text"):
+        assert windowed[0] > windowed[1] + 0.05
