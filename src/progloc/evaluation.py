@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from progloc.blocks import encode, partitioner
+from progloc.blocks.text_from_ids import TextFromIds
 from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
 from progloc.dialling import dial as turned
 from progloc.errors import ProglocError
 from progloc.files import read_standard_input
+from progloc.generation import own_settings, write_on
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality, stored_config
@@ -113,20 +115,24 @@ def evaluate_folder(
 
 
 def continue_text(
-    model: str, prompt: str, *, dial: Any = 0.0, tokens: int = 64, sample: bool = False, seed: int = 0
+    model: str, prompt: str, *, dial: Any = 0.0, tokens: int = 64, sample: bool | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Return what a model goes on with: {"prompt", "continuation", "tokens", "dial", "outside", "schedule", "blocks"}.
+    """Return what a model goes on with, and how it was made to.
+
+    {"prompt", "continuation", "tokens", "dial", "outside", "schedule", "blocks", "special_tokens", "settings"}, where
+    the continuation is exactly what follows the prompt, with the space before its first word.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name.
+        model: a run's folder, a Hugging Face folder, or a hub name. Its `generation_config.json` holds.
         prompt: the text so far.
         dial: δ, or one number a layer, as text or numbers.
         tokens: how many new tokens at most.
-        sample: draw them instead of taking the most likely.
+        sample: draw them, or take the most likely; by default as the model's settings say, which mostly is the latter.
         seed: of the drawing.
 
     Raises:
-        ProglocError: no such model, no prompt, a δ out of range, or blocks that change with what follows.
+        ProglocError: no such model, no prompt, a δ out of range, blocks that change with what follows, more tokens than
+            the model's context, or generation settings that cannot be used.
     """
     if not prompt.strip():
         raise ProglocError("the prompt is empty; expected some text to go on from, as in --prompt 'A class is'")
@@ -135,24 +141,22 @@ def continue_text(
     folder, config, _ = configured(model)
     loaded = load(folder, config)
     tokenizer = load_tokenizer(folder, Corpus("prompt", prompt))
-    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
-    if sample:
-        torch.manual_seed(seed)
+    ids = encode(tokenizer, prompt).input_ids.tolist()
+    settings = {} if sample is None else {"do_sample": sample}
     delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
-    with turned(loaded, delta, tokenizer=tokenizer) as setting:
-        ids = loaded.generate(
-            encoded["input_ids"], attention_mask=encoded["attention_mask"], max_new_tokens=tokens, do_sample=sample,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0,
-        )[0]  # fmt: skip
-    new = ids[encoded["input_ids"].shape[1] :]
+    with turned(loaded, delta, tokenizer=tokenizer) as setting, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        new = write_on(loaded, tokenizer, ids, tokens, **settings)
     return {
         "prompt": prompt,
-        "continuation": tokenizer.decode(new, skip_special_tokens=True),
+        "continuation": TextFromIds(tokenizer).added(ids, new),
         "tokens": len(new),
         "dial": delta,
         "outside": list(setting.outside),
         "schedule": loaded.locality.schedule,
         "blocks": loaded.locality.config.blocks,
+        "special_tokens": special_tokens(tokenizer),
+        "settings": {**own_settings(loaded), **settings, "max_new_tokens": tokens},
     }
 
 

@@ -17,6 +17,7 @@ from progloc.auditing.text import prompt_ids, read_text, written_answer
 from progloc.dialling import dial as turned
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
+from progloc.generation import check_context
 from progloc.hub import pretrained
 from progloc.measures.passes import evaluating, locality_of
 
@@ -53,7 +54,7 @@ def audit(
     Args:
         model: from `localize` or `load`.
         prompt: the text that is answered.
-        continuation: the answer; by default the model writes one, greedily.
+        continuation: the answer, joined to the prompt as it is; by default the model writes one, greedily.
         tokenizer: the model's; by default the one given to `localize`, else that of the model's folder.
         base: another localised model with the same tokenizer, say the one before localising: it is examined on the
             same text, in the same layers, undialled.
@@ -80,7 +81,7 @@ def audit(
     started = time.monotonic()
     with evaluating(model), turned(model, dial, tokenizer=tokenizer) as setting:
         ids, answer_start = prompt_ids(tokenizer, prompt, continuation)
-        _check_length(model, len(ids) + (max_new_tokens if continuation is None else 0))
+        check_context(model, len(ids))
         if continuation is None:
             ids = [*ids, *written_answer(model, tokenizer, ids, max_new_tokens, lambda: advance(0))]
         text = read_text(model, tokenizer, ids, answer_start, chosen[-1])
@@ -141,15 +142,6 @@ def _check(
         raise ProglocError(
             f"a base of {len(base.locality.lambdas)} layers for a model of {len(model.locality.lambdas)}; "
             "expected the model before localising"
-        )
-
-
-def _check_length(model: Any, tokens: int) -> None:
-    context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    if context is not None and tokens > context:
-        raise ProglocError(
-            f"{tokens} tokens of prompt and answer; the model has a context of {context}: shorten the prompt, or the "
-            "answer (--max-new-tokens)"
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["AuditedText", "prompt_ids", "read_text", "written_answer"]
+__all__ = ["AuditedText", "prompt_ids", "read_text", "spaced", "written_answer"]
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,7 @@ from transformers.generation import BaseStreamer
 from progloc.blocks import BlocksSoFar, IntArray, encode, encode_after
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
+from progloc.generation import write_on
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,31 @@ def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> 
     return [*ids, *encode_after(tokenizer, prompt, continuation or "")], len(ids)
 
 
+_WITHOUT_SPACES = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+"""Scripts that put no space between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese."""
+
+
+def spaced(prompt: str, continuation: str | None) -> tuple[str, str | None]:
+    """Return a prompt and its answer, as people type them, with the space between words where tokenizers have it.
+
+    That is before the answer's first word: spaces at the prompt's end go there. Where neither side has white space, one
+    space is put there if a word, or a mark that closes something, meets a word, or a mark that opens something.
+    """
+    words = prompt.rstrip(" ")
+    if not words or not continuation or continuation[0].isspace():
+        return prompt, continuation
+    if words != prompt:
+        return words, prompt[len(words) :] + continuation
+    last, first = prompt[-1], continuation[0]
+    meet = (_in_word(last) or last in ".,;:!?…)]}”»%") and (_in_word(first) or first in '"“«„([{')
+    return prompt, " " + continuation if meet else continuation
+
+
+def _in_word(character: str) -> bool:
+    """Return whether a character is a letter or digit, or belongs to one, in a script with spaces between words."""
+    return unicodedata.category(character)[0] in "LMN" and not _WITHOUT_SPACES.match(character)
+
+
 class _EveryToken(BaseStreamer):
     """Calls a function at every token that is written, which may stop the writing by raising."""
 
@@ -146,7 +174,7 @@ class _EveryToken(BaseStreamer):
 def written_answer(
     model: Any, tokenizer: Any, ids: Sequence[int], most: int, every_token: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """Return what a model goes on with from token ids, greedily, at most so many tokens; without the end of text.
+    """Return what a model goes on with from token ids, greedily, whatever its generation settings; see `write_on`.
 
     Args:
         model: a localised model.
@@ -156,19 +184,9 @@ def written_answer(
         every_token: called at each.
 
     Raises:
-        ProglocError: it has nothing to say.
+        ProglocError: it has nothing to say, or no room for so many tokens.
     """
-    prompt = torch.tensor([list(ids)], device=model.device)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    found = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=most, do_sample=False, num_beams=1,
-        pad_token_id=padding,
-        streamer=_EveryToken(every_token),
-    )  # fmt: skip
-    new = found[0, prompt.shape[1] :].tolist()
-    ends = model.generation_config.eos_token_id
-    while new and new[-1] in (ends if isinstance(ends, list) else [ends]):
-        new.pop()
+    new = write_on(model, tokenizer, ids, most, greedy=True, streamer=_EveryToken(every_token))
     if not new:
         raise ProglocError("the model ends the text at once; expected some continuation: give one with --continuation")
     return new

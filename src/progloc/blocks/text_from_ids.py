@@ -74,6 +74,11 @@ class TextFromIds:
             text = _NOT_UTF8.sub(_UNKNOWN, text)
         return TokenisedText(text, ids, np.stack([starts, ends], axis=-1))
 
+    def added(self, ids: Sequence[int], new: Sequence[int]) -> str:
+        """Return what further ids add to the text of others, a space before their first word included."""
+        before = self(np.asarray(ids, dtype=np.int64)).text
+        return self(np.asarray([*ids, *new], dtype=np.int64)).text[len(before) :]
+
     def whole(self, ids: Sequence[int]) -> int:
         """Return how many of the ids there are before a last character that is cut off; all where none is."""
         pieces, _ = self._pieces(ids)

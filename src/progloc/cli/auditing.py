@@ -33,7 +33,13 @@ def audit_command(
         str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name; or a suite's.")
     ],
     prompt: Annotated[str | None, typer.Option(help="What is answered; - reads standard input.")] = None,
-    continuation: Annotated[str | None, typer.Option(help="The answer; by default the model writes one.")] = None,
+    continuation: Annotated[
+        str | None,
+        typer.Option(help="The answer; by default the model writes one. A space is put before its first word."),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Put no space between prompt and continuation, and move none.")
+    ] = False,
     base: Annotated[
         str | None, typer.Option(help="A model to set beside it; default the one it was made from; 'none': alone.")
     ] = None,
@@ -62,6 +68,7 @@ def audit_command(
     from progloc.auditing.display import AuditProgress, audit_summary
     from progloc.auditing.folders import audit_folder
     from progloc.auditing.page import page
+    from progloc.auditing.text import spaced
     from progloc.files import write_text
 
     if (prompt is None) == (study is None):
@@ -71,14 +78,17 @@ def audit_command(
         sizes = {"texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
         _faithfulness_study(Path(model), study, out, sizes, as_json)
         return
+    given = (
+        text_given(prompt, "--prompt"),
+        None if continuation is None else text_given(continuation, "--continuation"),
+    )
     path = out or Path("results") / f"audit-{Path(model).name.replace(':', '-')}.html"
     if path.is_dir():
         raise ProglocError(f"--out {path} is a folder; expected a file, as in --out {path / 'audit.html'}")
     with AuditProgress(notes) as bar:
         found = audit_folder(
             model,
-            text_given(prompt, "--prompt"),
-            None if continuation is None else text_given(continuation, "--continuation"),
+            *(given if as_is else spaced(*given)),
             base=base,
             schedule=None if schedule is None else schedule_value(schedule),
             blocks=blocks,

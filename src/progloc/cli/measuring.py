@@ -64,8 +64,11 @@ def generate(
     prompt: Annotated[str, typer.Option(help="What to go on from; - reads standard input.")],
     dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
     max_new_tokens: Annotated[int, typer.Option(help="How many tokens at most.")] = 64,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead of taking the most likely.")] = False,
-    seed: Annotated[int, typer.Option(help="For --sample.")] = 0,
+    sample: Annotated[
+        bool | None,
+        typer.Option(help="Draw tokens, or take the most likely; default as the model's generation_config.json says."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Let a model go on from a prompt, as local as the dial says."""

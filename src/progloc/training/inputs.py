@@ -17,6 +17,7 @@ from progloc.blocks import partitioner, prefix_ids
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
+from progloc.generation import context_length
 from progloc.hub import check_hub, pretrained
 from progloc.model import load
 from progloc.schedules import parse_schedule
@@ -86,7 +87,7 @@ def check_length(model: str, sequence_length: int) -> int:
     """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
     check_hub(model, "model", MODELS)
     config = pretrained(AutoConfig, model, f"expected {MODELS}").get_text_config(decoder=True)
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_length(config)
     if context is not None and sequence_length > context:
         raise ProglocError(
             f"sequences of {sequence_length} tokens; {model} has a context of {context}; "

@@ -30,6 +30,7 @@ class Asked(Body):
     max_new_tokens: int = 64
     dial: float = 0.0
     compare: bool = True
+    as_is: bool = False
 
 
 def audit_routes(

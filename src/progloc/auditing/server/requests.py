@@ -44,6 +44,8 @@ class AuditRequest:
     """δ in [0, 1]."""
     compare: bool = True
     """Look at the base as well, where the server has one."""
+    as_is: bool = False
+    """Join prompt and answer exactly; else with a space between words, see `progloc.auditing.text.spaced`."""
 
     def checked(self, limits: Limits) -> AuditRequest:
         """Return the request.

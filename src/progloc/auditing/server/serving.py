@@ -20,6 +20,7 @@ from progloc.auditing.server.database import Database
 from progloc.auditing.server.guard import LOOPBACK
 from progloc.auditing.server.requests import AuditRequest, Limits, Refused
 from progloc.auditing.server.worker import Progress, RunAudit
+from progloc.auditing.text import spaced
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
 
@@ -40,8 +41,9 @@ def auditor(localised: Any, before: Any, tokenizer: Any) -> RunAudit:
     """
 
     def run(request: AuditRequest, progress: Progress) -> Audit:
+        given = (request.prompt, request.continuation)
         return audit(
-            localised, request.prompt, request.continuation, tokenizer=tokenizer,
+            localised, *(given if request.as_is else spaced(*given)), tokenizer=tokenizer,
             base=before if request.compare else None, dial=request.dial, max_new_tokens=request.max_new_tokens,
             announce=progress.announce, progress=progress,
         )  # fmt: skip
