@@ -162,6 +162,25 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *COMMANDS.values(),
+        ["audit", "suite", "--study", "words.txt", "--out", "out"],
+        ["doctor", "--bench", "--out", "out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_goes_on_in_a_folder_refuses_a_second(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "run.yaml").write_text(SETTINGS)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    with holding(tmp_path / "out") as (process, _):
+        before = contents(tmp_path)
+        message = refused(progloc(*command, cwd=tmp_path))
+        assert message.startswith(f"progloc: out is being written by process {process.pid} on ")
+        assert contents(tmp_path) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_two_commands_in_one_folder(tmp_path: Path, name: str) -> None:

@@ -26,7 +26,7 @@ from progloc.benchmark.settings import Settings
 from progloc.benchmark.variants import SDPA, Shape, Variant, random_gpt2, steps
 from progloc.environment import describe_environment
 from progloc.files import write_json
-from progloc.training.folder import check_folder
+from progloc.training.folder import claimed
 
 PROBED = 128
 """Tokens of the step that the time of all is estimated from."""
@@ -123,9 +123,13 @@ def run_benchmark(settings: Settings, out: Path, console: Console, command: str)
         command: what the user ran, for the record.
 
     Raises:
-        ProglocError: ``out`` holds something else.
+        ProglocError: ``out`` holds something else, or another process writes it.
     """
-    check_folder(out, BENCHMARK_FILE, {"schema_version": SCHEMA_VERSION})
+    with claimed(out, BENCHMARK_FILE, {"schema_version": SCHEMA_VERSION}):
+        return _run(settings, out, console, command)
+
+
+def _run(settings: Settings, out: Path, console: Console, command: str) -> Benchmark:
     environment = describe_environment()
     set_seed(settings.seed)
     base = random_gpt2(

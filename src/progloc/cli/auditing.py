@@ -121,11 +121,12 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
 
     from progloc.auditing.study import run_study
     from progloc.auditing.study_tables import conclusion, study_tables, write_study
+    from progloc.files import one_writer
     from progloc.suite.faithfulness import STUDY_FOLDER
     from progloc.suite.rendering import to_rich
 
     folder = out or suite / STUDY_FOLDER
-    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
+    with one_writer(folder), Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("auditing", total=None)
         found = run_study(
             suite,

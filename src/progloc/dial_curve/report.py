@@ -23,7 +23,7 @@ from progloc.dialling import odds_outside
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.evaluation import model_folder, opened
-from progloc.files import write_bytes, write_json, write_text
+from progloc.files import one_writer, write_bytes, write_json, write_text
 from progloc.model import load, localize, read_locality, stored_config
 from progloc.suite.rendering import Table, escaped, to_markdown
 from progloc.training.inputs import check_length
@@ -167,7 +167,8 @@ def dial_report(
 def write_dial(report: DialReport, out: Path) -> list[Path]:
     """Write `dial.json`, `tables.md` and `dial.png` into a folder, and return their paths."""
     paths = [out / name for name in (CURVE_FILE, TABLES_FILE, FIGURE_FILE)]
-    write_json(paths[0], report.to_dict())
-    write_text(paths[1], "\n".join([*map(to_markdown, report.tables()), escaped(conclusion(report.curves)), ""]))
-    write_bytes(paths[2], drawing(report.curves))
+    with one_writer(out, wait=True):  # or the figure were of another report than the tables
+        write_json(paths[0], report.to_dict())
+        write_text(paths[1], "\n".join([*map(to_markdown, report.tables()), escaped(conclusion(report.curves)), ""]))
+        write_bytes(paths[2], drawing(report.curves))
     return paths
