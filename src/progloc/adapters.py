@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["base_of_adapter", "put_adapter", "save_with_adapters"]
+__all__ = ["base_of_adapter", "file_of", "put_adapter", "save_with_adapters"]
 
 import functools
 import importlib.util
@@ -20,6 +20,14 @@ from progloc.files import read_mapping
 ADAPTER_FILE = "adapter_config.json"
 
 
+def _cached(model: str | Path, name: str, **hub: Any) -> Path | None:
+    try:
+        path = cached_file(str(model), name, _raise_exceptions_for_missing_entries=False, **hub)
+    except OSError:  # no such model: loading it says so
+        return None
+    return None if path is None else Path(path)
+
+
 def base_of_adapter(model: str | Path, **hub: Any) -> str | None:
     """Return the model that an adapter was trained on, a folder or hub name; None where ``model`` is a whole model.
 
@@ -30,22 +38,26 @@ def base_of_adapter(model: str | Path, **hub: Any) -> str | None:
     Raises:
         ProglocError: the adapter does not say.
     """
-    try:
-        files = [
-            cached_file(str(model), name, _raise_exceptions_for_missing_entries=False, **hub)
-            for name in ("config.json", ADAPTER_FILE)
-        ]
-    except OSError:  # no such model: loading it says so
+    path = _cached(model, ADAPTER_FILE, **hub)
+    if path is None or _cached(model, "config.json", **hub) is not None:
         return None
-    if files[0] is not None or files[1] is None:
-        return None
-    base: str | None = read_mapping(Path(files[1])).get("base_model_name_or_path")
+    base: str | None = read_mapping(path).get("base_model_name_or_path")
     if not base:
         raise ProglocError(
             f"the adapter at '{model}' does not say which model it is for; expected its folder or hub name as "
             f"base_model_name_or_path in {ADAPTER_FILE}"
         )
     return base
+
+
+def file_of(model: str | Path, name: str, **hub: Any) -> Path | None:
+    """Return where a model's file of that name is, or None: an adapter that has none of its own has its base model's.
+
+    Args and errors: as `base_of_adapter`.
+    """
+    path = _cached(model, name, **hub)
+    base = base_of_adapter(model, **hub) if path is None else None
+    return path if base is None else file_of(base, name, **{**hub, "revision": None})
 
 
 def put_adapter(model: Any, folder: str | Path, **hub: Any) -> None:

@@ -31,10 +31,9 @@ from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import cached_file
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from progloc.adapters import base_of_adapter, put_adapter, save_with_adapters
+from progloc.adapters import base_of_adapter, file_of, put_adapter, save_with_adapters
 from progloc.attention import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
@@ -369,13 +368,9 @@ def read_locality(model: str | Path, **hub: Any) -> dict[str, Any] | None:
         model: a folder or hub name.
         hub: where and what to ask the hub, such as ``revision`` and ``token``.
     """
-    try:
-        found_at = cached_file(str(model), LOCALITY_FILE, _raise_exceptions_for_missing_entries=False, **hub)
-    except OSError:  # no such model: loading it says so
+    path = file_of(model, LOCALITY_FILE, **hub)
+    if path is None:
         return None
-    if found_at is None:
-        return None
-    path = Path(found_at)
     found = read_mapping(path)
     if found.get("schema_version") != SCHEMA_VERSION:
         version = found.get("schema_version")
@@ -392,13 +387,13 @@ def stored_config(stored: Mapping[str, Any] | None) -> LocalityConfig:
 
 def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
     """Return what a model's `blocks.safetensors` holds, or None where it has none."""
-    found_at = cached_file(str(model), BLOCKS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
-    if found_at is None:
+    path = file_of(model, BLOCKS_FILE, **hub)
+    if path is None:
         return None
     try:
-        return load_file(found_at)["table"]
+        return load_file(path)["table"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise ProglocError(f"{found_at} is damaged ({error}); expected a file written by progloc") from error
+        raise ProglocError(f"{path} is damaged ({error}); expected a file written by progloc") from error
 
 
 def _load_weights(folder: str | Path, **kwargs: Any) -> Any:
@@ -487,14 +482,12 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
     else:
         model = load(base, config, **{name: value for name, value in kwargs.items() if name != "revision"})
         put_adapter(model, folder, **hub)
-        if not stored:
-            return model
     same_blocks = stored.get("locality", {}).get("blocks") == settings.blocks
     model = localize(
         model,
         settings,
         block_table=_read_block_table(folder, **hub) if same_blocks else None,
-        base_model=stored.get("base_model") if stored else str(folder),
+        base_model=stored.get("base_model") if stored else str(base or folder),
         sequence_length=stored.get("sequence_length"),
     )
     if stored.get("locality", {}).get("schedule") == settings.schedule:

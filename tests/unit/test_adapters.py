@@ -12,9 +12,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer, TrainingArguments
 
+from command_line import progloc
 from progloc import LocalistTrainer, LocalityConfig, ProglocError, load, localize, log_masses, measure
-from progloc.data import collate
+from progloc.config import RunConfig
+from progloc.data import collate, tokenise
 from progloc.training import Stages
+from progloc.training.inputs import gather
 
 CONFIG = LocalityConfig(schedule="cubic", blocks="fixed:3", alpha=0.4, sink_aware=True)
 
@@ -193,3 +196,25 @@ def test_peft_loads_them_onto_a_loaded_model(base: Path, tmp_path: Path) -> None
     model.save_pretrained(tmp_path / "adapter")
     again = PeftModel.from_pretrained(load(base, CONFIG), tmp_path / "adapter")
     torch.testing.assert_close(outputs(again), outputs(model), rtol=0, atol=0)
+
+
+def test_commands_take_an_adapters_folder(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("".join(f"The keeper counts lamp {n}. " for n in range(200)))
+    made = gather(RunConfig(model="scratch:nano", corpus=str(tmp_path / "words.txt"), sequence_length=32))
+    whole = load(made.model, CONFIG)
+    whole.save_pretrained(tmp_path / "base")
+    made.tokenizer.save_pretrained(tmp_path / "base")
+    adapter = get_peft_model(load(tmp_path / "base"), lora())
+    adapter.save_pretrained(tmp_path / "adapter")
+    for file in ("own", "base's"):
+        if file == "base's":
+            (tmp_path / "adapter" / "locality.json").unlink()
+        result = progloc("evaluate", "adapter", "--corpus", "words.txt", "--json", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        report = json.loads(result.stdout)
+        data = tokenise(made.corpus, made.tokenizer, 128)
+        found = measure(adapter, data)
+        assert report["perplexity"] == pytest.approx(found.perplexity, rel=1e-5)
+        assert report["weighted_penalty_nats"] == pytest.approx(found.weighted_penalty_nats, rel=1e-5)
+    said = progloc("generate", "adapter", "--prompt", "The keeper", "--max-new-tokens", "3", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr

@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
+from progloc.adapters import base_of_adapter, file_of
 from progloc.blocks import partitioner, prefix_ids
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
@@ -75,7 +76,8 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
     """
     if model.startswith(SCRATCH):
         return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
-    return pretrained(AutoTokenizer, model, f"expected {MODELS}")
+    own = file_of(model, "tokenizer_config.json")  # of an adapter, its base model's where it has none
+    return pretrained(AutoTokenizer, model if own is None else str(own.parent), f"expected {MODELS}")
 
 
 def special_tokens(tokenizer: Any) -> list[str]:
@@ -86,7 +88,7 @@ def special_tokens(tokenizer: Any) -> list[str]:
 def check_length(model: str, sequence_length: int) -> int:
     """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
     check_hub(model, "model", MODELS)
-    config = pretrained(AutoConfig, model, f"expected {MODELS}").get_text_config(decoder=True)
+    config = pretrained(AutoConfig, base_of_adapter(model) or model, f"expected {MODELS}").get_text_config(decoder=True)
     context = context_length(config)
     if context is not None and sequence_length > context:
         raise ProglocError(
