@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,11 @@ def found_openings(chosen: Partitioner, text: str) -> frozenset[int]:
 
 def score(chosen: Partitioner, passages: Iterable[Passage]) -> Score:
     """Return a partitioner's score over passages, their boundaries pooled."""
-    pairs = [(found_openings(chosen, passage.text), passage.openings) for passage in passages]
+    return score_of([(found_openings(chosen, passage.text), passage.openings) for passage in passages])
+
+
+def score_of(pairs: Sequence[tuple[frozenset[int], frozenset[int]]]) -> Score:
+    """Return the score of boundaries found, each with the gold ones of the same passage, pooled."""
     return Score(
         found=sum(len(found) for found, _ in pairs),
         right=sum(len(found & gold) for found, gold in pairs),
@@ -134,10 +138,15 @@ def page() -> str:
     """Return docs/blocks.md as it is, with examples and scores made anew."""
     page = PAGE.read_text(encoding="utf-8")
     for kind, made in (("examples", examples()), ("scores", table())):
-        begin, end = f"<!-- begin: {kind}, {BY} -->", f"<!-- end: {kind} -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
+        page = replaced(page, kind, BY, made)
     return page
+
+
+def replaced(page: str, kind: str, by: str, made: str) -> str:
+    """Return a page with what stands between the marks of a kind made anew."""
+    begin, end = f"<!-- begin: {kind}, {by} -->", f"<!-- end: {kind} -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
 
 
 def marked(chosen: Partitioner, passage: Passage) -> str:

@@ -12,7 +12,9 @@ PIECES = (
     '"', "“", "”", "(", ") ", "「", "」", "。", "、", "|", "```\n", "```python\n", "    return x[i] != 0\n",
     "x = f(a, b)", "# ", "- ", "  * ", "1. ", "12", "Dr", "e.g", "U.S.", "vol", "3.14", "The", "the", "I", "New York",
     "in", " of the", " cat", "because", "don't", "walked", "今天", "です", "한국어", "यह।", "🎉",
-    "👩\u200d👩\u200d👧", "é", "É", "\U0001f1eb\U0001f1f7", "\ufffd",
+    "👩\u200d👩\u200d👧", "é", "É", "\U0001f1eb\U0001f1f7", "\ufffd", "\n> ", "\n>> ", "\n>>> ", "\n>\n", "\n— ",
+    "\na) ", "\nb) ", "\ni. ", "\nii. ", "````\n", ".[3]", "¹ ", ".12 ", "« ", " »", "Inc. ", "p.m. ", "He ", "am 3. ",
+    "II. ", "Mai", "།", " །", "։", "．", "。[", "; ",
 )  # fmt: skip
 
 WORDS = "The cat walked. In the end, because of it: don't!\n\nNew York is in the U.S. (1. The map) 今天 é x = f(a, b)\n"

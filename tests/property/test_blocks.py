@@ -73,6 +73,11 @@ UGLY = (
     "a@b.org", "https://a.org/b?c=d.", "The", "New York", "in", "of the", "because", "if", "so that",
     "on the other hand", "don't", "x = f(a, b)", "今天", "です", "한국어", "यह।", "مرحبا؟", "👩‍👩‍👧",
     "🎉", "é", "e\u0301", "\U0001f1eb\U0001f1f7",
+    "\n> ", "\n>> ", "\n>>> ", "\n>\n", ">", "\n—", "\n– ", "\na) ", "\nb) ", "\ni. ", "\nii. ", "\n    ", "\n2", "(b",
+    "````", "\n~~~~\n",
+    ".[3]", "¹", "²", "†", "* ", ".12 ", "« ", " »", "»", "“", "Inc. ", "p.m. ", "He", "m", "am 3. ",
+    "vom ", "II. ", "Mai", "max. ",
+    "།", " །", "։", "፧", "．", "。[", "]", "Τι; ", "ია. ", ":",
 )  # fmt: skip
 ugly_texts = st.lists(st.sampled_from(UGLY) | st.text(max_size=4), max_size=30).map("".join)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.blocks.sentences import sentence_openings
-from progloc.blocks.spans import block_ids, opens_block, token_places
+from progloc.blocks.spans import block_ids, opens_block, token_places, whole_text
 
 _SUBORDINATORS = (
     "because|although|though|whereas|unless|if|while|when|whenever|once|since|until|after|before|so that|such that|"
@@ -46,7 +46,7 @@ _SUBORDINATE = re.compile(
 def _clauses(text: str) -> IntArray:
     """Return where clauses open, ascending positions of characters."""
     found = [match.end() for pattern in (_CLAUSE, _SUBORDINATE) for match in pattern.finditer(text)]
-    return np.unique(np.concatenate([sentence_openings(text), np.array(found, dtype=np.int64)]))
+    return np.unique(np.concatenate([sentence_openings(text, whole_text), np.array(found, dtype=np.int64)]))
 
 
 @register_partitioner("arguments")
@@ -59,7 +59,7 @@ class Arguments(Partitioner):
     its last.
     """
 
-    version = 2
+    version = 3
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the clause each token is in, (T,)."""

@@ -10,22 +10,22 @@ import numpy as np
 
 from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.blocks.parsed import entity_spans
-from progloc.blocks.phrases import FUNCTION_WORDS, by_function_words
+from progloc.blocks.phrases import by_function_words
 from progloc.blocks.sentences import sentence_openings
-from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places
+from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places, whole_text
+from progloc.blocks.words import CAPITALS, FUNCTION_WORDS
 from progloc.errors import ProglocError
 
-_CAPITAL = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮŁŃŅŇŐŘŚŞŠŢŤŪŮŰŲŹŻŽΑ-ΩА-ЯЁ"
 _GAP = r"(?: [ ] | \n(?!\s) )"
-_WORD = rf"(?: (?<!\w)[{_CAPITAL}] (?: [\w'’-]*\w | \b ) )"
-_TITLED = rf"(?: (?: (?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Gov|Sen|[{_CAPITAL}])\. [ ]? )*+ {_WORD} )"
+_WORD = rf"(?: (?<!\w)[{CAPITALS}] (?: [\w'’-]*\w | \b ) )"
+_TITLED = rf"(?: (?: (?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Gov|Sen|[{CAPITALS}])\. [ ]? ){{0,8}}+ {_WORD} )"
 _LINK = rf"(?: {_GAP} (?: of | of[ ]the | for | de | de[ ]la | du | da | di | van | van[ ]der | von | der | y )\b )"
 _MONTH = (
     r"(?: (?: January|February|March|April|May|June|July|August|September|October|November|December )\b"
     r" | (?: Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec )\. )"
 )
 _DAY = r"(?: \d{1,2} (?: st|nd|rd|th )? )"
-_NUMBER = r"(?: \d+ (?: [.,]\d+ )*+ )"
+_NUMBER = r"(?: \d++ (?: [.,]\d++ )*+ )"
 _SCALE = r"(?: [ ] (?: hundred|thousand|million|billion|trillion|bn|mn )\b )"
 _UNIT = r"""(?: [ ]?%
     | [ ]? (?: °[CF] | [kMGT]i?B | [kMG]?Hz | [kMGm]?[WVA] | [kcmµn]?m[²³]? | [kmµ]?g | m?s | ml | dl | l | km/h | kWh
@@ -40,7 +40,7 @@ _ENTITY = re.compile(
     | (?<!\w) {_DAY} [ ] (?: of[ ] )? {_MONTH} (?: ,?[ ]\d{{4}}\b )?
     | (?<!\w) {_MONTH} [ ] (?: {_DAY}\b (?: ,[ ]\d{{4}}\b )? | \d{{4}}\b )
     | [$€£¥] [ ]? {_NUMBER} {_SCALE}?                                                         # quantity
-    | (?<![\w.]) {_NUMBER} (?: {_SCALE} (?: [ ] (?:dollars|euros|pounds)\b )? | {_UNIT} )
+    | (?<![\w.]) (?<!\d,) {_NUMBER} (?: {_SCALE} (?: [ ] (?:dollars|euros|pounds)\b )? | {_UNIT} )
     | [“"«] [ ]? {_WORD} (?: (?: {_LINK} | [ ](?:the|a|an|and|in|on|to|at)\b )*+ {_GAP} {_WORD} ){{1,9}} [ ]? [”"»]
     | (?P<name> {_TITLED} (?: {_LINK}? {_GAP} {_TITLED} ){{0,9}} (?: \.?[ ] \d (?: [\w:.-]*\w )? )? )
     """,
@@ -58,7 +58,7 @@ def entities_by_rule(text: str) -> IntArray:
     entity unless it is all capitals, and function words begin none.
     """
     spans = []
-    sentences = sentence_openings(text)
+    sentences = sentence_openings(text, whole_text)
     for match in _ENTITY.finditer(text):
         start, end = match.span()
         if match["name"]:
@@ -108,7 +108,7 @@ class Entities(Partitioner):
         if argument not in _RULES:
             raise ProglocError(f"blocks 'entities:{argument}'; expected entities or entities:spacy")
         self.find = _RULES[argument]
-        self.version = None if argument == "spacy" else 2  # what a parser finds is not ours to know
+        self.version = None if argument == "spacy" else 3  # what a parser finds is not ours to know
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the entity, or phrase between entities, each token is in, (T,)."""

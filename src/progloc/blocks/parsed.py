@@ -13,6 +13,7 @@ import numpy as np
 
 from progloc.blocks.base import IntArray
 from progloc.blocks.paragraphs import read_lines
+from progloc.blocks.spans import whole_text
 from progloc.errors import ProglocError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def entity_spans(text: str) -> IntArray:
 
 def _parsed(text: str) -> Iterator[tuple[int, Doc]]:
     """Yield every paragraph parsed, and where it starts: by paragraphs, memory does not grow with the text."""
-    bounds = np.unique(np.concatenate([[0], read_lines(text).openings, [len(text)]])).tolist()
+    bounds = np.unique(np.concatenate([[0], read_lines(text, whole_text).openings, [len(text)]])).tolist()
     pieces = ((text[start:end], start) for start, end in pairwise(bounds))
     for doc, start in english_pipeline().pipe(pieces, as_tuples=True):
         yield start, doc

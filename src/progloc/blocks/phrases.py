@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FUNCTION_WORDS", "Phrases", "by_function_words", "by_punctuation"]
+__all__ = ["Phrases", "by_function_words", "by_punctuation"]
 
 import re
 
@@ -12,7 +12,8 @@ from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_p
 from progloc.blocks.paragraphs import last_fresh_start
 from progloc.blocks.parsed import chunk_openings
 from progloc.blocks.sentences import sentence_openings
-from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places
+from progloc.blocks.spans import BoolArray, Reach, block_ids, opens_block, reach_of, token_places
+from progloc.blocks.words import FUNCTION_WORDS
 from progloc.errors import ProglocError
 
 _PAUSE = re.compile(
@@ -30,33 +31,16 @@ _PAUSE = re.compile(
 
 _BEFORE_WORD = frozenset(' \t\n\r\f\v\u00a0\u3000([{"“‘«—')
 
-_DETERMINERS = "a an the this that these those my your his her its our their some any no each every all both another"
-_PREPOSITIONS = (
-    "about above across after against along among around as at before behind below beside between beyond by despite "
-    "during except for from in inside into near of off on onto out outside over per since than through throughout to "
-    "toward towards under until up upon via with within without"
-)
-_CONJUNCTIONS = "and or but nor so yet if because although though while whereas unless whether"
-_RELATIVES = "when where who whom whose which what why how"
-_SUBJECTS = "i you he she it we they"
-_AUXILIARIES = (
-    "am is are was were be been being have has had do does did will would shall should can could may might must not"
-)
-FUNCTION_WORDS = frozenset(
-    " ".join((_DETERMINERS, _PREPOSITIONS, _CONJUNCTIONS, _RELATIVES, _SUBJECTS, _AUXILIARIES)).split()
-)
-"""English words that begin a phrase; pronouns in the object's form are none of them, for they end one."""
 
-
-def _pauses(text: str) -> IntArray:
+def _pauses(text: str, reach: Reach) -> IntArray:
     """Return where phrases open by punctuation and ends of sentences, ascending positions of characters."""
     after = [match.end() for match in _PAUSE.finditer(text)]
-    return np.unique(np.concatenate([sentence_openings(text), np.array(after, dtype=np.int64)]))
+    return np.unique(np.concatenate([sentence_openings(text, reach), np.array(after, dtype=np.int64)]))
 
 
 def by_punctuation(text: TokenisedText, places: IntArray) -> BoolArray:
     """Return which tokens follow a pause, (T,); ``places`` are the tokens', as from `token_places`."""
-    return opens_block(places, _pauses(text.text))
+    return opens_block(places, _pauses(text.text, reach_of(text, places)))
 
 
 def by_function_words(text: TokenisedText, places: IntArray) -> BoolArray:
@@ -76,14 +60,21 @@ def _word_classes(text: TokenisedText, places: IntArray) -> tuple[BoolArray, Boo
     No more is looked at than the text up to a token's end. White space is classed as the word before it, so that it
     does not come between two.
     """
-    letters, ends = text.text, text.offsets[:, 1].tolist()
     functional, other = [], []
-    for place, end in zip(places.tolist(), ends, strict=True):
-        word = letters[place:end].rstrip() if place >= 0 else ""
-        leads = word.lower() in FUNCTION_WORDS and word != "May" and (place == 0 or letters[place - 1] in _BEFORE_WORD)
+    leads = follows = False
+    for place, (start, end) in zip(places.tolist(), text.offsets.tolist(), strict=True):
+        if place >= start:  # or it is white space
+            word = text.text[place:end].rstrip()
+            leads = word.lower() in FUNCTION_WORDS and word != "May" and _begins_word(text.text, place)
+            follows = word[-1:].isalnum() and not leads
         functional.append(leads)
-        other.append(word[-1:].isalnum() and not leads)
+        other.append(follows)
     return np.array(functional, dtype=np.bool_), np.array(other, dtype=np.bool_)
+
+
+def _begins_word(text: str, place: int) -> bool:
+    """Return whether the character there is the first of a word."""
+    return place == 0 or text[place - 1] in _BEFORE_WORD
 
 
 _RULES = {"": by_function_words, "punctuation": by_punctuation, "spacy": by_chunks}
@@ -110,7 +101,7 @@ class Phrases(Partitioner):
             raise ProglocError(f"blocks 'phrases:{argument}'; expected phrases, phrases:punctuation or phrases:spacy")
         self.opens = _RULES[argument]
         self.causal = argument != "spacy"
-        self.version = None if argument == "spacy" else 2  # what a parser finds is not ours to know
+        self.version = None if argument == "spacy" else 3  # what a parser finds is not ours to know
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the number of the phrase each token is in, (T,)."""

@@ -6,13 +6,15 @@ share its span, stay together. A token of white space alone goes with the token 
 what follows.
 
 The partitioners that read text find the places where blocks open as positions of characters. Where the decision about
-a position needs no more than the text up to and including the character there, it can be had from the tokens up to the
-one that holds it: that is what makes a partitioner causal.
+a position needs no more than the text up to its `Reach`, it can be had from the tokens up to the one that would open
+the block: that is what makes a partitioner causal.
 """
 
 from __future__ import annotations
 
-__all__ = ["BoolArray", "block_ids", "opens_block", "token_places"]
+__all__ = ["BoolArray", "Reach", "block_ids", "opens_block", "reach_of", "token_places", "whole_text"]
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from progloc.blocks.base import IntArray, TokenisedText
 
 BoolArray = NDArray[np.bool_]
+Reach = Callable[[str, int], int]
+"""From a text and a position to how far the text may be read to tell whether a block opens there."""
 
 _BEYOND = 0x3001
 """No character from here on is white space."""
@@ -47,6 +51,27 @@ def opens_block(places: IntArray, positions: IntArray) -> BoolArray:
         positions: where blocks open, ascending, any number of characters.
     """
     return np.diff(np.searchsorted(positions, places, side="right"), prepend=0) > 0
+
+
+def whole_text(text: str, position: int) -> int:
+    """The reach of partitioners that may look ahead."""
+    return len(text)
+
+
+def reach_of(text: TokenisedText, places: IntArray) -> Reach:
+    """Return the reach of causal partitioners: the end of the token that would open the block, the first from there on.
+
+    Args:
+        text: the tokens.
+        places: theirs, (T,), as from `token_places`.
+    """
+    ends = text.offsets[:, 1]
+
+    def reach(letters: str, position: int) -> int:
+        token = int(np.searchsorted(places, position))
+        return max(int(ends[token]), position) if token < len(ends) else position
+
+    return reach
 
 
 def block_ids(places: IntArray, opens: BoolArray) -> IntArray:
