@@ -31,7 +31,7 @@ _WIDE = (
 )
 """Marks that end a sentence and do nothing else, by Unicode's Sentence_Terminal, and the Tibetan shad."""
 _CLOSING = r"""[\"'”’»)\]}›」』）》】〉〕］｝*_]*+"""
-_NOTES = r"(?: \[[^\[\]\n]{1,24}\] | [¹²³⁰-⁹*†‡§‖]++ )*+"
+_NOTES = r"(?: \[[^\[\]\n<>|]{1,24}\] | [¹²³⁰-⁹*†‡§‖]++ )*+"
 _NUMBERS = r"\d{1,3} (?: [,–-]\d{1,3} )*+ (?=\s)"
 _EMOJI = r"[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d]"
 _CJK = r"[\u3040-\u9fff]"
