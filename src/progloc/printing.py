@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["console", "print_json", "print_on_any_encoding", "visible", "with_title"]
+__all__ = ["console", "one_line", "print_json", "print_on_any_encoding", "visible", "with_title"]
 
 import codecs
 import io
@@ -35,6 +35,11 @@ _ON_ANY = "progloc.on-any-encoding"
 def visible(text: str) -> str:
     """Return a text with every character that hides, reorders or commands named in its place, as `<U+202E>`."""
     return _HIDDEN.sub(lambda hidden: f"<U+{ord(hidden[0]):04X}>", text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as `visible` shows it, with one blank for every break and row of blanks."""
+    return " ".join(visible(text).split())
 
 
 class _Plain(Console):

@@ -78,6 +78,23 @@ def test_nothing_in_a_text_becomes_markup():
     assert {tag for tag, _ in parsed.tags} == {tag for tag, _ in Parsed(plain).tags}
 
 
+def test_what_hides_or_reorders_text_is_named_wherever_the_text_stands():
+    hidden = "\x00\x1b\x85\u200b\u202e\u2028\u2066\ufeff\U000e0041"
+    shown = "".join(f"<U+{ord(each):04X}>" for each in hidden)
+    html = page(synthetic_audit(f"One{hidden}. Two.", answer=f" So{hidden}."))
+    texts = Parsed(html).texts
+    assert texts["prompt"] == f"One{shown}. Two."
+    assert texts["answer"] == f" So{shown}."
+    assert json.loads(texts["data"])["blocks"][0]["excerpt"] == f"One{shown}."
+    outside_data = re.sub(r'<script type="application/json".*?</script>', "", html, flags=re.DOTALL)
+    assert not set(hidden) & set(outside_data)
+
+
+def test_an_excerpt_says_that_it_is_one_however_many_blanks_a_block_has():
+    html = page(synthetic_audit("word" + 60 * "\n    word" + "."))
+    assert json.loads(Parsed(html).texts["data"])["blocks"][0]["excerpt"].endswith("…")
+
+
 def test_the_document_is_in_it():
     audit = synthetic_audit(HOSTILE, base=True)
     data = json.loads(Parsed(page(audit)).texts["data"])

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from progloc.auditing.report import Audit, Cost, Examination
 from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED
-from progloc.printing import with_title
+from progloc.printing import one_line, with_title
 from progloc.suite.rendering import layers_named
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
@@ -89,10 +89,10 @@ def _blocks(found: Audit) -> Group:
         texts[block] += token
     for block in masses.argsort()[::-1][:SHOWN].tolist():
         effect = f"{effects[block]:+.2f}" if block in effects else ""
-        table.add_row(str(block), f"{masses[block]:.1%}", effect, " ".join(texts[block].split()))
+        table.add_row(str(block), f"{masses[block]:.1%}", effect, one_line(texts[block]))
     own = found.examined.picture.answer_share["mass_no_sink"]
     shares = f"Shares are of the prompt: {own:.1%} of all attention was on the answer's own words."
-    return with_title(title, table, f"{shares}\nThe answer: {' '.join(found.answer.split())}")
+    return with_title(title, table, f"{shares}\nThe answer: {one_line(found.answer)}")
 
 
 def _tests(examined: Examination) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
@@ -30,7 +31,7 @@ from progloc.auditing.wording import (
     percent,
     signed,
 )
-from progloc.printing import visible
+from progloc.printing import one_line
 from progloc.templating import templates
 
 EXCERPT = 90
@@ -78,18 +79,17 @@ def _blocks(audit: Audit) -> list[Block]:
     """Describe every block of the prompt, by number."""
     prompt = audit.block_ids[: audit.answer_start]
     sizes = Counter(prompt)
-    texts: dict[int, str] = {}
+    texts: dict[int, list[str]] = {}
     for block, text in zip(prompt, audit.tokens, strict=False):
-        if len(texts.setdefault(block, "")) <= 2 * EXCERPT:
-            texts[block] += text
+        texts.setdefault(block, []).append(text)
     cut = {each.block for each in audit.examined.tested if not each.whole}
     return [
         Block(number, _excerpt(texts[number]), sizes[number] / len(prompt), number in cut) for number in sorted(sizes)
     ]
 
 
-def _excerpt(text: str) -> str:
-    line = visible(" ".join(text.split())) or "(blank)"
+def _excerpt(texts: Sequence[str]) -> str:
+    line = one_line("".join(texts)) or "(blank)"
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
 
 

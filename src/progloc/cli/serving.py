@@ -27,7 +27,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8642,
     data: Annotated[
-        Path | None, typer.Option(help="SQLite file for what people enter; default results/serve-MODEL.sqlite.")
+        Path | None, typer.Option(help="SQLite file for what people enter; default serve-MODEL.sqlite in results.")
     ] = None,
     study: Annotated[
         Path | None, typer.Option(help="Prompts of a study, one a paragraph: people rate their audits at /study.")

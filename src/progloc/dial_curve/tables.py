@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from progloc.dial_curve.curve import Agreement, Curve, Point
 from progloc.suite.frontier import gap_at
-from progloc.suite.rendering import ABSENT, Column, Table, number
+from progloc.suite.rendering import ABSENT, Column, Table, escaped, number
 
 _TEXT = Column("Model", text=True)
 
@@ -100,7 +100,8 @@ def matched_table(first: Curve, others: Sequence[Curve]) -> Table:
     columns = ("δ", "F°", "Its perplexity", "Ours there", "Ratio")
     return Table(
         f"At equal F°: {first.name}, dialled, and the others",
-        f"Ours: of {first.name}, interpolated between its points; a dash where its dial does not reach that F°.",
+        f"Ours: of {escaped(first.name)}, interpolated between its points; a dash where its dial does not reach "
+        "that F°.",
         (_TEXT, *map(Column, columns)),
         tuple(rows),
     )

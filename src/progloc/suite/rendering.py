@@ -35,7 +35,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from progloc.errors import ProglocError
-from progloc.printing import visible, with_title
+from progloc.printing import one_line, visible, with_title
 from progloc.suite.statistics import Estimate
 
 ABSENT = "—"
@@ -140,7 +140,7 @@ def p_text(p: float | None) -> str:
 
 def escaped(text: str) -> str:
     """Return a text as one line of GitHub markdown in which it is no markup; `code` stays code."""
-    return _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
 
 
 def to_markdown(table: Table) -> str:

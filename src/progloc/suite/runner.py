@@ -132,7 +132,8 @@ def _run(plan: Plan, out: Path, console: Console, command: str) -> None:
     to_do = [run for run in plan.runs if not finished(folder_of[run.folder])]
     console.print(
         f"{len(plan.runs)} runs, {len(plan.runs) - len(to_do)} finished before; "
-        f"about {sum(estimates[run.folder] for run in to_do) / 60:.1f} min to go · results in {out}"
+        f"about {sum(estimates[run.folder] for run in to_do) / 60:.1f} min to go · results in {out}",
+        soft_wrap=True,
     )
 
     def make(run: PlannedRun, live: Live | None) -> None:

@@ -32,6 +32,7 @@ from progloc.suite.rendering import (
     Column,
     Table,
     counted,
+    escaped,
     interval,
     number,
     percent,
@@ -320,7 +321,9 @@ table(table_7)
 def tables_markdown(suite: Suite) -> str:
     """Return `tables.md`: what made it, which runs are missing, then every table."""
     made = [f"- {label}: `{value}`" for label, value in made_by(suite)]
-    missing = [f"- **missing runs**: {', '.join(run.folder for run in suite.missing)}"] if suite.missing else []
-    title = f"# Results of the suite {suite.plan.get('suite', '')}".rstrip()
+    missing = (
+        [f"- **missing runs**: {escaped(', '.join(run.folder for run in suite.missing))}"] if suite.missing else []
+    )
+    title = f"# Results of the suite {escaped(suite.plan.get('suite', ''))}".rstrip()
     head = [title, "", *made, *missing, "", f"For every table: {reading(suite)}", ""]
     return "\n".join([*head, *map(to_markdown, suite_tables(suite))])
