@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from command_line import progloc, refused
+from progloc import LocalityConfig, localize
 from progloc.auditing.blinding import SYSTEMS, alone, blinded
 from progloc.auditing.page import page
 from progloc.auditing.ratings import krippendorff_alpha, rating_result, rating_tables
+from progloc.auditing.report import Picture
 from progloc.auditing.rubric import POINTS, RUBRIC
 from progloc.auditing.server.answers import LABELS, Answers
 from progloc.auditing.server.app import create_app
 from progloc.auditing.server.database import Database
 from progloc.auditing.server.requests import AuditRequest, Limits
-from progloc.auditing.server.serving import read_prompts
+from progloc.auditing.server.serving import auditor, read_prompts
 from progloc.auditing.server.worker import Progress
 from progloc.auditing.verdict import VERDICTS
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 from synthetic_audit import synthetic_audit
+from wired_models import words_tokenizer
 
 PROMPTS = tuple(f"A cat sat {where}. It was warm. What did it do?" for where in ("here", "there", "nowhere"))
 QUESTIONS = tuple(product(LABELS, (scale.name for scale in RUBRIC)))
@@ -92,6 +98,39 @@ def ratings_of(client: TestClient) -> list[dict[str, Any]]:
     return client.get("/study/study.json").json()["ratings"]
 
 
+SENTINEL = "Sentinel"
+SHOWN = ("prompt", "answer", "tokens", "block_ids", "answer_start", "blocks", "causal")
+"""Of an audit, what is of both models and may be on a rater's page; and then the shares of its picture."""
+
+
+def changed(value: Any, name: str = "") -> Any:
+    """Return an audit of another model on the same text whose picture happens to be the same, and nothing else is."""
+    if name in SHOWN or value is None:
+        return value
+    if isinstance(value, Picture):
+        whole = 0.5 * value.whole  # the same shares
+        whole[[0, 2]] = value.whole[[0, 2]][..., ::-1]
+        whole[:, ..., -1] = 0.25
+        return Picture(whole)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return type(value)(**{name: changed(each, name) for name, each in fields.items()})
+    if isinstance(value, tuple):
+        return tuple(map(changed, value))
+    if isinstance(value, dict):
+        return {key: changed(each) for key, each in value.items()}
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value if name in ("picture", "effect") else SENTINEL  # by these a correlation is found
+    return value * 0.75 + 1 if isinstance(value, np.ndarray | float) else value + 7
+
+
+def markup(page: str) -> str:
+    """Return a page without its style and its script."""
+    return re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+
+
 class TestBlinding:
     def test_alone_is_an_audit_of_that_model(self) -> None:
         audit = synthetic_audit(base=True)
@@ -112,6 +151,27 @@ class TestBlinding:
         assert a == b
 
     @pytest.mark.parametrize("system", SYSTEMS)
+    def test_nothing_reaches_a_page_but_the_text_its_blocks_and_one_picture(self, system: str) -> None:
+        audit = synthetic_audit(base=True)
+        other = changed(audit)
+        assert alone(other, system).examined.picture.mass_no_sink == pytest.approx(
+            alone(audit, system).examined.picture.mass_no_sink
+        )
+        for name in ("answer_share", "sink_mass", "layers", "tested", "faithfulness", "reasons"):
+            a, b = (alone(each, system).examined.to_dict(heads=False)[name] for each in (audit, other))
+            assert a != b, name
+        assert blinded(other, system).to_json() == blinded(audit, system).to_json()
+        assert page(blinded(other, system)) == page(blinded(audit, system))
+        assert SENTINEL not in page(blinded(other, system))
+        assert SENTINEL in alone(other, system).to_json()
+
+    @pytest.mark.parametrize("system", SYSTEMS)
+    def test_no_number_of_a_page_tells_how_local_or_how_sure_its_model_is(self, system: str) -> None:
+        told = markup(page(blinded(synthetic_audit(base=True), system)))
+        assert re.findall(r"[\d.]+%", told) == ["100%"]  # what all shares are together
+        assert not re.search(r"[Ll]ayer \d|sink [\d−]|own words had|guarantees|given, not written", told)
+
+    @pytest.mark.parametrize("system", SYSTEMS)
     def test_no_name_is_left_on_the_page(self, system: str) -> None:
         text = page(blinded(synthetic_audit(base=True), system))
         for name in ("SmolLM2", "quintic", "f00d", "0.0-synthetic", "12.3"):
@@ -129,11 +189,11 @@ class TestBlinding:
             "λ",
             *map(escape, audit.examined.reasons),
         )
-        judged = re.sub(r"<(style|script)>.*?</\1>", "", page(audit), flags=re.DOTALL)
+        judged = markup(page(audit))
         assert verdict in judged
         assert all(said in judged for said in judging if said not in VERDICTS)
         for system in SYSTEMS:
-            shown = re.sub(r"<(style|script)>.*?</\1>", "", page(blinded(audit, system)), flags=re.DOTALL)
+            shown = markup(page(blinded(audit, system)))
             assert not [said for said in judging if said in shown]
             assert '"tested":[]' in shown
 
@@ -232,15 +292,60 @@ class TestClicks:
 
     def test_comments_are_kept_and_text(self, client: TestClient) -> None:
         item = item_of(enter(client, "<b>ann</b>"))
-        for text in ("first", "<script>alert(1)</script>"):
+        for text in ("first", "<script>alert(1)</script> 👩\u200d👧"):
             assert client.post("/study/comments", json={"item": item, "text": text}).status_code == 200
         shown = client.get("/study").text
         assert "<script>alert" not in shown
-        assert "&lt;script&gt;alert" in shown
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; 👩\u200d👧</textarea>" in shown  # as typed, to go on from
         assert "<b>ann" not in shown
         assert [one["text"] for one in client.get("/study/study.json").json()["comments"]] == [text]
         long = client.post("/study/comments", json={"item": item, "text": "x" * (Limits().comment_characters + 1)})
         assert long.status_code == 413
+
+
+class TestWriters:
+    def test_each_system_writes_half_of_the_answers_and_who_did_is_exported(self, data: Path) -> None:
+        asked: dict[str, str] = {}
+
+        def run(request: AuditRequest, progress: Progress) -> Any:
+            asked[request.prompt] = request.writer
+            return stand_in(request, progress)
+
+        prompts = [f"{PROMPTS[0]} {n}" for n in range(8)]
+        with served(data, study=prompts, run_audit=run) as client:
+            while {item["audit"] for item in client.get("/study/study.json").json()["items"]} != {"done"}:
+                time.sleep(0.01)
+            rate_all(client, "ann")
+            rows = list(csv.DictReader(io.StringIO(client.get("/study/ratings.csv").text)))
+            document = client.get("/study/study.json").json()
+        assert sorted(asked.values()) == sorted(SYSTEMS * 4)
+        assert len({tuple(asked[prompt] for prompt in prompts[n : n + 2]) for n in range(0, 8, 2)}) == 2
+        assert {item["prompt"]: item["writer"] for item in document["items"]} == asked
+        for row in (*rows, *document["ratings"]):
+            assert row["writer"] == asked[prompts[int(row["item"]) - 1]]
+
+    def test_the_writer_writes(self, tiny_gpt2: Callable[..., Any]) -> None:
+        tokenizer = words_tokenizer(101)
+        config = LocalityConfig(blocks="fixed:4")
+        models = {system: localize(tiny_gpt2(), config, tokenizer) for system in SYSTEMS}
+        with torch.no_grad():
+            models["base"].lm_head.weight.copy_(models["base"].lm_head.weight.roll(7, 0))
+        run = auditor(models["localised"], models["base"], tokenizer)
+        prompt = " ".join(f"w{n}" for n in range(3, 23))
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        asked = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 5, "do_sample": False}
+        audits = {}
+        for writer in SYSTEMS:
+            audits[writer] = audit = run(AuditRequest(prompt, max_new_tokens=5, writer=writer), Progress(60))
+            written = models[writer].generate(ids, **asked)[0, ids.shape[1] :]
+            assert audit.answer.split() == tokenizer.decode(written).split()
+            assert audit.given == (writer == "base")
+            assert audit.base is not None
+        assert audits["localised"].answer != audits["base"].answer
+
+    def test_what_is_typed_in_is_answered_by_the_localised_model(self, client: TestClient) -> None:
+        assert AuditRequest("A prompt.").writer == "localised"
+        assert client.post("/audits", json={"prompt": "A prompt.", "writer": "base"}).status_code == 422
 
 
 class TestItems:

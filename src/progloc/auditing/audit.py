@@ -37,6 +37,7 @@ def audit(
     *,
     tokenizer: Any = None,
     base: Any = None,
+    writer: Any = None,
     dial: float | Sequence[float] = 0.0,
     layers: Sequence[int] | None = None,
     max_new_tokens: int = 64,
@@ -58,6 +59,7 @@ def audit(
         tokenizer: the model's; by default the one given to `localize`, else that of the model's folder.
         base: another localised model with the same tokenizer, say the one before localising: it is examined on the
             same text, in the same layers, undialled.
+        writer: what writes the answer where none is given, undialled; by default `model`, as it is dialled.
         dial: how the model is dialled, δ in [0, 1] or a number a layer (`progloc.dial`).
         layers: those looked at, from 0; by default those with λ ≥ 0.5, or the last one.
         max_new_tokens: how many tokens the model writes at most.
@@ -83,7 +85,9 @@ def audit(
         ids, answer_start = prompt_ids(tokenizer, prompt, continuation)
         check_context(model, len(ids))
         if continuation is None:
-            ids = [*ids, *written_answer(model, tokenizer, ids, max_new_tokens, lambda: advance(0))]
+            by = model if writer is None else writer
+            with evaluating(by):
+                ids = [*ids, *written_answer(by, tokenizer, ids, max_new_tokens, lambda: advance(0))]
         text = read_text(model, tokenizer, ids, answer_start, chosen[-1])
         cost = planned(text, most_blocks, random_sets)
         if base is not None:
@@ -106,7 +110,7 @@ def audit(
         base=beside,
         prompt=text.prompt,
         answer=text.answer,
-        given=continuation is not None,
+        given=continuation is not None or writer is not None,
         tokens=text.tokens,
         block_ids=tuple(text.division.tolist()),
         answer_start=answer_start,

@@ -6,12 +6,13 @@ __all__ = ["BASE", "LOCALISED", "SYSTEMS", "alone", "blinded"]
 
 import dataclasses
 
-from progloc.auditing.report import WITHHELD, Audit
+import numpy as np
+
+from progloc.auditing.report import PICTURES, WITHHELD, Audit, Cost, Examination, Picture
 from progloc.errors import ProglocError
 
 LOCALISED, BASE = "localised", "base"
 SYSTEMS = (LOCALISED, BASE)
-NAMELESS = "the model"
 
 
 def alone(audit: Audit, system: str) -> Audit:
@@ -32,21 +33,49 @@ def alone(audit: Audit, system: str) -> Audit:
 
 
 def blinded(audit: Audit, system: str) -> Audit:
-    """Return `alone` without names, schedule, λ, dial, machine and time, and without verdict and tests.
+    """Return an audit of what raters may see of one of its models, and of nothing else.
 
-    So two of them differ in their pictures only, and what raters think of a picture is theirs.
+    That is the text with its blocks, which both models have, and how attention without the sink is shared out over the
+    prompt's blocks: over the whole answer, and at each of its tokens, the mean over layers. Only these are copied. All
+    else is blank, whatever else an audit may hold: how local a model is, how sure it is of the answer, how much it
+    attends to the answer itself and in which layers, names, settings, verdict and tests would tell the two apart.
 
     Args and errors: as `alone`.
     """
-    one = alone(audit, system)
-    layers = tuple(dataclasses.replace(layer, strength=0.0) for layer in one.examined.layers)
-    return dataclasses.replace(
-        one,
-        examined=dataclasses.replace(
-            one.examined, model=NAMELESS, layers=layers, verdict=WITHHELD, reasons=(), tested=(), faithfulness=None
+    seen = alone(audit, system).examined
+    answer = _shares_alone(seen.answer.mean(1))[:, np.newaxis]
+    return Audit(
+        examined=Examination(
+            model="",
+            verdict=WITHHELD,
+            reasons=(),
+            picture=_shares_alone(seen.picture),
+            sink_mass=0.0,
+            layers=(),
+            answer=answer,
+            answer_sink_mass=np.zeros((len(seen.log_probs), 1)),
+            answer_heads=answer[:, :, np.newaxis],
+            log_probs=(0.0,) * len(seen.log_probs),
         ),
-        schedule="not shown",
+        base=None,
+        prompt=audit.prompt,
+        answer=audit.answer,
+        given=False,
+        tokens=audit.tokens,
+        block_ids=audit.block_ids,
+        answer_start=audit.answer_start,
+        blocks=audit.blocks,
+        causal=audit.causal,
+        schedule="",
         dial=0.0,
+        cost=Cost(0, 0),
         seconds=0.0,
         environment={},
     )
+
+
+def _shares_alone(picture: Picture) -> Picture:
+    """Return the shares without the sink in place of all three pictures, with nothing on the answer."""
+    shares = picture.mass_no_sink
+    whole = np.concatenate([shares, np.zeros((*shares.shape[:-1], 1))], axis=-1)
+    return Picture(np.stack([whole] * len(PICTURES)))

@@ -31,7 +31,7 @@ from progloc.auditing.wording import (
     percent,
     signed,
 )
-from progloc.printing import one_line
+from progloc.printing import one_line, visible
 from progloc.templating import templates
 
 EXCERPT = 90

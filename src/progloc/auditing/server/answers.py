@@ -44,6 +44,12 @@ class Item:
     state: str | None
     """Its audit's."""
 
+    @property
+    def writer(self) -> str:
+        """The system that writes its answer: of items 1 and 2 one each, of 3 and 4, and so on, drawn which."""
+        pair, place = divmod(self.id - 1, len(SYSTEMS))
+        return random.Random(f"writer/{pair}").sample(SYSTEMS, len(SYSTEMS))[place]
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -68,6 +74,7 @@ class Answers:
 
     def __init__(self, database: Database):
         self._database = database
+        self._jobs = Jobs(database)
 
     def prepare(self, model: str, base: str, prompts: Sequence[str]) -> list[Item]:
         """Make an item of every prompt that has none; return those of this study whose audit has to be made.
@@ -179,8 +186,9 @@ class Answers:
         return by_question, texts[0]["text"] if texts else ""
 
     def ratings(self) -> list[dict[str, Any]]:
-        """Return every rating, unblinded: rater, item, system, verdict, shown_as, scale, score, made."""
+        """Return every rating, unblinded: rater, item, system, verdict, shown_as, scale, score, made, writer."""
         verdicts = self._verdicts()
+        writers = self.writers()
         rows = self._database.read(
             "SELECT raters.name AS rater, item, system, first, scale, score, ratings.made FROM ratings "
             "JOIN raters ON raters.id = rater JOIN assignments USING (rater, item) ORDER BY ratings.id"
@@ -195,16 +203,21 @@ class Answers:
                 "scale": row["scale"],
                 "score": row["score"],
                 "made": row["made"],
+                "writer": writers[row["item"]],
             }
             for row in rows
         ]
 
+    def writers(self) -> dict[int, str]:
+        """Return the system that wrote each item's answer, of the items that have an audit."""
+        jobs = ((item.id, self._jobs.get(item.job)) for item in self.items() if item.job is not None)
+        return {item: job.request.writer for item, job in jobs if job is not None}
+
     def _verdicts(self) -> dict[tuple[int, str], str]:
         """Return the verdict on each item's two pictures, which raters are not shown."""
-        jobs = Jobs(self._database)
         found: dict[tuple[int, str], str] = {}
         for item in self.items():
-            content = None if item.job is None else jobs.document(item.job, JSON)
+            content = None if item.job is None else self._jobs.document(item.job, JSON)
             if content is not None:
                 audit = json.loads(content)
                 found |= {(item.id, LOCALISED): audit["verdict"], (item.id, BASE): audit["base"]["verdict"]}

@@ -60,7 +60,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         worker.start()
         for item in missing:
-            answers.set_job(item.id, worker.submit_for_study(AuditRequest(item.prompt)))
+            answers.set_job(item.id, worker.submit_for_study(AuditRequest(item.prompt, writer=item.writer)))
         yield
         worker.stop()
 

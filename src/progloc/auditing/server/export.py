@@ -13,7 +13,7 @@ from progloc.auditing.rubric import RUBRIC
 from progloc.auditing.server.answers import Answers
 
 STUDY_SCHEMA_VERSION = 1
-COLUMNS = ("rater", "item", "system", "verdict", "shown_as", "scale", "score", "made")
+COLUMNS = ("rater", "item", "system", "verdict", "shown_as", "scale", "score", "made", "writer")
 FORMULA = ("=", "+", "-", "@")
 """How a cell begins that a spreadsheet would calculate."""
 
@@ -32,11 +32,15 @@ def study_csv(answers: Answers) -> str:
 def study_document(answers: Answers) -> dict[str, Any]:
     """Return everything that was answered, with what was asked."""
     model, base = answers.models() or (None, None)
+    writers = answers.writers()
     return {
         "schema_version": STUDY_SCHEMA_VERSION,
         "systems": {"localised": model, "base": base},
         "rubric": [dataclasses.asdict(scale) for scale in RUBRIC],
-        "items": [{"item": item.id, "prompt": item.prompt, "audit": item.state} for item in answers.items()],
+        "items": [
+            {"item": item.id, "prompt": item.prompt, "audit": item.state, "writer": writers.get(item.id)}
+            for item in answers.items()
+        ],
         "ratings": answers.ratings(),
         "comments": answers.comments(),
     }

@@ -6,6 +6,8 @@ __all__ = ["AuditRequest", "Limits", "Refused"]
 
 from dataclasses import dataclass
 
+from progloc.auditing.blinding import LOCALISED
+
 
 class Refused(Exception):
     """A request that is answered with a status and one plain sentence."""
@@ -46,6 +48,8 @@ class AuditRequest:
     """Look at the base as well, where the server has one."""
     as_is: bool = False
     """Join prompt and answer exactly; else with a space between words, see `progloc.auditing.text.spaced`."""
+    writer: str = LOCALISED
+    """Which of the two systems writes the answer, where none is given."""
 
     def checked(self, limits: Limits) -> AuditRequest:
         """Return the request.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from progloc.auditing.audit import audit
+from progloc.auditing.blinding import BASE
 from progloc.auditing.folders import base_of, open_models
 from progloc.auditing.report import Audit
 from progloc.auditing.server.database import Database
@@ -44,7 +45,8 @@ def auditor(localised: Any, before: Any, tokenizer: Any) -> RunAudit:
         given = (request.prompt, request.continuation)
         return audit(
             localised, *(given if request.as_is else spaced(*given)), tokenizer=tokenizer,
-            base=before if request.compare else None, dial=request.dial, max_new_tokens=request.max_new_tokens,
+            base=before if request.compare else None, writer=before if request.writer == BASE else None,
+            dial=request.dial, max_new_tokens=request.max_new_tokens,
             announce=progress.announce, progress=progress,
         )  # fmt: skip
 

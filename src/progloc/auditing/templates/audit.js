@@ -6,6 +6,8 @@
   const {audit, blocks, beside} = JSON.parse(document.getElementById("data").textContent);
   const chosen = {model: "examined", picture: "mass_no_sink", token: null, layer: null, block: null};
 
+  const judged = audit.verdict !== ""; // else the page is a rater's, and holds the text and one picture alone
+
   const find = (id) => document.getElementById(id);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const runs = all(".run[data-block]");
@@ -73,8 +75,9 @@
 
   function paintRanked(shares, ranked) {
     const focused = document.activeElement.closest("#ranked button")?.dataset.block;
-    find("own").textContent =
-      `The answer's own words had ${percent(ownShare())} of all attention; what is shown is how the rest is shared out.`;
+    if (judged)
+      find("own").textContent =
+        `The answer's own words had ${percent(ownShare())} of all attention; what is shown is how the rest is shared out.`;
     find("ranked").replaceChildren(...ranked.map((block) => rankedItem(shares, shares[ranked[0]], block)));
     // the list is made anew; whoever was in it stays where they were
     if (focused) document.querySelector(`#ranked button[data-block="${focused}"]`)?.focus();
@@ -130,15 +133,15 @@
     const what = [];
     if (chosen.token === null) what.push("The whole answer");
     else {
-      const likely = Math.exp(of.answer[chosen.token].log_prob);
-      what.push(`The token ${quoted(tokens[chosen.token])} alone, to which the model gave ${percent(likely)}`);
+      what.push(`The token ${quoted(tokens[chosen.token])} alone`);
+      if (judged) what.push(`to which the model gave ${percent(Math.exp(of.answer[chosen.token].log_prob))}`);
     }
     if (chosen.layer !== null) what.push(`in layer ${of.layers[chosen.layer].layer}`);
     if (chosen.model === "base") what.push(beside);
     const said = `${what.join(", ")}: most on ${named(ranked[0])}, ${percent(shares[ranked[0]])}.`;
     if (find("status").textContent !== said) find("status").textContent = said; // said aloud only where it is new
     find("whole").disabled = chosen.token === null;
-    find("all-layers").disabled = chosen.layer === null;
+    if (judged) find("all-layers").disabled = chosen.layer === null;
   }
 
   function paintDetail(shares) {
@@ -153,10 +156,13 @@
     const lines = [
       `Block ${block}: ${percent(shares[block])} of the attention shown; it is ${percent(blocks[block].share)} of the text.` +
         (blocks[block].cut ? " It goes on into the answer, so it is not among those ranked." : ""),
-      row
-        ? `With it removed the whole answer is ${times(row.removal)}; with attention to it cut, ${times(row.knockout)}.`
-        : "It was not taken away, so what it did is not known.",
     ];
+    if (judged)
+      lines.push(
+        row
+          ? `With it removed the whole answer is ${times(row.removal)}; with attention to it cut, ${times(row.knockout)}.`
+          : "It was not taken away, so what it did is not known.",
+      );
     find("detail").replaceChildren(
       ...lines.map((line) => Object.assign(document.createElement("p"), {textContent: line})),
     );
@@ -167,7 +173,7 @@
     const ranked = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, FEW);
     paintText(shares, ranked);
     paintRanked(shares, ranked);
-    paintLayers();
+    if (judged) paintLayers();
     paintStatus(shares, ranked);
     paintDetail(shares);
   }
