@@ -360,6 +360,20 @@ def test_what_passes_attention_by_is_seen(tiny_llama: Callable[..., Any], shift:
         localize(model)
 
 
+def test_words_a_model_never_learned_refuse_it_not(tiny_llama: Callable[..., Any]) -> None:
+    """Tokens that training never met have nearly one embedding, beside which rounding in all others is much."""
+    model = tiny_llama(vocab_size=256)
+    with torch.no_grad():
+        embeddings = model.get_input_embeddings().weight
+        embeddings[:] = embeddings[:1] + 1e-5 * embeddings
+    assert localize(model).locality.lambdas == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions_are_served(tiny_gpt2: Callable[..., Any], dtype: torch.dtype) -> None:
+    assert localize(tiny_gpt2().to(dtype)).dtype == dtype
+
+
 def test_a_model_without_weights_yet_is_localised(tiny_llama: Callable[..., Any]) -> None:
     with torch.device("meta"):
         model = tiny_llama()
