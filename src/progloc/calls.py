@@ -78,9 +78,10 @@ def fill_block_ids(
     tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
     packed = None
     if mask is None:
-        if cache is None and not given.get("use_cache") and given.get("position_ids") is not None:
+        positions = given.get("position_ids")
+        if cache is None and not given.get("use_cache") and positions is not None and positions.ndim == 2:
             # transformers tells packed documents apart by positions, but only where it makes no cache
-            packed, kwargs = given["position_ids"], {**kwargs, "use_cache": False}
+            packed, kwargs = positions, {**kwargs, "use_cache": False}
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from progloc import LocalityConfig, localize, measure
+from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE
 from progloc.data import collate
-from small_models import small_model
+from small_models import FAMILIES, small_model
 
 BLOCK = 5
 LENGTHS = (24, 24, 19)
@@ -91,3 +91,34 @@ def test_every_measure_and_its_chance(family: str, implementation: str, side: st
     windowed = [layer.chance_fidelity for layer in report.layers]
     if family in ("gemma3_text", "olmo3", "llama4_text"):
         assert windowed[0] > windowed[1] + 0.05
+
+
+@pytest.mark.parametrize("keep_sink", [False, True], ids=["sink dialled", "sink kept"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dialled_model_is_that_of_the_definition(family: str, keep_sink: bool) -> None:
+    """Whether or not masses are asked for; the sink is the first token, which not all tokens see."""
+    ids, padded = torch.tensor([ITEMS[0]["input_ids"], ITEMS[1]["input_ids"]]), torch.ones(2, 24, dtype=torch.long)
+    padded[1, :3] = 0
+    logits, masses = [], []
+    for implementation, asked in ((IMPLEMENTATION, False), (IMPLEMENTATION, True), (REFERENCE, True)):
+        model = localize(small_model(family), LocalityConfig("localist", "fixed:3"), attn_implementation=implementation)
+        with torch.no_grad(), dial(model, 0.6, keep_sink=keep_sink):
+            outputs = model(ids, attention_mask=padded, output_attentions=asked, use_cache=False)
+        logits.append(outputs.logits[padded.bool()])
+        if asked:
+            masses.append(torch.stack(log_masses(outputs)).transpose(2, 3)[:, padded.bool()])
+    for found in logits[1:]:
+        torch.testing.assert_close(found, logits[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*masses, rtol=1e-4, atol=1e-4)
+    hidden = masses[0][..., 1] == float("-inf")
+    assert hidden.any() == (family in ("mistral", "phimoe", "gemma3_text", "olmo3", "llama4_text"))
+
+
+def test_blocks_of_more_tokens_than_a_cache_holds_are_refused() -> None:
+    model = localize(small_model("mistral"), LocalityConfig("localist"))
+    ids = torch.tensor([ITEMS[0]["input_ids"]])
+    asked = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    with dial(model, 0.5):
+        with pytest.raises(ProglocError, match=r"of 25 tokens .* sliding window shows; expected use_cache=False"):
+            model.generate(ids, **asked)
+        assert model.generate(ids, **asked, use_cache=False).shape == (1, 27)
