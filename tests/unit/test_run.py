@@ -100,6 +100,18 @@ def test_a_folder_from_before_a_setting_had_what_is_now_its_default(
         train_run(other, tmp_path, inputs, name="linear")
 
 
+def test_inputs_with_other_blocks_than_the_runs_are_refused(
+    inputs: Inputs, plain: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config = on(CONFIG, schedule="distributed", blocks="fixed:7")
+    about: dict[str, Any] = {"name": "distributed", "role": "partitioner", "before": {}}
+    with pytest.raises(ProglocError, match=r"blocks 'fixed:5' for a run with 'fixed:7'; expected .* gather"):
+        train_run(config, tmp_path / "run", inputs, name="distributed")
+    with pytest.raises(ProglocError, match=r"blocks 'fixed:5' for a run with 'fixed:7'; expected .* gather"):
+        remeasure_run(config, tmp_path / "run", inputs, trained=plain[0], **about)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_killed_in_its_first_write_is_as_good_as_empty(
     finished_run: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
 ) -> None:

@@ -40,11 +40,21 @@ class Inputs:
     corpus: Corpus
     train: Dataset
     validation: Dataset
+    blocks: str
+    """The partitioner whose blocks the sequences have."""
     split_sha256: str
     """Equal hashes: judged on the same tokens."""
     second: Corpus | None = None
     elsewhere: Dataset | None = None
     """Of the second text: at most as many sequences as validation has, drawn by the split's seed."""
+
+    def check_blocks(self, config: RunConfig) -> None:
+        """Raise ProglocError unless the sequences have the blocks of this run."""
+        if self.blocks != config.locality.blocks:
+            raise ProglocError(
+                f"sequences with the blocks '{self.blocks}' for a run with '{config.locality.blocks}'; expected those "
+                "that gather(config) gives"
+            )
 
     def summary(self) -> dict[str, Any]:
         """Return what a result says of its data."""
@@ -147,6 +157,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         corpus=corpus,
         train=with_block_ids(parts.train, blocks),
         validation=with_block_ids(parts.validation, blocks),
+        blocks=config.locality.blocks,
         split_sha256=parts.sha256,
         second=second,
         elsewhere=elsewhere,
@@ -154,7 +165,12 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
 
 
 def open_model(inputs: Inputs, config: RunConfig) -> Any:
-    """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (SPEC §6)."""
+    """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (SPEC §6).
+
+    Raises:
+        ProglocError: it cannot be loaded, or ``inputs`` are not this run's.
+    """
+    inputs.check_blocks(config)
     model = load(inputs.model, config.locality)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -53,6 +53,7 @@ def remeasure_run(
             raise ProglocError(
                 f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks"
             )
+        inputs.check_blocks(config)
         write_json(folder / RUN_FILE, description)
         started = time.monotonic()
         model = load(trained / MODEL_FOLDER, config.locality)
