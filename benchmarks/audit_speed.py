@@ -24,6 +24,7 @@ from rich.console import Console
 from progloc.auditing import Cost, audit
 from progloc.auditing.folders import open_models
 from progloc.auditing.page import page
+from progloc.blocks import encode
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
 from progloc.suite.page import write_tables
@@ -37,7 +38,7 @@ def once(given: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
     """Audit one prompt, and return what it took."""
     model, _, tokenizer = open_models(given.model, schedule="quintic", blocks=given.blocks)
     text = load_corpus(given.text).text
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    offsets = encode(tokenizer, text).offsets.tolist()
     if len(offsets) < prompt_tokens:
         raise ProglocError(f"{given.text} has {len(offsets)} tokens; expected at least {prompt_tokens}")
     first = (len(offsets) - prompt_tokens) // 2

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from progloc.blocks import Partitioner, TokenisedText, partitioner
+from progloc.blocks import Partitioner, TokenisedText, encode, partitioner
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
 from progloc.training.scratch import scratch_tokenizer
@@ -28,10 +28,8 @@ SEQUENCES = 256
 def long_text(tokens: int) -> TokenisedText:
     """Return the corpus, repeated and cut to so many tokens."""
     corpus = load_corpus("python-docs")
-    encoded = scratch_tokenizer(corpus)(
-        corpus.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    ids, offsets = np.array(encoded["input_ids"]), np.array(encoded["offset_mapping"])  # (N,), (N, 2)
+    whole = encode(scratch_tokenizer(corpus), corpus.text)
+    ids, offsets = whole.input_ids, whole.offsets  # (N,), (N, 2)
     times = -(-tokens // len(ids))
     shifts = np.arange(times)[:, None, None] * len(corpus.text)
     return TokenisedText(
