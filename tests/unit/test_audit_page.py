@@ -237,6 +237,7 @@ def test_every_picture_and_effect_has_its_words():
     ("written", "expected"),
     [
         (percent(0.1234), "12%"), (percent(0.0123), "1.2%"), (percent(None), "–"), (percent(-0.5), "−50%"),
+        (percent(0.0996), "10%"),
         (signed(-0.001), "0.00"), (signed(-1.005, 1), "−1.0"), (signed(None), "–"),
     ],
 )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedTokenizerFast
 from transformers.integrations.sdpa_attention import repeat_kv
@@ -285,16 +286,19 @@ def test_a_block_that_goes_on_into_the_answer_is_no_source_and_has_nothing_of_th
         ("One fell . Two ran . What must three", " see ? Four fell .", 2, 2),
         ("One fell . Two ran . What must three see", " ? Four fell .", 2, 2),
         ("One fell . Two ran .", " What must three see ?", 2, None),
+        ("One fell . Two ran .", "\nWhat must three see ?", 2, None),  # the line break is the second sentence's
+        ("One fell . Two ran", "\nand fell . What must three see ?", 1, 1),
         ("What must three", " see ? One fell .", 0, 0),
     ],
 )
 def test_whether_a_prompt_ends_with_a_sentence_is_told_by_what_follows(
     tiny_gpt2: Any, prompt: str, answer: str, sources: int, cut: int | None
 ) -> None:
-    vocabulary = {word: n for n, word in enumerate(dict.fromkeys((prompt + answer).split()))}
-    words_alone = Tokenizer(models.WordLevel(vocabulary, unk_token="."))
-    words_alone.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words_alone, unk_token=".", clean_up_tokenization_spaces=False)
+    vocabulary = {piece: n for n, piece in enumerate(dict.fromkeys(re.findall(r"\n| ?[^ \n]+", prompt + answer)))}
+    made = Tokenizer(models.WordLevel({**vocabulary, "?": len(vocabulary)}, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n| ?[^ \n]+"), "isolated")
+    made.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False)
     model = localize(tiny_gpt2(), LocalityConfig("linear", "sentences"), tokenizer)
     ids, answer_start = prompt_ids(tokenizer, prompt, answer)
     text = read_text(model, tokenizer, ids, answer_start, 2)

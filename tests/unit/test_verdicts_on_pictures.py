@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from progloc.auditing import verdict as rule
 from progloc.auditing.agreement import baselines, correlation, leading_source, overlap, random_sets, top_blocks
 from progloc.auditing.report import Correlation, Faithfulness, LeadingSource, Removal
 from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE, WEAK, verdict
@@ -210,6 +213,14 @@ def test_a_picture_drawn_at_random_is_hardly_ever_supported(count: int):
         )
         decided.append(verdict(found, answer_tokens=4)[0])
     assert decided.count(SUPPORTED) <= 5
+
+
+def test_the_page_has_the_rules_numbers():
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    section = page.split("## The verdict")[1].split("\n## ")[0]
+    numbers = {value for name, value in vars(rule).items() if name.isupper() and isinstance(value, int | float)}
+    assert len(numbers) >= 8
+    assert {f"{value:g}" for value in numbers} - set(re.findall(r"\d+(?:\.\d+)?", section)) == set()
 
 
 def test_the_reason_that_decided_stands_first():

@@ -70,9 +70,13 @@ class AuditedText:
 
     @property
     def cut(self) -> int | None:
-        """The block of the prompt that its end cuts through: the answer goes on with it. None: it ends with a block."""
-        last = self.answer_start - 1
-        return int(self.division[last]) if self.own[last] == self.own[last + 1] else None
+        """The block of the prompt that its end cuts through: the answer goes on with it. None: it ends with a block.
+
+        White space at the answer's beginning, which may be counted to the sentence before it, is no going on.
+        """
+        last, answer = self.answer_start - 1, range(self.answer_start, len(self.ids))
+        first = next((place for place in answer if self.tokens[place].strip()), last + 1)
+        return int(self.division[last]) if self.own[last] == self.own[first] else None
 
     @property
     def sources(self) -> list[int]:

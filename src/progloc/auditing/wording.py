@@ -100,7 +100,7 @@ def percent(share: float | None) -> str:
     """Write a share as a percentage; None as a dash."""
     if share is None:
         return "–"
-    return signed(100 * share, 0 if abs(share) >= 0.1 else 1) + "%"
+    return signed(100 * share, 0 if abs(share) >= 0.0995 else 1) + "%"
 
 
 def signed(value: float | None, digits: int = 2) -> str:

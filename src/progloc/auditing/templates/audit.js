@@ -20,7 +20,7 @@
   }
 
   const examined = (model) => (model === "base" ? audit.base : audit);
-  const percent = (share) => `${(100 * share).toFixed(share >= 0.1 ? 0 : 1)}%`;
+  const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)}%`;
   /** The mean of layers' shares of the text, where a layer that hardly looks at the text counts for little. */
   function mean(rows, own) {
     const weights = own.map((share) => 1 - share);
