@@ -231,7 +231,7 @@ def test_probes(family: str) -> None:
     knockout = Knockout(layers, cut, torch.tensor([True, False]))
 
     def traced(tokens: Tensor) -> list[Tensor]:
-        trace = Trace(layers, torch.arange(24) // 5, queries=20)
+        trace = Trace(layers, torch.arange(24) // 5, torch.arange(24) // 5, queries=20)
         results(model, tokens[:1], False, locality_probe=trace, use_cache=False)
         return [
             part.movedim(1, 0)[None] for layer in layers for part in vars(trace.found[layer]).values()

@@ -12,6 +12,7 @@ import torch
 
 from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.auditing.probes import Trace
 from progloc.data import collate
 from small_models import FAMILIES, small_model
 
@@ -122,3 +123,32 @@ def test_blocks_of_more_tokens_than_a_cache_holds_are_refused() -> None:
         with pytest.raises(ProglocError, match=r"of 25 tokens .* sliding window shows; expected use_cache=False"):
             model.generate(ids, **asked)
         assert model.generate(ids, **asked, use_cache=False).shape == (1, 27)
+
+
+def test_a_probe_refuses_a_layer_that_hides_part_of_the_text() -> None:
+    model = localize(small_model("gemma3_text"))
+    ids = torch.tensor([ITEMS[0]["input_ids"]])
+
+    def trace(layer: int, length: int) -> Trace:
+        blocks = torch.arange(length) // BLOCK
+        probe = Trace((layer,), blocks, blocks, queries=4)
+        model(ids[:, :length], locality_probe=probe)
+        return probe
+
+    assert set(trace(1, 24).found) == {1}
+    assert set(trace(0, 8).found) == {0}  # all of the text fits the window
+    with pytest.raises(ProglocError, match=r"layer 0 attends within a window of the model's own"):
+        trace(0, 24)
+
+
+def test_packed_documents_are_apart_with_blocks_given_too() -> None:
+    model = localize(small_model("mistral"))
+    ids, start = torch.tensor([ITEMS[0]["input_ids"]]), 10
+    packed = torch.cat([torch.arange(start), torch.arange(24 - start)])[None]
+    settings = {"output_attentions": True, "locality_channels": ("sink_keys",)}
+    with torch.no_grad():
+        whole = log_masses(model(ids, position_ids=packed, block_ids=torch.arange(24)[None] // BLOCK, **settings))
+        alone = log_masses(model(ids[:, start:], block_ids=torch.arange(start, 24)[None] // BLOCK, **settings))
+    for one, other in zip(whole, alone, strict=True):
+        torch.testing.assert_close(one[:, :, start:], other, rtol=1e-4, atol=1e-4)
+        assert one[0, 0, :, 2].tolist() == [1] * 8 + [0] * 2 + [1] * 8 + [0] * 6
