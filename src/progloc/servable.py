@@ -95,9 +95,11 @@ def probe(model: Any) -> None:
     if arrived != layers or len(masses) != layers:
         _refuse(model, f"{arrived} of its {layers} layers hand block ids on to attention and log masses back")
     _, cut = moved({"locality_outside": (0.0,) * layers, "locality_layers": ()})
-    if free[0] or cut[0]:
+    # half precision may send a token to other experts for no reason: there, what moves has to move everywhere
+    shows = Tensor.any if exact else Tensor.all
+    if shows(torch.stack([free[0], cut[0]])):
         _refuse(model, "a token sees later ones")
-    if cut[APART].any():
+    if shows(cut[APART[1:]]):
         _refuse(model, "more than attention carries a token on to other blocks, such as a state space or a convolution")
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from command_line import progloc, refused
 
@@ -75,6 +76,44 @@ def test_a_model_that_nobody_localised_is_said_to_be_none(folder: Path) -> None:
     )
     asked = ["evaluate", "bare", "--corpus", "text.txt", "--schedule", "linear", "--json"]
     assert json.loads(progloc(*asked, cwd=folder).stdout)["schedule"] == "linear"
+
+
+OPENING = [
+    ["evaluate", "MODEL", "--corpus", "text.txt"],
+    ["generate", "MODEL", "--prompt", "A class is."],
+    ["dial", "MODEL", "--corpus", "text.txt", "--schedule", "linear"],
+    ["audit", "MODEL", "--prompt", "A class is. An object too.", "--out", "page.html"],
+    ["train", "--model", "MODEL", "--corpus", "text.txt", "--sequence-length", "32", "--max-steps", "1", "--out", "no"],
+    ["blocks", "recruited:16", "text.txt", "--model", "MODEL"],
+]
+"""Every way in which a command opens a model."""
+
+
+@pytest.fixture(scope="module")
+def broken(folder: Path) -> Path:
+    """Beside the others `renamed`, whose weights have other names, and `coded`, an architecture of its own."""
+    (folder / "text.txt").write_text("A class is a kind. Its objects are many. " * 40)
+    for name in ("renamed", "coded"):
+        shutil.copytree(folder / "near" / "model", folder / name)
+    weights = folder / "renamed" / "model.safetensors"
+    save_file({f"module.{key}": value for key, value in load_file(weights).items()}, weights)
+    config = folder / "coded" / "config.json"
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
+    (folder / "coded" / "own.py").write_text("open('ran', 'w').close()\nConfig = Model = None\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("renamed", "do not fit GPT2LMHeadModel: "), ("coded", "Python code of its own, which progloc does not run")],
+)
+@pytest.mark.parametrize("command", OPENING, ids=lambda command: command[0])
+def test_a_model_that_cannot_be_trusted_is_one_line(broken: Path, command: list[str], model: str, message: str) -> None:
+    result = progloc(*(model if part == "MODEL" else part for part in command), cwd=broken, stdin="y\n" * 9)
+    assert message in refused(result)
+    assert "[y/N]" not in result.stderr
+    assert not any((broken / name).exists() for name in ("ran", "page.html"))
 
 
 @pytest.mark.parametrize(

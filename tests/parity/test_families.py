@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from progloc import LocalityConfig, localize, log_masses
+from progloc import LocalityConfig, ProglocError, localize, log_masses
 from progloc.auditing.effects import WHOLE, knocked_out, read, removals
 from progloc.auditing.text import read_text
 from progloc.fused_loss import FusedLoss
@@ -51,6 +51,34 @@ OTHERS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
     },
     "afmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "stablelm": {"num_key_value_heads": 2},
+    "nemotron": {"num_key_value_heads": 2},
+    "inkling_text": GROUPED,
+    "falcon_h1": {
+        **GROUPED,
+        "mamba_d_ssm": 64,
+        "mamba_d_state": 8,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_n_groups": 1,
+        "mamba_chunk_size": 8,
+        "initializer_range": 0.2,
+    },
+    "deepseek_v32": {
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_key_value_heads": 4,
+        "index_head_dim": 8,
+        "index_n_heads": 2,
+    },
     "jetmoe": {"num_key_value_heads": 2, "kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 """Families that not all of what follows is asked of, or that are refused."""
@@ -86,6 +114,32 @@ def test_logits_and_masses(family: str) -> None:
     for layer, weights in zip(masses, expected.attentions, strict=True):
         rows = real[:, None].expand(-1, 4, -1)
         torch.testing.assert_close(layer[..., 0].exp()[rows], (weights * inside[:, None]).sum(-1)[rows])
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("stablelm", "0 of its 2 layers hand block ids on to attention and log masses back"),
+        ("nemotron", "0 of its 2 layers hand block ids on to attention and log masses back"),
+        ("falcon_h1", "more than attention carries a token on to other blocks"),
+        ("deepseek_v32", "it fails at a few tokens"),
+        ("inkling_text", "this model's attention uses position_bias"),
+    ],
+)
+def test_what_a_family_does_not_do_is_said_at_once(family: str, reason: str) -> None:
+    model, ids = build(family)
+    expected = model(input_ids=ids).logits
+    with pytest.raises(ProglocError, match=reason) as caught:
+        localize(model)
+    assert type(model).__name__ in str(caught.value)
+    assert torch.equal(model(input_ids=ids).logits, expected)
+    assert not hasattr(model, "locality")
+
+
+@pytest.mark.parametrize("family", ["afmoe", "jetmoe", *WHOLE])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_can_be_served_is(family: str, dtype: torch.dtype) -> None:
+    assert localize(build(family)[0].to(dtype)).locality.lambdas[-1] == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

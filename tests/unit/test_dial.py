@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import copy
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from progloc import LocalityConfig, ProglocError, dial, localize, measure
+from progloc import LocalityConfig, ProglocError, delocalize, dial, localize, measure
 from progloc.attention import IMPLEMENTATION, REFERENCE
 
 PROMPT = 11
@@ -144,6 +146,57 @@ def test_two_threads_do_not_mix(tiny_llama: Callable[..., Any]) -> None:
     for place in (0, 1):
         assert len(found[place]) == 3
         assert all(torch.equal(each, expected[place]) for each in found[place])
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    """What a call gives in a thread of its own, or what it raises there."""
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            found.append(call())
+        except ProglocError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_streamers_thread_is_dialled_or_refused(tiny_llama: Callable[..., Any]) -> None:
+    model = local(tiny_llama())
+    plain = generated(model)
+    with dial(model, 1.0):
+        expected = generated(model)
+        refused = in_a_thread(lambda: generated(model))
+        assert "dialled in another thread and has no dial in this one" in str(refused)
+        assert "\n" not in str(refused)
+        assert "another thread" in str(in_a_thread(lambda: model(prompts()[0])))
+        here = contextvars.copy_context()
+        assert torch.equal(in_a_thread(lambda: here.run(generated, model)), expected)
+
+        def of_its_own(delta: float) -> Tensor:
+            with dial(model, delta):
+                return generated(model)
+
+        assert torch.equal(in_a_thread(lambda: of_its_own(0.0)), plain)
+        with dial(model, 0.0):
+            assert torch.equal(generated(model), plain)
+    assert torch.equal(in_a_thread(lambda: generated(model)), plain)
+    with dial(model, 0.0):  # which changes nothing, anywhere
+        assert torch.equal(in_a_thread(lambda: generated(model)), plain)
+
+
+def test_a_dialled_model_is_not_localised_anew(tiny_gpt2: Callable[..., Any]) -> None:
+    model = local(tiny_gpt2())
+    with dial(model, 0.5):
+        for change in (localize, delocalize):
+            with pytest.raises(ProglocError, match=r"leave `with dial\(…\)` first"):
+                change(model)
+        twin = copy.deepcopy(model)
+    assert torch.equal(generated(twin), generated(model))
+    delocalize(model)
 
 
 def test_it_ends_with_its_context_and_the_innermost_holds(tiny_gpt2: Callable[..., Any]) -> None:
