@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from progloc.auditing.blinding import SYSTEMS, blinded
 from progloc.auditing.page import page
 from progloc.auditing.report import Audit
 from progloc.auditing.wording import percent
@@ -194,6 +195,27 @@ def test_a_script_in_a_text_stays_text(tab, opened):
     assert tab.title() == "Supported: what an answer rested on"
     assert tab.locator("script").count() == 2
     assert tab.locator("img").count() == 0
+
+
+def test_what_hides_in_a_text_is_named_wherever_the_page_repeats_it(tab, opened):
+    opened("Is \u202erebmun\u202c one.\x1b Two.", answer=" No\u200bt.")
+    assert tab.locator("#prompt").inner_text() == "Is <U+202E>rebmun<U+202C> one.<U+001B> Two."
+    token(tab, 0).click()
+    expect(tab.get_by_role("status").first).to_contain_text("The token “No<U+200B>t.” alone")
+    expect(tab.locator("#ranked")).to_contain_text("Is <U+202E>rebmun<U+202C> one.<U+001B>")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_raters_page_works_without_what_it_does_not_hold(tab, show, system):
+    audit = show(blinded(synthetic_audit(base=True), system))
+    assert listed(tab) == ranked(audit.examined.picture.mass_no_sink)
+    token(tab, 7).click()
+    assert listed(tab) == ranked(audit.examined.answer.mass_no_sink[7, 0].round(5))
+    expect(tab.get_by_role("status").first).to_contain_text("alone: most on block")
+    tab.locator("#ranked button").first.click()
+    expect(tab.locator("#detail p")).to_have_count(1)
+    for absent in ("form", ".layers", "table", "#own"):
+        assert tab.locator(absent).count() == 0, absent
 
 
 def test_blanks_and_line_breaks_are_seen(tab, opened):
