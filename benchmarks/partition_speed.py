@@ -1,26 +1,51 @@
 """Time partitioners: tokens a second on one long text, and what a training sequence costs, tokenising excluded.
 
     python benchmarks/partition_speed.py [NAME …] [--tokens N] [--repeats N]
+    python benchmarks/partition_speed.py --lines [NAME …]   # single lines of 4,000 to 1,000,000 characters
 
 NAMEs are partitioners (sentences, fixed:5, …). The text is `python-docs`, repeated, in tokens of the byte-level BPE
 tokenizer that `scratch:tiny` trains on it. Every repeat partitions the whole text, then 128-token sequences of it one
 by one, as training does. The median is printed with the slowest and the fastest repeat.
+
+`--lines` gives every partitioner texts of one line that repeats something rules look for, in tokens of four characters,
+and prints, for each length, the processor's nanoseconds a character on the line that takes longest: numbers that stay
+the same are linear time. All are kept in benchmarks/measured/partition_lines.json, and the table is written in
+docs/blocks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from progloc.blocks import Partitioner, TokenisedText, encode, partitioner
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
+from progloc.files import write_text
 from progloc.training.scratch import scratch_tokenizer
+from score_boundaries import PAGE, replaced
 
 NAMES = ("fixed:5", "sentences", "paragraphs", "phrases", "phrases:punctuation", "entities", "arguments")
+EVERY = (
+    *NAMES, "similarity", "similarity-clusters", "recruited", "mixture:paragraphs+sentences+phrases",
+)  # fmt: skip
+LINES = {
+    "numbers": "0,239,17.5,", "initials": "A.", "titles": "Mr. ", "stops": ". A", "capitals": "A'", "words": "New ",
+    "letters": "a", "digits": "1", "spaces": " ", "commas": ", ", "colons": ": ", "brackets": "(", "closing": ".)",
+    "guillemets": "« a ", "dashes": "- ", "mail": ">", "code": "`", "addresses": "a@a-", "links": "http://,",
+    "clauses": "if ", "dates": "3 May ", "ordinals": "am 3. M", "notes": ".[1", "emoji": ". 🎉", "prices": "$5 ",
+}  # fmt: skip
+"""What lines repeat."""
+LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_000_000)
+MEASURED = Path(__file__).parent / "measured" / "partition_lines.json"
+BY = "written by benchmarks/partition_speed.py"
+VOCABULARY = 512
 LENGTH = 128
 SEQUENCES = 256
 
@@ -67,18 +92,70 @@ def timed(chosen: Partitioner, text: TokenisedText, sequences: Sequence[Tokenise
     )
 
 
+def one_line(unit: str, length: int) -> TokenisedText:
+    """Return a text that repeats something, in tokens of four characters."""
+    starts = np.arange(0, length, 4)
+    spans = np.stack([starts, np.minimum(starts + 4, length)], axis=-1)
+    return TokenisedText((unit * (length // len(unit) + 1))[:length], np.arange(len(starts)) % VOCABULARY, spans)
+
+
+def line_times(name: str, lengths: Sequence[int]) -> dict[str, list[float]]:
+    """Return the processor's seconds on each line of `LINES`, by length."""
+    chosen = partitioner(name)
+    if chosen.needs_embeddings:
+        chosen = chosen.prepared(np.random.default_rng(0).normal(size=(VOCABULARY, 64)).astype(np.float32))
+    times: dict[str, list[float]] = {}
+    for line, unit in LINES.items():
+        chosen(one_line(unit, 100))
+        times[line] = []
+        for length in lengths:
+            text = one_line(unit, length)
+            start = time.process_time()
+            chosen(text)
+            times[line].append(time.process_time() - start)
+        if chosen.needs_embeddings:  # no line is like another to those that do not read it
+            break
+    return times
+
+
+def line_table(kept: dict[str, Any]) -> str:
+    """Return the numbers kept as a Markdown table: nanoseconds a character on the line that takes longest."""
+    lengths = kept["lengths"]
+    rows = [f"| blocks | {' | '.join(f'{length:,}' for length in lengths)} |", f"|---|{'---:|' * len(lengths)}"]
+    for name, times in kept["seconds"].items():
+        longest = [max((row[n], line) for line, row in times.items()) for n in range(len(lengths))]
+        cells = [f"{taken / size * 1e9:,.0f} ({line})" for (taken, line), size in zip(longest, lengths, strict=True)]
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def measure_lines(names: Sequence[str]) -> None:
+    """Time single lines, keep the numbers and write the table."""
+    taken: dict[str, dict[str, list[float]]] = {}
+    for name in names:
+        taken[name] = line_times(name, LENGTHS)
+        print(line_table({"lengths": LENGTHS, "seconds": {name: taken[name]}}).splitlines()[-1], flush=True)
+    kept = {"lengths": LENGTHS, "seconds": taken}
+    write_text(MEASURED, json.dumps(kept) + "\n")
+    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), "lines", BY, line_table(kept)))
+
+
 def main() -> None:
     """Time the partitioners named, or those that need no model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", metavar="NAME", nargs="*", default=NAMES)
+    parser.add_argument("names", metavar="NAME", nargs="*")
+    parser.add_argument("--lines", action="store_true", help="time single long lines instead")
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
+    if given.lines:
+        measure_lines(given.names or EVERY)
+        return
     text = long_text(given.tokens)
     sequences = sequences_of(text)
     print(f"{len(text):,} tokens, {len(text.text):,} characters; median of {given.repeats} repeats (slowest–fastest)\n")
     print(f"| blocks | million tokens/s | µs a sequence of {LENGTH} |\n|---|---:|---:|")
-    for name in given.names:
+    for name in given.names or NAMES:
         print(timed(partitioner(name), text, sequences, given.repeats), flush=True)
 
 

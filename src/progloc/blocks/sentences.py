@@ -126,13 +126,15 @@ def _is_end(text: str, match: re.Match[str], before: str, place: int, reach: Rea
         return False
     if mark != ".":
         return mark[0] not in ".…" or not before[-1:].isspace()
+    if before.endswith(". . ") and not before.endswith(". . . "):  # an ellipsis in spaced full stops; four end
+        return False
     if match["numbers"]:  # a note's, after a word
         return before[-2:].isalpha() and not _is_abbreviation(before, "0", lambda: False)
     quoted = any(character in "\"'”’»“«" for character in match["closed"])
     return not (
         _is_abbreviation(before, following, lambda: quoted or _starts_sentence(text, place, reach))
         or _is_list_number(before[-_LONGEST:])
-        or (not match["closed"] and following.isupper() and _is_ordinal(before))
+        or (not match["closed"] and (following.isupper() or following in "-–") and _is_ordinal(before))
     )
 
 

@@ -50,8 +50,8 @@ STARTERS = FUNCTION_WORDS - {"may", "will"} | _words(
 
 _TITLES = """
     mr mrs ms messrs mx dr prof gen col capt cpt lt sgt cpl rev revd hon gov sen rep pres mt supt insp fr hr herr
-    dipl ing mme mlle mgr mm sr sra srta dra dña ud uds exmo exma sig dott avv geom dhr mevr mw dl dna doç av avda sn
-    kand cand bpk
+    dipl ing med rer nat jur kath lic arq mme mlle mgr mm sr sra srta dra dña ud uds exmo exma
+    sig dott avv geom dhr mevr mw dl dna doç av avda sn kand cand bpk
     проф акад доц др гр тов ул пр просп пер пл наб им св вул г-н г-жа डॉ प्रो पं श्री ডা মো
 """
 _REFERENCES = """
@@ -64,7 +64,7 @@ NEVER_END = _words(_TITLES, _REFERENCES)
 _COUNTED = """
     no nos nr fig figs eq eqs eqn sec sect secs ch chap chaps vol vols art arts pp ed eds tab tabs ref refs para paras
     cl cls sch app appx ex exh ann annex pt pts bk bks ser suppl thm prop lem def cor alg tel ext apt ste rm bldg flt
-    rte hwy max min avg ca est alt temp wt ver rev reg amend stat item pos op cat abb abs bd bde kap ziff str aufl mind
+    rte hwy max min avg ca est alt temp wt ver rev reg amend stat pos op abb abs bd bde kap ziff str aufl mind
     núm pág págs pag pagg cap fasc tav n° nº n.º blz afb sid kl klo godz rys tabl rozdz poz čís obr odst čl br sz
     рис табл стр гл ст пп № вып розд σελ κεφ αρ εικ नं रु পৃ নং
 """
@@ -75,7 +75,7 @@ NUMBER_FOLLOWS = _words(_COUNTED, _MONTHS, _DAYS)
 
 END_SOMETIMES = _words(
     """inc ltd co corp bros llc plc pty cie cía spa s.p.a ph.d m.sc b.sc d.phil jr sr esq st ave blvd rd dept univ assn
-    assoc al etc a.m p.m т.д т.п u.a o.ä"""
+    assoc al etc a.m p.m т.д т.п u.a u.ä o.ä"""
 )
 """Abbreviations, in small letters, that end a sentence at times: the next word tells."""
 
