@@ -147,4 +147,4 @@ def _below(chance: float | None) -> bool:
 
 
 def _p(chance: float | None) -> str:
-    return "unknown" if chance is None else f"p = {chance:.3f}"
+    return "p unknown" if chance is None else f"corrected p = {chance:.3f}"
