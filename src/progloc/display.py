@@ -43,7 +43,7 @@ def report_table(report: Report) -> Group:
     """Return a report's figures by layer, the model's below them and chance below those."""
     said = f"{report.schedule}, in {report.blocks}"
     if report.special_tokens:
-        said += f"; each sequence begins with {' '.join(report.special_tokens)}"
+        said += f"; the text begins with {' '.join(report.special_tokens)}"
     title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens · {said}"
     table = _table("layer", *(heading for _, heading, _ in SHOWN))
 

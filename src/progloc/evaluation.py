@@ -68,7 +68,7 @@ def opened(
     blocks: str | None = None,
     sequence_length: int | None = None,
 ) -> tuple[Any, Dataset, tuple[str, ...]]:
-    """Return a model ready to be measured, the whole of a corpus as consecutive sequences, and what each begins with.
+    """Return a model ready to be measured, the whole of a corpus as consecutive sequences, and what stands before it.
 
     Args and errors: as `evaluate_folder`.
     """

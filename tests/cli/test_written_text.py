@@ -187,12 +187,12 @@ def test_past_the_context_is_refused_in_one_line(folder: Path, tmp_path: Path, l
         assert "has a context of" in refused(progloc(*arguments, cwd=tmp_path)), arguments
 
 
-def test_results_say_what_every_sequence_begins_with(folder: Path, tmp_path: Path) -> None:
+def test_results_say_what_stands_before_the_text(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(PROMPT * 40)
     model = str(folder / "model")
     evaluate = ["evaluate", model, "--corpus", "text.txt", "--sequence-length", "16"]
     assert run(*evaluate, cwd=tmp_path)["special_tokens"] == ["<s>"]
-    assert "each sequence begins with <s>" in " ".join(progloc(*evaluate, cwd=tmp_path).stdout.split())
+    assert "the text begins with <s>" in " ".join(progloc(*evaluate, cwd=tmp_path).stdout.split())
     train = ["train", "--model", model, "--corpus", "text.txt", "--sequence-length", "16", "--max-steps", "1"]
     assert run(*train, "--out", "run", cwd=tmp_path)["data"]["special_tokens"] == ["<s>"]
     found = run("blocks", "sentences", "text.txt", "--model", model, cwd=tmp_path)

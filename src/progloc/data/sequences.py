@@ -6,7 +6,6 @@ __all__ = ["Split", "split", "tokenise", "tokenizer_key", "with_block_ids"]
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
-from progloc.blocks import IntArray, Partitioner, TokenisedText, encode, prefix_ids
+from progloc.blocks import IntArray, Partitioner, TokenisedText, encode
 from progloc.blocks.encoding import check_fast
 from progloc.data.cache import cached_folder, key_of
 from progloc.data.corpora import Corpus
 from progloc.errors import ProglocError
 from progloc.files import cache_dir
 
-FORMAT = 2
+FORMAT = 3
 """Part of the cache's key: raise it whenever `_sequences` would write something else."""
 BLOCK_IDS_FILE = "block_ids.npy"
 ROWS = 1000
@@ -32,21 +31,20 @@ ROWS = 1000
 def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length: int) -> Dataset:
     """Return the corpus as consecutive sequences of exactly T = ``sequence_length`` tokens, from the cache if it can.
 
-    Each begins with what the tokenizer puts before a text, such as <s> (see `progloc.blocks.encode`), then come as many
-    tokens of the corpus as there is room for; the last partial sequence is dropped. Columns: ``input_ids``, T integers;
-    ``text``, the slice of the corpus that the tokens cover; ``offsets``, T pairs (start, end) of characters in that
-    slice. Tokens that are bytes of one character share its span; a character cut by a boundary is in both sequences'
-    texts.
+    The corpus begins with what the tokenizer puts before a text, such as <s> (see `progloc.blocks.encode`); a sequence
+    from its middle does not, for no text begins there. The last partial sequence is dropped.
+
+    Columns: ``input_ids``, T integers; ``text``, the slice of the corpus that the tokens cover; ``offsets``, T pairs
+    (start, end) of characters in that slice. Tokens that are bytes of one character share its span; a character cut by
+    a boundary is in both sequences' texts.
     The corpus is tokenised in one piece, in memory.
 
     Raises:
-        ProglocError: T < 2, or no more than is put before a text; a tokenizer without offsets, offsets that go
-            backwards, a corpus shorter than one sequence.
+        ProglocError: T < 2, a tokenizer without offsets, offsets that go backwards, a corpus shorter than one sequence.
     """
     check_fast(tokenizer)
-    least = max(len(prefix_ids(tokenizer)) + 1, 2)
-    if sequence_length < least:
-        raise ProglocError(f"the sequence length is {sequence_length}; expected a whole number ≥ {least}")
+    if sequence_length < 2:
+        raise ProglocError(f"the sequence length is {sequence_length}; expected a whole number ≥ 2")
     key = key_of(FORMAT, corpus.sha256, tokenizer_key(tokenizer), sequence_length)
 
     def build(folder: Path) -> None:
@@ -65,9 +63,14 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
-    whole, prefix = encode(tokenizer, corpus.text), np.array(prefix_ids(tokenizer), dtype=np.int64)
-    size = len(prefix)
-    ids, spans = whole.input_ids[size:], whole.offsets[size:]  # (N,), (N, 2): without the prefix
+    whole = encode(tokenizer, corpus.text)
+    ids, spans = whole.input_ids.astype(np.int32), whole.offsets  # (N,), (N, 2)
+    count = len(ids) // length
+    if count == 0:
+        raise ProglocError(
+            f"the corpus '{corpus.name}' has {len(ids)} tokens, too few for one sequence of {length}; "
+            "give a longer corpus or a smaller sequence length"
+        )
     backwards = np.flatnonzero((np.diff(spans, axis=0) < 0).any(axis=1))
     if len(backwards):
         at = int(backwards[0])
@@ -75,38 +78,16 @@ def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) 
             f"the tokenizer {type(tokenizer).__name__} gives offsets that go backwards in the corpus '{corpus.name}', "
             f"from {spans[at].tolist()} to {spans[at + 1].tolist()}; expected tokens in the order of the text"
         )
-    firsts = list(_firsts(ids, prefix, length - size))
-    if not firsts:
-        raise ProglocError(
-            f"the corpus '{corpus.name}' has {len(ids)} tokens, too few for one sequence of {length}; "
-            "give a longer corpus or a smaller sequence length"
-        )
-    rows = np.array(firsts)[:, None] + np.arange(length - size)  # (sequences, T less the prefix)
-    offsets = spans[rows]
-    starts, ends = offsets[:, 0, 0], offsets[:, -1, 1]  # (sequences,): spans are in order, so these are the extremes
+    used = count * length
+    offsets = spans[:used].reshape(count, length, 2)
+    starts, ends = offsets[:, 0, 0], offsets[:, -1, 1]  # (count,): spans are in order, so these are the extremes
     return Dataset.from_dict(
         {
-            "input_ids": np.hstack([np.tile(prefix, (len(rows), 1)), ids[rows]]).astype(np.int32),
+            "input_ids": ids[:used].reshape(count, length),
             "text": [whole.text[start:end] for start, end in zip(starts, ends, strict=True)],
-            "offsets": np.pad(offsets - starts[:, None, None], ((0, 0), (size, 0), (0, 0))).astype(np.int32),
+            "offsets": (offsets - starts[:, None, None]).astype(np.int32),
         }
     )
-
-
-def _firsts(ids: IntArray, prefix: IntArray, room: int) -> Iterator[int]:
-    """Yield where the text of each sequence begins, as a place in ``ids``.
-
-    Where the corpus spells out there what the tokenizer puts before a text, say because it is a collection of texts
-    that do, it is not put there twice.
-    """
-    first = 0
-    while True:
-        if len(prefix) and np.array_equal(ids[first : first + len(prefix)], prefix):
-            first += len(prefix)
-        if first + room > len(ids):
-            return
-        yield first
-        first += room
 
 
 def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:

@@ -73,7 +73,7 @@ class Report:
     chance: Figures
     layers: tuple[LayerFigures, ...] = field(repr=False)
     special_tokens: tuple[str, ...] | None = None
-    """What every sequence begins with that is not of its text; None where that is not known."""
+    """What the tokenizer put before the text; None where that is not known."""
 
     def __getattr__(self, name: str) -> float:
         if name.startswith("__") or "model" not in self.__dict__:

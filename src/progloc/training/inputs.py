@@ -91,7 +91,7 @@ def load_tokenizer(model: str, corpus: Corpus) -> Any:
 
 
 def special_tokens(tokenizer: Any) -> list[str]:
-    """Return what a tokenizer puts before a text, such as ["<s>"]: every sequence begins with it."""
+    """Return what a tokenizer puts before a text, such as ["<s>"]."""
     return list(tokenizer.convert_ids_to_tokens(list(prefix_ids(tokenizer))))
 
 
