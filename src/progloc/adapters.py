@@ -18,6 +18,7 @@ from progloc.errors import ProglocError
 from progloc.files import read_mapping
 
 ADAPTER_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def _cached(model: str | Path, name: str, **hub: Any) -> Path | None:
@@ -68,6 +69,10 @@ def put_adapter(model: Any, folder: str | Path, **hub: Any) -> None:
     """
     if importlib.util.find_spec("peft") is None:
         raise ProglocError(f"'{folder}' is an adapter, which needs peft; run pip install 'progloc[adapters]'")
+    if cached_file(str(folder), WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub) is None:
+        raise ProglocError(
+            f"no {WEIGHTS_FILE} at '{folder}'; expected a folder written by PEFT, not weights in a pickle"
+        )
     try:
         info = model.load_adapter(str(folder), adapter_kwargs=hub)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -176,6 +176,10 @@ def test_what_is_no_whole_adapter_is_refused(base: Path, tmp_path: Path, monkeyp
         save_file(changed, folder / "adapter_model.safetensors")
         with pytest.raises(ProglocError, match="do not fit"):
             load(folder)
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save(weights, folder / "adapter_model.bin")
+    with pytest.raises(ProglocError, match=r"no adapter_model\.safetensors at .*not weights in a pickle"):
+        load(folder)
     save_file(weights, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({**about, "base_model_name_or_path": ""}))
     with pytest.raises(ProglocError, match="does not say which model"):

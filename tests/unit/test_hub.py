@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +53,14 @@ def test_offline_nothing_is_asked(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     check_hub("me/mine", "model", "a folder")
     assert asked == []
+
+
+SOURCES = [path for folder in ("src", "benchmarks") for path in (Path(__file__).parents[2] / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize(
+    "way", [r"Auto\w*\.from_pretrained\(", r"torch\.load\(", r"\bpickle\b", "trust_remote_code=True,"]
+)
+def test_what_is_fetched_is_opened_in_one_place(way: str) -> None:
+    assert len(SOURCES) > 100
+    assert [path.name for path in SOURCES if re.search(way, path.read_text(encoding="utf-8"))] in ([], ["hub.py"])
