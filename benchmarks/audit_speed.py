@@ -51,7 +51,7 @@ def once(given: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
     return {
         "prompt": found.answer_start,
         "answer": len(found.tokens) - found.answer_start,
-        "blocks": max(found.block_ids) + 1,
+        "blocks": max(found.block_ids),
         "tested": len(found.examined.tested),
         "passes": costs[0].passes,
         "seconds": taken,
