@@ -26,12 +26,14 @@ BY = "benchmarks/write_audit.py"
 def section(name: str, study: Study) -> str:
     """Return a study as a part of the page."""
     about, versions = study.about, study.about["environment"]
+    length = about["sequence_length"] - about["answer_tokens"]
     made = (
-        f"{about['texts']} passages of {about['prompt_tokens']} + {about['answer_tokens']} tokens, spread over "
-        f"{about['corpus']}, by `progloc audit RESULTS --study {about['corpus']} --texts {about['texts']} "
-        f"--prompt-tokens {about['prompt_tokens']} --answer-tokens {about['answer_tokens']}` on the suite "
-        f"{about['suite']} with {about['model']}; progloc {versions['progloc']}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}."
+        f"{about['texts']} passages of {about['corpus']} that no run was trained on, of "
+        f"{about['prompt_tokens'] or length} + {about['answer_tokens']} tokens at most, cut at block ends, by "
+        "`progloc audit RESULTS --study "
+        f"{about['corpus']} --texts {about['texts']}` on the suite {about['suite']} with {about['model']}; progloc "
+        f"{versions['progloc']}, torch {versions['torch']}, transformers {versions['transformers']}, "
+        f"{versions['device']}."
     )
     tables = [to_markdown(table).replace("## ", "#### ", 1) for table in study_tables(study)]
     return "\n".join([f"### {name}", "", made, "", f"**{conclusion(study)}**", "", *tables])
@@ -40,7 +42,8 @@ def section(name: str, study: Study) -> str:
 def written(root: Path) -> str:
     """Return every kept study as the page has them."""
     kept = {folder.name: found_in(folder) for folder in sorted((root / KEPT).iterdir())}
-    return "\n".join(section(name, study) for name, study in kept.items() if study is not None)
+    sections = [section(name, study) for name, study in kept.items() if study is not None]
+    return "\n".join(sections or ["No study is kept yet.\n"])
 
 
 def write(results: Sequence[Path], root: Path = ROOT) -> None:

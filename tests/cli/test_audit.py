@@ -15,7 +15,7 @@ seeds: 2
 base:
   model: scratch:nano
   corpus: python-docs
-  sequence_length: 32
+  sequence_length: 96
   max_sequences: 20
   locality: {blocks: "fixed:5", alpha: 0.5}
   training: {epochs: 1, batch_size: 8, accumulation: 1, max_steps: 2, exploration: 0.0}
@@ -81,7 +81,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
         ([model, "--prompt", PROMPT, "--max-new-tokens", "9999"], "has a context of"),
         (["nowhere", "--study", "python-docs"], "is no suite"),
         (["suite", "--study", "python-docs", "--texts", "0"], "--texts 0"),
-        (["suite", "--study", "python-docs", "--texts", "90000"], "give a longer text"),
+        (["suite", "--study", "python-docs", "--prompt-tokens", "90000"], "the models were trained on"),
     ):
         assert said in refused(progloc("audit", *arguments, cwd=folder)), arguments
     assert sorted(folder.rglob("*")) == before
@@ -96,7 +96,7 @@ def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
         "--texts",
         "2",
         "--prompt-tokens",
-        "40",
+        "80",
         "--answer-tokens",
         "8",
     ]
@@ -111,13 +111,19 @@ def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
             ("distributed-sentences", "sentences"), ("localist-sentences", "sentences"),
         )
         for seed in (0, 1)
-    }  # fmt: skip
-    assert all(len(run["passages"]) == 2 for run in found["runs"])
+    } | {("before localising", blocks, 0) for blocks in ("fixed:5", "sentences")}  # fmt: skip
+    assert all(len(run["figures"]["verdict"]) == 2 for run in found["runs"])
+    for path in (folder / "suite/audit-study/runs").iterdir():
+        for passage in json.loads(path.read_text())["passages"]:
+            assert len(set(map(len, passage["each_source"].values()))) == 1
+            assert len(passage["each_source"]["removal"]) == passage["figures"]["sources"]
+    sources = {(run["blocks"], tuple(run["figures"]["sources"])) for run in found["runs"]}
+    assert len(sources) == 2  # the same ones in every model on the same blocks
     page = (folder / "suite/audit-study/tables.md").read_text()
     assert "localised row" in page
-    assert "2 passages of python-docs" not in (folder / "suite/report.html").read_text()
+    assert "2 held-out passages of python-docs" not in (folder / "suite/report.html").read_text()
     assert progloc("report", "suite", cwd=folder).returncode == 0
-    assert "2 passages of python-docs" in (folder / "suite/report.html").read_text()
+    assert "2 held-out passages of python-docs" in (folder / "suite/report.html").read_text()
     written = {path: path.stat().st_mtime_ns for path in (folder / "suite/audit-study/runs").iterdir()}
     again = progloc(*command, "--json", cwd=folder)
     assert json.loads(again.stdout)["runs"] == found["runs"]

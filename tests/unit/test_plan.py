@@ -164,6 +164,15 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         read_preset(str(path))
 
 
+def test_seeds_can_be_made_apart() -> None:
+    preset = read_preset("quick")[1]
+    whole = plan("quick", preset, seeds=3)
+    apart = [plan("quick", preset, seeds=range(seed, seed + 1)) for seed in range(3)]
+    assert [run for each in apart for run in each.runs] == list(whole.runs)
+    with pytest.raises(ProglocError, match="FIRST:END"):
+        plan("quick", preset, seeds=range(2, 2))
+
+
 @pytest.mark.parametrize(
     ("seeds", "name", "message"), [(0, "quick", "--seeds 0"), (1, "quik", "did you mean 'quick'?")]
 )

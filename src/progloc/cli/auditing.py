@@ -59,9 +59,13 @@ def audit_command(
         str | None,
         typer.Option(metavar="CORPUS", help="Audit every run of a suite's folder on a text instead.", **STUDY),
     ] = None,
-    texts: Annotated[int, typer.Option(help="How many passages of the text.", **STUDY)] = 8,
-    prompt_tokens: Annotated[int, typer.Option(help="Of each passage.", **STUDY)] = 192,
+    texts: Annotated[int, typer.Option(help="How many passages that were not trained on, at most.", **STUDY)] = 100,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(help="Of each passage at most; default as many as a training sequence has.", **STUDY)
+    ] = None,
     answer_tokens: Annotated[int, typer.Option(help="Of each passage.", **STUDY)] = 32,
+    random_sets: Annotated[int, typer.Option(help="Of sources, for each passage's verdict.", **STUDY)] = 199,
+    jobs: Annotated[int, typer.Option(help="How many runs are audited at once.", **STUDY)] = 1,
     as_json: Json = False,
 ) -> None:
     """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
@@ -75,7 +79,10 @@ def audit_command(
         raise ProglocError("expected --prompt TEXT, what is answered, or --study CORPUS, to audit a suite's folder")
     if prompt is None:
         assert study is not None  # or neither was given
-        sizes = {"texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
+        sizes: dict[str, Any] = {
+            "texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens,
+            "random_sets": random_sets, "jobs": jobs,
+        }  # fmt: skip
         _faithfulness_study(Path(model), study, out, sizes, as_json)
         return
     given = (
@@ -116,7 +123,7 @@ def _layers(text: str) -> list[int]:
         raise ProglocError(f"--layers '{text}'; expected whole numbers separated by commas, as in 10,11") from None
 
 
-def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, int], as_json: bool) -> None:
+def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, Any], as_json: bool) -> None:
     from rich.progress import Progress
 
     from progloc.auditing.study import run_study

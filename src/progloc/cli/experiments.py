@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_line
+from progloc.errors import ProglocError
 from progloc.printing import print_json
 
 
@@ -27,7 +28,10 @@ def reproduce(
     model: Model = None,
     corpus: Corpus = None,
     second_corpus: SecondCorpus = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the suite's.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="How many seeds, instead of the suite's; or FIRST:END: 2:3 is seed 2 alone."),
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -38,9 +42,20 @@ def reproduce(
 
     name, preset = read_preset(suite)
     folder = out or Path("results") / name
-    planned = plan(name, preset, given(model=model, corpus=corpus, second_corpus=second_corpus), seeds)
+    planned = plan(name, preset, given(model=model, corpus=corpus, second_corpus=second_corpus), _seeds(seeds))
     run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
     _show_report(write_report(folder), folder, as_json)
+
+
+def _seeds(text: str | None) -> int | range | None:
+    """Return what is asked for as `plan` takes it: a number of seeds, or those from FIRST to before END."""
+    if text is None:
+        return None
+    try:
+        first, colon, end = text.partition(":")
+        return range(int(first), int(end)) if colon else int(text)
+    except ValueError:
+        raise ProglocError(f"--seeds {text}; expected a whole number ≥ 1, or FIRST:END, as in 2:3") from None
 
 
 @app.command()

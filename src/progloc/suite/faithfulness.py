@@ -7,36 +7,57 @@ from __future__ import annotations
 
 __all__ = [
     "AIM",
+    "BEFORE",
     "JUDGED",
+    "RIVALS",
     "STUDY_FILE",
     "STUDY_FOLDER",
+    "STUDY_UNIT",
+    "STUDY_VERSION",
+    "WAYS",
     "Row",
     "StudiedRun",
     "Study",
+    "Tested",
     "compared",
     "faithful",
     "found_in",
     "titled",
 ]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
 from progloc.suite.rendering import layers_named, number, p_text, span
 from progloc.suite.results import Suite
-from progloc.suite.statistics import Comparison, Values, holm, mean_interval, paired_difference
-from progloc.suite.verdicts import SIGNIFICANT, Finding, decide, seeds_text
+from progloc.suite.statistics import Comparison, common_seeds, crossed, holm
+from progloc.suite.verdicts import SIGNIFICANT, Finding, decide
 
 STUDY_FOLDER, STUDY_FILE = "audit-study", "study.json"
-JUDGED = "mass_no_sink, deletion"
-"""The rank correlation that is judged: of mass without the sink with the effect of deletion."""
+STUDY_VERSION = 2
+"""Of the rule by which passages are drawn and audited; a study by another one answers nothing."""
+WAYS = ("removal", "deletion")
+"""The two ways to take a source away under which a picture has to hold: positions kept, and closed up."""
+JUDGED = f"mass_no_sink, {WAYS[0]}"
+"""The rank correlation that is judged: of mass without the sink with what removing a source costs."""
+RIVALS = ("recency", "last_block", "length")
+"""Pictures that know nothing of the model, which one has to beat."""
 AIM = 0.7
 """What it has to be for localised late layers to be said to show what an output rested on."""
+BEFORE = "before localising"
+"""The name and the role of the model that all runs started from."""
+STUDY_UNIT = (
+    "Unit: passages × seeds of one base model, resampled independently (crossed bootstrap); only passages that every "
+    "model compared has a rank correlation on, of ten sources or more."
+)
+"""What was drawn, and so what an interval or a p is over."""
 Row = tuple[str, str]
 """A run's name and its blocks."""
 
@@ -48,18 +69,25 @@ class StudiedRun:
     name: str
     blocks: str
     seed: int
-    distributed: bool
-    passages: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """For each passage its verdict, its rank correlations by "picture, effect", and the other figures."""
+    role: str
+    """"localised", "distributed" for λ=0, or `BEFORE`."""
+    figures: Mapping[str, Sequence[Any]] = field(repr=False)
+    """By name one value a passage, the same passages in the same order for all runs on the same blocks: verdicts, rank
+    correlations by "picture, effect", and others; None where it has none."""
+
+    @property
+    def named(self) -> str:
+        """Its name with its blocks and, where it has one, its seed: a file's."""
+        return f"{self.name}-{self.blocks}" if self.role == BEFORE else f"{self.name}-seed{self.seed}"
+
+    def values(self, figure: str) -> np.ndarray:
+        """Return a figure of every passage, (passages,); NaN where it has none."""
+        return np.array([np.nan if value is None else value for value in self.figures.get(figure, ())], dtype=float)
 
     def mean(self, figure: str) -> float:
         """Return a figure's mean over the passages that have it; NaN where none has."""
-        found = [value for each in self.passages if (value := each.get(figure)) is not None]
-        return fmean(found) if found else float("nan")
-
-    def verdicts(self) -> list[str]:
-        """Return the verdict on each passage."""
-        return [each["verdict"] for each in self.passages]
+        values = [value for value in self.values(figure).tolist() if value == value]
+        return fmean(values) if values else float("nan")
 
 
 @dataclass(frozen=True)
@@ -79,14 +107,45 @@ class Study:
             found.setdefault((run.name, run.blocks), {})[run.seed] = run
         return found
 
-    def values(self, row: Row, figure: str) -> Values:
-        """Return a figure of a row by seed, the mean over passages; seeds that have none are left out."""
-        return {seed: value for seed, run in self.rows[row].items() if (value := run.mean(figure)) == value}
+    def of_role(self, role: str, blocks: str | None = None) -> list[Row]:
+        """Return the rows of a role, of these blocks alone where they are given."""
+        return [
+            row
+            for row, runs in self.rows.items()
+            if next(iter(runs.values())).role == role and blocks in (None, row[1])
+        ]
 
-    def beside(self, blocks: str, figure: str) -> Values:
-        """Return a figure of λ=0 on these blocks by seed; nothing where there is no such run."""
-        rows = [row for row, runs in self.rows.items() if row[1] == blocks and next(iter(runs.values())).distributed]
-        return self.values(rows[0], figure) if rows else {}
+    def cells(self, row: Row, figure: str) -> dict[int, np.ndarray]:
+        """Return a figure by seed, each (passages,)."""
+        return {seed: run.values(figure) for seed, run in self.rows[row].items()}
+
+    def mean(self, row: Row, figure: str) -> float:
+        """Return a figure's mean over the passages and seeds that have it; NaN where none has."""
+        values = np.concatenate(list(self.cells(row, figure).values()))
+        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+    def interval(self, row: Row, figure: str = JUDGED) -> Comparison:
+        """Return a figure's mean with its interval over passages and seeds."""
+        return crossed(_whole(self.cells(row, figure))[0])
+
+    def difference(self, row: Row, other: Row, figure: str = JUDGED, of_other: str | None = None) -> Comparison:
+        """Return how much more of a figure a row has than another on the same passages, seed by seed.
+
+        Args:
+            row: the one.
+            other: the other, on the same blocks; of the model before localising there is one run for all seeds.
+            figure: what is compared.
+            of_other: what of the other it is compared with, where that is something else.
+        """
+        ours, theirs = self.cells(row, figure), self.cells(other, of_other or figure)
+        if other in self.of_role(BEFORE):
+            theirs = dict.fromkeys(ours, next(iter(theirs.values())))
+        tables = _whole(ours, theirs)
+        return crossed(tables[0] - tables[1])
+
+    def counted(self, row: Row, figure: str = JUDGED) -> int:
+        """Return on how many passages every seed of a row has a figure."""
+        return int(_whole(self.cells(row, figure))[0].shape[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as `study.json` has it."""
@@ -96,12 +155,19 @@ class Study:
     def from_dict(cls, content: Mapping[str, Any]) -> Study:
         """Return the study that `to_dict` wrote."""
         about = {key: value for key, value in content.items() if key not in ("layers", "runs")}
-        runs = tuple(StudiedRun(**{**run, "passages": tuple(run["passages"])}) for run in content["runs"])
-        return cls(runs, tuple(content["layers"]), about)
+        return cls(tuple(StudiedRun(**run) for run in content["runs"]), tuple(content["layers"]), about)
+
+
+def _whole(*cells: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+    """Return figures as tables (seeds, passages) of the seeds that all have and the passages on which all are known."""
+    seeds = common_seeds(*cells)
+    tables = [np.array([each[seed] for seed in seeds]).reshape(len(seeds), -1) for each in cells]
+    known = np.isfinite(np.concatenate(tables)).all(0) if seeds else np.zeros(0, dtype=bool)
+    return [table[:, known] if seeds else table for table in tables]
 
 
 def found_in(folder: Path) -> Study | None:
-    """Return the study in a suite's folder; None where none was made.
+    """Return the study in a suite's folder; None where none was made by the rule that holds now.
 
     Raises:
         ProglocError: what is there is damaged.
@@ -110,18 +176,51 @@ def found_in(folder: Path) -> Study | None:
     if not path.exists():
         return None
     try:
-        return Study.from_dict(read_mapping(path))
+        content = read_mapping(path)
+        return Study.from_dict(content) if content.get("version", 1) == STUDY_VERSION else None
     except (KeyError, TypeError) as error:
         raise ProglocError(
             f"{path} is damaged; delete it and run progloc audit {folder} --study CORPUS, which keeps what is done"
         ) from error
 
 
-def compared(study: Study) -> dict[Row, tuple[Comparison, float | None]]:
-    """Return every localised row's difference in ρ to λ=0 on the same blocks, and its p after Holm over the rows."""
-    rows = [row for row, runs in study.rows.items() if not next(iter(runs.values())).distributed]
-    found = {row: paired_difference(study.values(row, JUDGED), study.beside(row[1], JUDGED)) for row in rows}
-    return dict(zip(found, zip(found.values(), holm([each.p for each in found.values()]), strict=True), strict=True))
+@dataclass(frozen=True)
+class Tested:
+    """A localised row, by one way of taking sources away: everything over passages × seeds."""
+
+    own: Comparison
+    """ρ itself."""
+    to_distributed: Comparison
+    """ρ − that of λ=0 on the same blocks, seed by seed."""
+    p: float | None
+    """Its p after Holm's correction over all rows and both ways."""
+    to_before: Comparison
+    """ρ − that of the model before localising."""
+    to_rivals: Mapping[str, Comparison]
+    """ρ − that of each picture that knows nothing of the model, in the same runs."""
+
+    @property
+    def nearest(self) -> str:
+        """The rival that leaves the least."""
+        return min(self.to_rivals, key=lambda rival: self.to_rivals[rival].estimate.mean)
+
+
+def compared(study: Study, way: str = WAYS[0]) -> dict[Row, Tested]:
+    """Return every localised row that has λ=0 beside it, by one way of taking sources away."""
+    pairs = [(row, base) for row in study.of_role("localised") for base in study.of_role("distributed", row[1])[:1]]
+    every = {(row, each): study.difference(row, base, f"mass_no_sink, {each}") for row, base in pairs for each in WAYS}
+    adjusted = dict(zip(every, holm([found.p for found in every.values()]), strict=True))
+    figure = f"mass_no_sink, {way}"
+    return {
+        row: Tested(
+            own=study.interval(row, figure),
+            to_distributed=every[row, way],
+            p=adjusted[row, way],
+            to_before=study.difference(row, study.of_role(BEFORE, row[1])[0], figure),
+            to_rivals={rival: study.difference(row, row, figure, f"{rival}, {way}") for rival in RIVALS},
+        )
+        for row, _ in pairs
+    }
 
 
 def titled(row: Row) -> str:
@@ -130,27 +229,46 @@ def titled(row: Row) -> str:
     return name if blocks in name else f"{name} on {blocks}"
 
 
+def _parts(found: Tested) -> list[bool | None]:
+    """Return what of the claim holds for a row; see the claim's docstring."""
+    resolved = found.p is not None and found.p < SIGNIFICANT
+    return [
+        found.own.estimate.above(AIM),
+        found.to_distributed.estimate.above(0) if resolved else None,
+        found.to_before.estimate.above(0),
+        *(each.estimate.above(0) for each in found.to_rivals.values()),
+    ]
+
+
 def faithful(suite: Suite) -> Finding:
     """Return what claim C10 finds; the rule is the claim's docstring."""
     study = found_in(suite.folder)
     if study is None:
         reason = "It takes an audit of every run's model: progloc audit RESULTS_DIR --study CORPUS."
         return Finding("cannot tell from this run", "—", "—", reason)
-    parts: list[bool | None] = []
+    by_way = {way: compared(study, way) for way in WAYS}
     figures, intervals = [], []
-    differences = compared(study)
-    for row, (difference, p) in differences.items():
-        own = mean_interval(study.values(row, JUDGED).values())
-        parts += [own.above(AIM), difference.estimate.above(0) if p is not None and p < SIGNIFICANT else None]
-        before = number(mean_interval(study.beside(row[1], JUDGED).values()).mean, 2)
-        figures.append(f"{titled(row)} {number(own.mean, 2)} (λ=0 {before})")
-        intervals.append(f"{titled(row)} {span(own, 2)}, to λ=0 {span(difference.estimate, 2)}, {p_text(p)}")
-    seeds = min(difference.estimate.n for difference, _ in differences.values())
+    for row, found in by_way[WAYS[0]].items():
+        base, before = (study.of_role(role, row[1])[0] for role in ("distributed", BEFORE))
+        closed = by_way[WAYS[1]][row]
+        rival = number(study.mean(row, f"{found.nearest}, {WAYS[0]}"), 2)
+        figures.append(
+            f"{titled(row)} {number(found.own.estimate.mean, 2)} (λ=0 {number(study.mean(base, JUDGED), 2)}, before "
+            f"{number(study.mean(before, JUDGED), 2)}, {found.nearest.replace('_', ' ')} {rival}), closed up "
+            f"{number(closed.own.estimate.mean, 2)}"
+        )
+        intervals.append(
+            f"{titled(row)} {span(found.own.estimate, 2)}, to λ=0 {span(found.to_distributed.estimate, 2)}, "
+            f"{p_text(found.p)}, to before {span(found.to_before.estimate, 2)}, {study.counted(row)} passages × "
+            f"{found.own.estimate.n} seeds"
+        )
     return Finding(
-        decide(parts),
-        f"rank correlation of mass (without the sink, {layers_named(study.layers)}) with what deletion costs: "
+        decide([part for each in by_way.values() for found in each.values() for part in _parts(found)]),
+        f"rank correlation of mass (without the sink, {layers_named(study.layers)}) with what removing a source costs: "
         + "; ".join(figures),
-        f"{'; '.join(intervals)}; {seeds_text(seeds)}",
-        f"Over {study.about['texts']} passages of {study.about['corpus']}. Asked: {AIM}, and more than without a "
-        f"penalty; every test and picture is in {STUDY_FOLDER}/tables.md.",
+        "; ".join(intervals),
+        f"Over {study.about['texts']} held-out passages of {study.about['corpus']}. Asked, under both ways of "
+        f"removing: {AIM}, more than without a penalty and than before localising, and more than recency, the last "
+        "block and "
+        f"length have; every test and picture is in {STUDY_FOLDER}/tables.md.",
     )

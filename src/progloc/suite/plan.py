@@ -139,21 +139,24 @@ def _with(config: RunConfig, *, schedule: str, seed: int, **changes: Any) -> Run
     return dataclasses.replace(config, locality=locality, training=training)
 
 
-def plan(suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Plan:
+def plan(
+    suite: str, preset: Preset, overrides: Mapping[str, Any] | None = None, seeds: int | range | None = None
+) -> Plan:
     """Return the runs of a suite.
 
     Args:
         suite: its name.
         preset: what it holds.
         overrides: fields of RunConfig to change in every run, such as ``model`` and ``corpus``.
-        seeds: how many seeds, instead of the preset's.
+        seeds: how many seeds, from 0 on, or which ones, instead of the preset's.
     """
-    count = preset.seeds if seeds is None else seeds
-    if count < 1:
-        raise ProglocError(f"--seeds {count}; expected a whole number ≥ 1")
+    given = preset.seeds if seeds is None else seeds
+    chosen = range(given) if isinstance(given, int) else given
+    if not chosen or chosen[0] < 0:
+        raise ProglocError(f"--seeds {given}; expected a whole number ≥ 1, or FIRST:END, as in 2:3 for seed 2 alone")
     base = dataclasses.replace(preset.base, **(overrides or {}))
     runs = []
-    for seed in range(count):
+    for seed in chosen:
         for schedule in preset.architectures:
             runs.append(PlannedRun(schedule, "architecture", _with(base, schedule=schedule, seed=seed)))
         for blocks in preset.partitioners:
