@@ -23,10 +23,10 @@ from progloc.auditing.text import AuditedText
 from progloc.dialling import dialled
 from progloc.servable import attention_modules
 
-KNOCKOUTS_AT_ONCE = 8
+KNOCKOUTS_AT_ONCE = 64 if torch.cuda.is_available() else 8
 """Rows of a batch; each holds the prompt's past once more, in the layers from the first cut one on."""
-TOKENS_AT_ONCE = 4096
-"""Of the texts that are read as one batch; one longer than that is read alone."""
+TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 4096
+"""Of the texts that are read as one batch; one longer than that is read alone. A GPU wants as many as a step has."""
 WHOLE = ("ctrl", "gpt_bigcode", "longcat_flash")
 """Architectures whose layers take no more rows than the model was given: there knockouts share no layers."""
 READ_AT_ONCE = 1024
