@@ -71,9 +71,11 @@ def test_a_model_that_nobody_localised_is_said_to_be_none(folder: Path) -> None:
     assert (report["schedule"], report["blocks"]) == ("not localised", "fixed:5")
     text = json.loads(progloc("generate", "bare", "--prompt", "A class is.", "--json", cwd=folder).stdout)
     assert (text["schedule"], text["blocks"]) == ("not localised", "fixed:5")
-    assert "(not localised), and the dial is δ·λ(ℓ)" in refused(
-        progloc("dial", "bare", "--corpus", "text.txt", cwd=folder)
-    )
+    curve = progloc("dial", "bare", "--corpus", "text.txt", "--deltas", "0,1", "--out", "curve", "--json", cwd=folder)
+    assert "'bare' is not localised: it is dialled in every layer alike" in curve.stderr
+    said = json.loads(curve.stdout)
+    assert (said["schedule"], said["localised"]) == ("localist", False)
+    assert said["curves"][0]["points"][1]["fidelity"] == pytest.approx(1.0)
     asked = ["evaluate", "bare", "--corpus", "text.txt", "--schedule", "linear", "--json"]
     assert json.loads(progloc(*asked, cwd=folder).stdout)["schedule"] == "linear"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["CURVE_FILE", "DialReport", "dial_report", "write_dial"]
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,8 @@ def dial_report(
     """Measure a model over the dial, and others beside it, on the same sequences.
 
     Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. One without `locality.json` takes a schedule.
+        model: a run's folder, a Hugging Face folder, or a hub name. One that is not localised is dialled in every layer
+            alike (λ = 1), unless a schedule is given.
         corpus: see `progloc.data.load_corpus`.
         against: other models with the same tokenizer: one that was never localised is dialled with the first one's
             schedule and blocks, a localised one with its own.
@@ -120,6 +122,11 @@ def dial_report(
     if sequences < 1:
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
     loaded, whole, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
+    localised = loaded.locality.localised
+    if not localised:
+        loaded = localize(loaded, dataclasses.replace(loaded.locality.config, schedule="localist"))
+        if console is not None:
+            console.print(f"'{model}' is not localised: it is dialled in every layer alike", style="dim")
     config, text = loaded.locality.config, load_corpus(corpus)
     if not any(loaded.locality.lambdas):
         raise ProglocError(
@@ -156,6 +163,7 @@ def dial_report(
         "corpus_sha256": text.sha256,
         "blocks": config.blocks,
         "schedule": config.schedule,
+        "localised": localised,
         "sequences": len(dataset),
         "sequence_length": length,
         "special_tokens": list(before),
