@@ -9,7 +9,7 @@ by one, as training does. The median is printed with the slowest and the fastest
 
 `--lines` gives every partitioner texts of one line that repeats something rules look for, in tokens of four characters,
 and prints, for each length, the processor's nanoseconds a character on the line that takes longest: numbers that stay
-the same are linear time. All are kept in benchmarks/measured/partition_lines.json, and the table is written in
+the same are linear time. All are kept in benchmarks/measured/blocks/partition_lines.json, and the table is written in
 docs/blocks.md.
 """
 
@@ -43,7 +43,7 @@ LINES = {
 }  # fmt: skip
 """What lines repeat."""
 LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_000_000)
-MEASURED = Path(__file__).parent / "measured" / "partition_lines.json"
+MEASURED = Path(__file__).parent / "measured" / "blocks" / "partition_lines.json"
 BY = "written by benchmarks/partition_speed.py"
 VOCABULARY = 512
 LENGTH = 128

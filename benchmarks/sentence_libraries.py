@@ -31,7 +31,7 @@ from progloc.blocks.spans import whole_text
 from progloc.files import write_text
 from score_boundaries import HELD_OUT, PAGE, Passage, Score, found_openings, read_gold, replaced, score_of, word_tokens
 
-MEASURED = Path(__file__).parent / "measured" / "sentence_libraries.json"
+MEASURED = Path(__file__).parent / "measured" / "blocks" / "sentence_libraries.json"
 OURS = "`sentences`"
 BY = "written by benchmarks/sentence_libraries.py"
 SIDES = {"seen": False, "held_out": True}

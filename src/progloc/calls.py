@@ -58,6 +58,8 @@ def fill_block_ids(
     elif not wanted:
         return args, kwargs
     used = model.config.get_text_config(decoder=True)._attn_implementation
+    if used == "eager" and dial is None:  # plain weights, as asked for; `log_masses` refuses them
+        return args, kwargs
     # an attention function of the caller's own may give its own weights, but is told of no dial
     if used not in (IMPLEMENTATION, REFERENCE) and (dial is not None or used in PLAIN):
         raise ProglocError(

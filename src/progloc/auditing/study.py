@@ -30,6 +30,7 @@ from progloc.data import load_corpus
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
+from progloc.hub import pretrained
 from progloc.model import load
 from progloc.suite.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
 from progloc.suite.results import Run, Suite, load_suite
@@ -40,6 +41,7 @@ FIGURES = ("overlap", "overlap_by_length", "comprehensiveness", "sufficiency", "
 ALL = sys.maxsize
 """Every source of a passage is tested, and so the same ones in every model."""
 DIGITS = 5
+AGAIN = "run the suite again with progloc reproduce"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _figures(found: Audit) -> dict[str, Any]:
 
 def _audit_run(task: _Task, random_sets: int, advance: Callable[[], None] = lambda: None) -> None:
     """Audit one model on every passage, and write what was found."""
-    tokenizer = AutoTokenizer.from_pretrained(task.tokenizer)
+    tokenizer = pretrained(AutoTokenizer, task.tokenizer, AGAIN)
     model = load(task.model, from_mapping(LocalityConfig, task.locality, "locality"))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     blocks = model.locality.partitioner
@@ -118,9 +120,7 @@ def _model_of(suite: Suite, run: Run) -> Path:
             folder = suite.folder / "runs" / f"{each.name}-seed{each.seed}" / MODEL_FOLDER
             if folder.is_dir():
                 return folder
-    raise ProglocError(
-        f"{suite.folder} keeps no model of {run.name}, seed {run.seed}; run the suite again with progloc reproduce"
-    )
+    raise ProglocError(f"{suite.folder} keeps no model of {run.name}, seed {run.seed}; {AGAIN}")
 
 
 def _models(suite: Suite) -> Iterator[tuple[StudiedRun, Path, dict[str, Any]]]:
@@ -199,7 +199,7 @@ def run_study(
             "fewer with --prompt-tokens and --answer-tokens"
         )
     tokenizer = _model_of(suite, localised[0])
-    unseen = held_out(localised[0], text, AutoTokenizer.from_pretrained(tokenizer))
+    unseen = held_out(localised[0], text, pretrained(AutoTokenizer, tokenizer, AGAIN))
     if not unseen:
         raise ProglocError(f"{corpus} has no stretch of {length} tokens that the models were not trained on")
     chosen = tuple(spread(unseen, texts))
