@@ -200,6 +200,17 @@ def test_semantic_blocks_are_judged_against_fixed_ones_of_their_size(tmp_path, c
     assert verdicts(tmp_path, partitioners=SIZED, change=change)["C8"].verdict == verdict
 
 
+def test_one_kind_of_block_that_is_cheaper_does_not_speak_for_all(tmp_path):
+    def change(run):
+        on_blocks(0.5)(run)
+        if run["config"]["locality"]["blocks"] in ("similarity", "phrases"):  # as dear as fixed blocks of their size
+            run["final"] |= {"fidelity_no_sink": run["final"]["fidelity_no_sink"] + 0.1, "chance_fidelity_no_sink": 0.3}
+
+    found = verdicts(tmp_path, partitioners=[*SIZED, "similarity", "phrases"], change=change)["C8"]
+    assert found.verdict == UNKNOWN
+    assert "Cheaper at equal F° and at equal F° above chance: sentences;" in found.reason
+
+
 def test_without_fixed_blocks_of_one_size_c8_says_so(tmp_path):
     found = verdicts(tmp_path, partitioners=["sentences"], change=on_blocks(0.5))["C8"]
     assert found.verdict == UNKNOWN

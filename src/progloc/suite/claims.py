@@ -306,9 +306,9 @@ def _c8(suite: Suite) -> Finding:
     Control: the fixed blocks whose chance F° is nearest, and within a twentieth of its own; larger blocks are cheaper
     whatever they are made of, so a partitioner without one decides nothing. Both reach: in every seed, with the same
     schedules; the gap between runs is interpolated, nothing is extrapolated. And again at equal F° above chance,
-    (F° − chance)/(1 − chance), for what is left of a difference in size. Supported: some partitioner has both ratios'
-    intervals (95%, divided among those with a control) below 1. Not supported: every one has a control and either
-    ratio's 95% interval above 1.
+    (F° − chance)/(1 − chance), for what is left of a difference in size. Supported: most of those with a control
+    have both ratios' intervals (95%, divided among them) below 1; one kind of block does not speak for all. Not
+    supported: every one has a control and either ratio's 95% interval above 1.
     """
     return semantic_against_fixed(suite)
 

@@ -145,7 +145,7 @@ def semantic_against_fixed(suite: Suite) -> Finding:
     ]
     alone = [blocks for blocks in semantic if blocks not in controls]
     return Finding(
-        decide([len(dearer) < len(semantic), bool(cheaper) or None]),
+        decide([len(dearer) < len(semantic), 2 * len(cheaper) > len(controls) or None]),
         "gap ÷ that of fixed blocks of the same size: "
         + "; ".join(
             f"{_sizes(suite, blocks, controls[blocks])} {', '.join(_figure(*each) for each in found.items())}"
