@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors import SafetensorError
+from transformers import GenerationConfig
 
 from progloc.errors import ProglocError
+from progloc.files import read_mapping
 
 SECONDS = 10.0
 
@@ -38,6 +40,14 @@ def check_hub(name: str, kind: Literal["model", "dataset"], expected: str) -> No
         ) from error
 
 
+def _with_settings(opened: Any, settings: Path) -> Any:
+    """Return what was opened with its folder's generation settings as they stand: whoever generates judges them."""
+    model = opened[0] if isinstance(opened, tuple) else opened
+    for name, value in read_mapping(settings).items():
+        setattr(model.generation_config, name, value)
+    return opened
+
+
 def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: Any) -> Any:
     """Return `auto.from_pretrained(name, …)`. Whatever a folder holds is data: none of it is run or unpickled.
 
@@ -56,6 +66,16 @@ def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: Any) -> Any:
     try:
         return auto.from_pretrained(name, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        settings = Path(name) / "generation_config.json"
+        if (
+            isinstance(error, ValueError)
+            and what == "model"
+            and "generation_config" not in kwargs
+            and settings.exists()
+        ):
+            # transformers opens no model whose settings contradict each other, also where nothing is to be generated
+            kwargs["generation_config"] = GenerationConfig()
+            return _with_settings(pretrained(auto, name, instead, **kwargs), settings)
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if "trust_remote_code" in str(error):
             reason = "it comes with Python code of its own, which progloc does not run"

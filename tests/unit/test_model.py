@@ -484,3 +484,14 @@ def test_pickled_weights_are_not_read(tiny_llama: Callable[..., Any], tmp_path: 
 def test_the_public_names_are_few_and_there() -> None:
     assert len(progloc.__all__) <= 16
     assert all(hasattr(progloc, name) for name in progloc.__all__)
+
+
+def test_a_model_opens_whatever_its_generation_settings_say_together(
+    tiny_llama: Callable[..., Any], tmp_path: Path
+) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    settings = tmp_path / "generation_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "num_return_sequences": 2}))
+    with pytest.raises(ValueError, match="num_return_sequences"):  # as transformers has it
+        type(tiny_llama()).from_pretrained(tmp_path)
+    assert load(tmp_path).generation_config.num_return_sequences == 2  # for who generates to refuse
