@@ -24,11 +24,11 @@ cost() { # a training step and an evaluation beside plain attention, interleaved
   progloc doctor --bench --lengths "${LENGTHS:-128x32,1024,4096}" --repeats "${REPEATS:-10}" --out "$OUT/cost"
 }
 suite() { # locality by schedule, the sink left alone
-  progloc reproduce --suite "${SUITE:-benchmarks/suites/pretrained.yaml}" --model "$1" --corpus "$2" \
+  progloc reproduce --suite "${SUITE:-benchmarks/suites/faithfulness-pretrained.yaml}" --model "$1" --corpus "$2" \
     ${3:+--second-corpus "$3"} --out "$OUT/suite"
 }
 study() { # do localised layers show what an answer rested on
-  progloc audit "$OUT/suite" --study "$2" --texts "${TEXTS:-100}"
+  progloc audit "$OUT/suite" --study "$2" --texts "${TEXTS:-200}" --jobs "${JOBS:-8}"
 }
 
 rows=()
