@@ -1,12 +1,16 @@
 """The page of results: written from a suite's folder, and again from what is kept of it."""
 
+import io
 import json
 import runpy
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from progloc.errors import ProglocError
+from progloc.suite.claims import answers
+from progloc.suite.rendering import to_rich
 from progloc.suite.results import load_suite
 from progloc.suite.tables import suite_tables
 from synthetic_suite import make_suite
@@ -66,3 +70,18 @@ def test_the_repositorys_page_is_what_its_kept_suites_say():
     written = ROOT / SCRIPT["PAGE"]
     assert written.exists() == bool(SCRIPT["kept_suites"](ROOT))
     assert not written.exists() or written.read_text(encoding="utf-8") == SCRIPT["page"](ROOT)
+
+
+def test_the_readme_shows_the_run_that_is_kept():
+    """What `make reproduce` printed, and the answers to the claims, to the letter."""
+    readme = (ROOT / "README.md").read_text()
+    suite = load_suite(ROOT / SCRIPT["KEPT"] / "quick")
+    out = io.StringIO()
+    Console(file=out, width=200).print(to_rich(suite_tables(suite)[0]))
+    for line in out.getvalue().splitlines():
+        assert line.strip() == "More of it: tables.md." or line.strip() in readme
+    decided = [claim for claim in answers(suite) if claim.figure != "—"]
+    for claim in decided:
+        figure = claim.figure.replace("|", "\\|")
+        assert f"| {claim.id} | {claim.question} | {claim.verdict} | {figure} |" in readme
+    assert len(decided) > 5
