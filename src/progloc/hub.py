@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["check_hub", "pretrained"]
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from progloc.errors import ProglocError
-from progloc.files import read_mapping
 
 SECONDS = 10.0
 
@@ -43,7 +43,7 @@ def check_hub(name: str, kind: Literal["model", "dataset"], expected: str) -> No
 def _with_settings(opened: Any, settings: Path) -> Any:
     """Return what was opened with its folder's generation settings as they stand: whoever generates judges them."""
     model = opened[0] if isinstance(opened, tuple) else opened
-    for name, value in read_mapping(settings).items():
+    for name, value in json.loads(settings.read_text(encoding="utf-8")).items():
         setattr(model.generation_config, name, value)
     return opened
 
