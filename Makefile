@@ -30,7 +30,7 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	test -x .venv-lowest/bin/pip || $(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest_versions.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[dev]'
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 -m 'not slow' $(ARGS)
 
 lint: setup  ## check style, formatting and types
 	$(BIN)/ruff check
