@@ -21,14 +21,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from progloc.auditing import Cost, audit
-from progloc.auditing.folders import open_models
-from progloc.auditing.page import page
+from progloc.accounts.audit import audit
+from progloc.accounts.folders import open_models
+from progloc.accounts.page import page
+from progloc.accounts.schema import Cost
 from progloc.blocks import encode
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import Column, Table
+from progloc.paper.page import write_tables
+from progloc.report.table import Column, Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
 BY = "benchmarks/audit_speed.py"

@@ -18,9 +18,10 @@ from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.errors import ProglocError
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import Column, Table, interval
-from progloc.suite.statistics import mean_interval, paired_difference
+from progloc.paper.page import write_tables
+from progloc.report.formats import interval
+from progloc.report.statistics import mean_interval, paired_difference
+from progloc.report.table import Column, Table
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run, without_penalty
 

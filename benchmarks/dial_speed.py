@@ -24,8 +24,8 @@ from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.hub import pretrained
 from progloc.model import load
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import Column, Table
+from progloc.paper.page import write_tables
+from progloc.report.table import Column, Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_speed.py"

@@ -22,9 +22,10 @@ from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.model import load
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import Column, Table, interval, p_value, ratio
-from progloc.suite.statistics import UNIT, mean_interval, paired_ratio, trend
+from progloc.paper.page import write_tables
+from progloc.report.formats import interval, p_value, ratio
+from progloc.report.statistics import UNIT, mean_interval, paired_ratio, trend
+from progloc.report.table import Column, Table
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
 

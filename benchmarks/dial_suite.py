@@ -23,12 +23,12 @@ from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.model import load
+from progloc.paper.page import write_tables
+from progloc.paper.results import Run, Suite, load_suite
+from progloc.report.formats import ABSENT, interval, p_value, ratio
+from progloc.report.statistics import UNIT, gap_at, mean_interval, paired_ratio, trend
+from progloc.report.table import Column, Table
 from progloc.schedules import parse_schedule
-from progloc.suite.frontier import gap_at
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import ABSENT, Column, Table, interval, p_value, ratio
-from progloc.suite.results import Run, Suite, load_suite
-from progloc.suite.statistics import UNIT, mean_interval, paired_ratio, trend
 from progloc.training.inputs import gather
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"

@@ -3,7 +3,7 @@
     python benchmarks/interval_coverage.py [--samples N]
 
 Draws N samples (default 4000) of each size from a distribution whose mean is known, and counts the intervals of
-progloc.suite.statistics that hold it: over seeds, and (a quarter of N) over seeds × passages. The samples are the same
+progloc.report.statistics that hold it: over seeds, and (a quarter of N) over seeds × passages. The samples are the same
 on every call. Takes some minutes.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from progloc.files import write_text
-from progloc.suite.rendering import Column, Table, filled, to_markdown
-from progloc.suite.statistics import Estimate, bca_interval, crossed, mean_interval
+from progloc.report.statistics import Estimate, bca_interval, crossed, mean_interval
+from progloc.report.table import Column, Table, filled, to_markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 SIZES = (2, 3, 5, 8, 10, 15, 20, 30)

@@ -24,13 +24,15 @@ from progloc.errors import ProglocError
 from progloc.evaluation import opened
 from progloc.files import read_json, read_mapping, write_json, write_text
 from progloc.model import load
+from progloc.paper.capacity import KEPT, MOST, capacity
+from progloc.paper.exponent import exponent_over_seeds
+from progloc.paper.margin_check import check
+from progloc.paper.page import kept_in
+from progloc.paper.results import SUITE_FILE, Suite, load_suite
+from progloc.report.formats import counted, interval, number
+from progloc.report.statistics import mean_interval
+from progloc.report.table import Column, Table, filled, to_markdown
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
-from progloc.suite.exponent import exponent_over_seeds
-from progloc.suite.page import kept_in
-from progloc.suite.rendering import Column, Table, counted, filled, interval, number, to_markdown
-from progloc.suite.results import SUITE_FILE, Suite, load_suite
-from progloc.suite.statistics import mean_interval
-from progloc.theory import KEPT, MOST, capacity, check
 from progloc.training.folder import MODEL_FOLDER, RESULT_FILE
 from progloc.training.inputs import gather
 

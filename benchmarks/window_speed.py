@@ -23,8 +23,8 @@ from progloc.benchmark import localist_loss, random_gpt2
 from progloc.config import LocalityConfig
 from progloc.errors import ProglocError
 from progloc.model import localize
-from progloc.suite.page import write_tables
-from progloc.suite.rendering import Column, Table
+from progloc.paper.page import write_tables
+from progloc.report.table import Column, Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "windows.md"
 BY = "benchmarks/window_speed.py"

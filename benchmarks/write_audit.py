@@ -12,11 +12,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from progloc.auditing.study_tables import conclusion, study_tables
 from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
-from progloc.suite.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
-from progloc.suite.rendering import filled, to_markdown
+from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
+from progloc.paper.study_tables import conclusion, study_tables
+from progloc.report.table import filled, to_markdown
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = Path("benchmarks/measured/suites"), Path("docs/audit.md")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from progloc.errors import ProglocError
 from progloc.files import write_text
-from progloc.suite.comparisons import gap, measured
-from progloc.suite.elsewhere import elsewhere
-from progloc.suite.rendering import Column, Table, filled, interval, number, ratio, to_markdown
-from progloc.suite.results import Run, Suite, load_suite
-from progloc.suite.statistics import UNIT, mean_interval, paired_ratio
+from progloc.paper.comparisons import gap, measured
+from progloc.paper.elsewhere import elsewhere
+from progloc.paper.results import Run, Suite, load_suite
+from progloc.report.formats import interval, number, ratio
+from progloc.report.statistics import UNIT, mean_interval, paired_ratio
+from progloc.report.table import Column, Table, filled, to_markdown
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = Path("benchmarks/measured/suites/smollm2"), Path("docs/pretrained.md")

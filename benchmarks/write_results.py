@@ -14,9 +14,9 @@ from pathlib import Path
 
 from progloc.errors import ProglocError
 from progloc.files import write_bytes, write_text
-from progloc.suite.figures import Drawing, drawings
-from progloc.suite.page import keep, kept_in, suite_markdown
-from progloc.suite.results import load_suite
+from progloc.paper.figures import Drawing, drawings
+from progloc.paper.page import keep, kept_in, suite_markdown
+from progloc.paper.results import load_suite
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")

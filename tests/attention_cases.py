@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progloc.attention import EXTRA_CHANNELS, reference_attention
+from progloc.attention.masses import EXTRA_CHANNELS
+from progloc.attention.reference import reference_attention
 
 B, D = 2, 8
 SCALING, TEMPERATURE = 0.6, 1.3

@@ -15,8 +15,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 from progloc import LocalistTrainer, LocalityConfig, localize
 from progloc.files import write_json
 from progloc.schedules import Budget
-from progloc.training import Stages
 from progloc.training.learned import LearnedSchedule
+from progloc.training.stages import Stages
 
 LENGTHS = (16, 9, 12, 5, 16, 7, 10, 3)
 

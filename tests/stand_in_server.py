@@ -9,19 +9,19 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from progloc.auditing.report import Audit
-from progloc.auditing.server.app import create_app
-from progloc.auditing.server.database import Database
-from progloc.auditing.server.requests import AuditRequest, Limits
-from progloc.auditing.server.serving import read_prompts, run_app
-from progloc.auditing.server.worker import Progress
+from progloc.accounts.schema import Audit
+from progloc.app.app import create_app
+from progloc.app.database import Database
+from progloc.app.requests import AuditRequest, Limits
+from progloc.app.serving import read_prompts, run_app
+from progloc.app.worker import Progress
 from synthetic_audit import ANSWER, synthetic_audit
 
 MODEL, BASE = "runs/quintic-of-smol", "hub/smol-as-it-came"
 
 
 def stand_in(request: AuditRequest, progress: Progress) -> Audit:
-    """Audit as `progloc.auditing.audit` does, with invented findings, in a moment."""
+    """Audit as `progloc.accounts.audit` does, with invented findings, in a moment."""
     audit = synthetic_audit(request.prompt, request.continuation or ANSWER, base=request.compare)
     progress.announce(audit.cost)
     for _ in range(audit.cost.passes):

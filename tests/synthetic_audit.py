@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import spearmanr
 
-from progloc.auditing.agreement import baselines, leading_source, overlap
-from progloc.auditing.report import (
+from progloc.accounts.agreement import baselines, leading_source, overlap
+from progloc.accounts.schema import (
     EFFECTS,
     OPERATORS,
     PICTURES,

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.files import write_json
+from progloc.paper.results import Suite
+from progloc.paper.tables import suite_tables
+from progloc.report.table import Table, to_rich
 from progloc.schedules import parse_schedule
-from progloc.suite.rendering import Table, to_rich
-from progloc.suite.results import Suite
-from progloc.suite.tables import suite_tables
 
 ARCHITECTURES = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
 CELLS = ((0.5, 5), (0.05, 5), (0.5, 20))

@@ -4,32 +4,58 @@ A transformer's attention is penalised for looking outside a token's block, weak
 ones, so that the layers that decide can be read, at a price in perplexity that is measured.
 """
 
-from progloc.attention import log_masses
-from progloc.auditing import Audit, audit
-from progloc.blocks import Partitioner, register_partitioner
-from progloc.config import LocalityConfig
-from progloc.dialling import dial
-from progloc.errors import ProglocError
-from progloc.measures import measure, register_measure
-from progloc.model import delocalize, load, localize
-from progloc.schedules import Schedule, register_schedule
-from progloc.training import LocalistTrainer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Audit",
-    "LocalistTrainer",
-    "LocalityConfig",
-    "Partitioner",
-    "ProglocError",
-    "Schedule",
-    "audit",
-    "delocalize",
-    "dial",
-    "load",
-    "localize",
-    "log_masses",
-    "measure",
-    "register_measure",
-    "register_partitioner",
-    "register_schedule",
-]
+if TYPE_CHECKING:
+    from progloc.accounts.audit import audit as audit
+    from progloc.accounts.schema import Audit as Audit
+    from progloc.attention.masses import log_masses as log_masses
+    from progloc.blocks import Partitioner as Partitioner
+    from progloc.blocks import register_partitioner as register_partitioner
+    from progloc.config import LocalityConfig as LocalityConfig
+    from progloc.dialling import dial as dial
+    from progloc.errors import ProglocError as ProglocError
+    from progloc.measures import measure as measure
+    from progloc.measures import register_measure as register_measure
+    from progloc.model import delocalize as delocalize
+    from progloc.model import load as load
+    from progloc.model import localize as localize
+    from progloc.schedules import Schedule as Schedule
+    from progloc.schedules import register_schedule as register_schedule
+    from progloc.training.trainer import LocalistTrainer as LocalistTrainer
+
+_MODULES = {
+    "Audit": "accounts.schema",
+    "LocalistTrainer": "training.trainer",
+    "LocalityConfig": "config",
+    "Partitioner": "blocks",
+    "ProglocError": "errors",
+    "Schedule": "schedules",
+    "audit": "accounts.audit",
+    "delocalize": "model",
+    "dial": "dialling",
+    "load": "model",
+    "localize": "model",
+    "log_masses": "attention.masses",
+    "measure": "measures",
+    "register_measure": "measures",
+    "register_partitioner": "blocks",
+    "register_schedule": "schedules",
+}
+"""Where a public name is defined; it is loaded with the name (PEP 562), for torch and transformers take seconds."""
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'progloc' has no attribute '{name}'")
+    value = getattr(import_module(f"progloc.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

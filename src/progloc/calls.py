@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progloc.attention import IMPLEMENTATION, PLAIN, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, PLAIN, REFERENCE
 from progloc.attention.segments import documents_in
 from progloc.dialling import dialled
 from progloc.errors import ProglocError

@@ -15,14 +15,16 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 
 from progloc.blocks import partitioner
 from progloc.errors import ProglocError, suggest
-from progloc.objective import Penalty
 from progloc.schedules import listed_values, parse_schedule
+
+if TYPE_CHECKING:
+    from progloc.objective import Penalty
 
 SCHEMA_VERSION = 1
 ADAPTATIONS = 32
@@ -65,6 +67,8 @@ class LocalityConfig:
     @property
     def penalty(self) -> Penalty:
         """What a token pays."""
+        from progloc.objective import Penalty  # torch is loaded with it, and reading settings needs none
+
         return Penalty(self.sink_aware, self.fidelity_target, self.previous_block, self.clip)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from progloc.blocks import BlocksSoFar, Partitioner
+from progloc.blocks import Partitioner
+from progloc.blocks.so_far import BlocksSoFar
 from progloc.errors import ProglocError
 from progloc.hub import pretrained
 

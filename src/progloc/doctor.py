@@ -19,8 +19,8 @@ from progloc.config import LocalityConfig
 from progloc.environment import describe_environment
 from progloc.files import cache_dir
 from progloc.model import localize
-from progloc.printing import with_title
-from progloc.suite.plan import plan, read_preset
+from progloc.paper.plan import plan, read_preset
+from progloc.report.printing import with_title
 from progloc.training.scratch import SCRATCH_SIZES
 
 TIMED_STEPS = 5

@@ -13,8 +13,6 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 KERNELS = ("triton", "liger-kernel")
 """Packages that bring kernels, where they are installed."""
 NOT_INSTALLED = "not installed"
@@ -48,6 +46,8 @@ def _git_state() -> dict[str, Any] | None:
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine, device, git state and the time (UTC), as plain values."""
+    import torch  # a version alone is told without it
+
     cuda = torch.cuda.is_available()
     packages = ("progloc", "torch", "transformers", "datasets", "numpy", *KERNELS)
     return {

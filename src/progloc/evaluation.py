@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from rich.console import Console
-from rich.progress import Progress
 
 from progloc.blocks import encode, partitioner
 from progloc.blocks.text_from_ids import TextFromIds
@@ -25,6 +24,7 @@ from progloc.generation import own_settings, write_on
 from progloc.hub import check_hub
 from progloc.measures import Report, measure
 from progloc.model import load, read_locality, stored_config
+from progloc.report.progress import progress_bar
 from progloc.training.folder import MODEL_FOLDER
 from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer, special_tokens
 
@@ -108,7 +108,7 @@ def evaluate_folder(
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
     loaded, dataset, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
-    with Progress(console=console, transient=True, disable=console is None) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("measuring", total=len(dataset))
         report = measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
     return dataclasses.replace(report, special_tokens=before)

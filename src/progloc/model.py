@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from progloc.adapters import base_of_adapter, file_of, put_adapter, save_with_adapters
-from progloc.attention import IMPLEMENTATION
+from progloc.attention.plugin import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
 from progloc.calls import fill_block_ids, prepare_inputs_for_generation

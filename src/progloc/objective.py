@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from progloc.attention import CHANNELS
+from progloc.attention.masses import CHANNELS
 
 
 @dataclass(frozen=True)

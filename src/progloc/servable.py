@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from progloc.attention import log_masses
+from progloc.attention.masses import log_masses
 from progloc.errors import ProglocError
 
 TOKENS = 8

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from progloc.auditing.blinding import SYSTEMS, blinded
-from progloc.auditing.page import page
-from progloc.auditing.report import Audit
-from progloc.auditing.wording import percent
+from progloc.accounts.page import page
+from progloc.accounts.schema import Audit
+from progloc.accounts.wording import percent
+from progloc.app.blinding import SYSTEMS, blinded
 from synthetic_audit import synthetic_audit
 
 HOSTILE = """</script><script>document.title = 'run'</script> & <img src=x onerror="document.title='run'">.

@@ -13,11 +13,11 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect
 
-from progloc.auditing.rubric import RUBRIC
-from progloc.auditing.server.answers import Answers
-from progloc.auditing.server.app import create_app
-from progloc.auditing.server.database import Database
-from progloc.auditing.server.store import DONE
+from progloc.app.answers import Answers
+from progloc.app.app import create_app
+from progloc.app.database import Database
+from progloc.app.rubric import RUBRIC
+from progloc.app.store import DONE
 from stand_in_server import BASE, MODEL, stand_in
 
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title='run'\"> A cat sat. It was warm."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import progloc, refused
-from progloc.auditing import VERDICTS
+from progloc.accounts.verdict import VERDICTS
 
 SMALL = """
 seeds: 2

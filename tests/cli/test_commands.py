@@ -280,7 +280,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("progloc.suite.runner.train_run", interrupt)
+    monkeypatch.setattr("progloc.paper.runner.train_run", interrupt)
     (tmp_path / "smoke.yaml").write_text(SMOKE)
     result = progloc("reproduce", "--suite", "smoke.yaml", cwd=tmp_path)
     assert result.returncode == 130
@@ -291,6 +291,6 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("progloc.suite.runner.train_run", full)
+    monkeypatch.setattr("progloc.paper.runner.train_run", full)
     (tmp_path / "smoke.yaml").write_text(SMOKE)
     assert "the disk is full" in refused(progloc("reproduce", "--suite", "smoke.yaml", cwd=tmp_path))

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from progloc.auditing.rubric import RUBRIC
-from progloc.auditing.server.answers import Answers
-from progloc.auditing.server.database import Database
+from progloc.app.answers import Answers
+from progloc.app.database import Database
+from progloc.app.rubric import RUBRIC
 
 TESTS = Path(__file__).parents[1]
 CLICKS = [

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, StaticCache
 
 from progloc import LocalityConfig, dial, localize, log_masses
-from progloc.attention import EXTRA_CHANNELS, IMPLEMENTATION, REFERENCE
-from progloc.auditing.probes import Knockout, Trace
+from progloc.accounts.probes import Knockout, Trace
+from progloc.attention.masses import EXTRA_CHANNELS
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from small_models import FAMILIES, small_model
 
 K = 23

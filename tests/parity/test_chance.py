@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE
-from progloc.auditing.probes import Trace
+from progloc.accounts.probes import Trace
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.data import collate
 from small_models import FAMILIES, small_model
 

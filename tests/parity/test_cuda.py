@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from attention_cases import BLOCKS, CORNER, DOCUMENTS, HEADS, B, blocks_of, by_definition, documents_of
 from progloc import LocalityConfig, dial, localize, log_masses, measure
-from progloc.attention import EXTRA_CHANNELS
 from progloc.attention.fast import fast_attention
+from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.objective import Penalty
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

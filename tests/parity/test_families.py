@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from progloc import LocalityConfig, ProglocError, localize, log_masses
-from progloc.auditing.effects import WHOLE, knocked_out, read, removals
-from progloc.auditing.text import read_text
+from progloc.accounts.effects import WHOLE, knocked_out, read, removals
+from progloc.accounts.text import read_text
 from progloc.fused_loss import FusedLoss
 from progloc.measures.passes import evaluating
 from wired_models import words_tokenizer

@@ -20,8 +20,8 @@ from attention_cases import (
     gradients,
     random_qkv,
 )
-from progloc.attention import EXTRA_CHANNELS
 from progloc.attention.fast import fast_attention
+from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.attention.ops import segment_attention, sink_scores
 from progloc.attention.segments import segments
 from progloc.attention.stock import shifted

@@ -15,9 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, StaticCache
 
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
-from progloc.attention import EXTRA_CHANNELS, IMPLEMENTATION, REFERENCE, ops
+from progloc.attention import ops
+from progloc.attention.masses import EXTRA_CHANNELS
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.objective import locality_penalty, penalty_by_head
-from progloc.theory import check
+from progloc.paper.margin_check import check
 
 T = 17
 FAMILIES = ["tiny_gpt2", "tiny_llama"]

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from progloc.attention import EXTRA_CHANNELS, MARGIN_CHANNELS, reference_attention
+from progloc.attention.margins import MARGIN_CHANNELS
+from progloc.attention.masses import EXTRA_CHANNELS
+from progloc.attention.reference import reference_attention
 from progloc.objective import Penalty, penalty_by_head
 
 B, H, T, D = 2, 3, 13, 4

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging as of_transformers
 
 from progloc import LocalistTrainer, LocalityConfig, dial, load, localize, log_masses, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 
 IDS = torch.arange(1, 41).view(2, 20)
 DATA = [{"input_ids": row.tolist()} for row in IDS]

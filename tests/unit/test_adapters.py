@@ -16,8 +16,8 @@ from command_line import progloc
 from progloc import LocalistTrainer, LocalityConfig, ProglocError, load, localize, log_masses, measure
 from progloc.config import RunConfig
 from progloc.data import collate, tokenise
-from progloc.training import Stages
 from progloc.training.inputs import gather
+from progloc.training.stages import Stages
 
 CONFIG = LocalityConfig(schedule="cubic", blocks="fixed:3", alpha=0.4, sink_aware=True)
 

@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from progloc.auditing.display import audit_summary
-from progloc.auditing.page import page
-from progloc.auditing.report import PICTURES
-from progloc.auditing.scatter import scatter
-from progloc.auditing.wording import EFFECTS, PICTURE_NAMES, VERDICTS, percent, signed
-from progloc.printing import console
+from progloc.accounts.page import page
+from progloc.accounts.scatter import scatter
+from progloc.accounts.schema import PICTURES
+from progloc.accounts.terminal import audit_summary
+from progloc.accounts.wording import EFFECTS, PICTURE_NAMES, VERDICTS, percent, signed
+from progloc.report.printing import console
 from progloc.schedules import NOT_LOCALISED
 from synthetic_audit import synthetic_audit
 

@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from progloc.auditing.report import AUDIT_SCHEMA_VERSION
+from progloc.accounts.schema import AUDIT_SCHEMA_VERSION
 from synthetic_audit import synthetic_audit
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "audit.schema.json").read_text(encoding="utf-8"))

@@ -16,9 +16,9 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
 from progloc import LocalityConfig, ProglocError, audit, dial, localize, log_masses
-from progloc.auditing import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE
-from progloc.auditing.effects import knocked_out, passes_of, read, removals
-from progloc.auditing.text import AuditedText, prompt_ids, read_text
+from progloc.accounts.effects import knocked_out, passes_of, read, removals
+from progloc.accounts.text import AuditedText, prompt_ids, read_text
+from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE
 from progloc.measures.passes import evaluating
 from wired_models import copier, words, words_tokenizer
 
@@ -113,7 +113,7 @@ SETS: list[list[int]] = [[0], [2], [5], [1, 3], [0, 1, 2, 3, 4, 5], [1], [1, 3, 
 def test_deletion_is_the_answer_to_the_shorter_prompt(
     local: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("progloc.auditing.effects.TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr("progloc.accounts.effects.TOKENS_AT_ONCE", at_once)
     text = text_of(local)
     done: list[int] = []
     with evaluating(local):
@@ -131,7 +131,7 @@ def test_deletion_is_the_answer_to_the_shorter_prompt(
 def test_removal_in_place_is_the_shorter_prompt_with_the_positions_of_the_longer(
     local: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("progloc.auditing.effects.TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr("progloc.accounts.effects.TOKENS_AT_ONCE", at_once)
     text = text_of(local)
     with evaluating(local):
         found = removals(local, text, read(local, text, LAYERS).past, SETS)
@@ -194,8 +194,8 @@ def test_a_text_read_in_parts_is_the_text(local: Any, monkeypatch: pytest.Monkey
     text = text_of(local)
     with evaluating(local):
         whole = read(local, text, LAYERS)
-        monkeypatch.setattr("progloc.auditing.effects.READ_AT_ONCE", 5)
-        monkeypatch.setattr("progloc.auditing.probes.CHUNK", 2)
+        monkeypatch.setattr("progloc.accounts.effects.READ_AT_ONCE", 5)
+        monkeypatch.setattr("progloc.accounts.probes.CHUNK", 2)
         parts = read(local, text, LAYERS)
     assert torch.allclose(whole.log_probs, parts.log_probs, atol=1e-5)
     for layer in LAYERS:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from progloc.attention import log_masses
+from progloc.attention.masses import log_masses
 from progloc.benchmark import Benchmark, Settings, random_gpt2, run_benchmark
 from progloc.benchmark.memory import estimated_bytes, peak_bytes
 from progloc.benchmark.partitions import FIXED, PARTITIONS, SCATTERED, SENTENCE_LIKE, WHOLE

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from progloc.suite import claims
-from progloc.suite.claims import answers, claim
-from progloc.suite.results import load_suite
-from progloc.suite.verdicts import Finding
+from progloc.paper import claims
+from progloc.paper.claims import answers, claim
+from progloc.paper.results import load_suite
+from progloc.paper.verdicts import Finding
 from synthetic_suite import make_suite
 
 UNKNOWN = "cannot tell from this run"

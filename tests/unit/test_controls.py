@@ -9,11 +9,11 @@ from datasets import Dataset
 from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
-from progloc.suite.controls import chance_fidelity, size_control
-from progloc.suite.plan import Preset, plan
-from progloc.suite.results import load_suite
-from progloc.suite.runner import run_suite
-from progloc.suite.semantic import control_of, semantic_against_fixed
+from progloc.paper.controls import chance_fidelity, size_control
+from progloc.paper.plan import Preset, plan
+from progloc.paper.results import load_suite
+from progloc.paper.runner import run_suite
+from progloc.paper.semantic import control_of, semantic_against_fixed
 
 
 def counted(rows):

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from progloc.blocks import BlocksSoFar, IntArray, Partitioner, TokenisedText, partitioner
+from progloc.blocks import IntArray, Partitioner, TokenisedText, partitioner
+from progloc.blocks.so_far import BlocksSoFar
 from progloc.data import Corpus, collate, load_corpus, split, tokenise, with_block_ids
 from progloc.training.scratch import scratch_tokenizer
 

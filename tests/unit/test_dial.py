@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, delocalize, dial, localize, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 
 PROMPT = 11
 NEW = 14

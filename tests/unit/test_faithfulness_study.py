@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 
 from progloc import ProglocError
-from progloc.auditing.passages import CHUNK, cut, held_out, spread
-from progloc.auditing.report import BASELINES, EFFECTS, OPERATORS, PICTURES
-from progloc.auditing.study_tables import conclusion, study_tables
+from progloc.accounts.schema import BASELINES, EFFECTS, OPERATORS, PICTURES
 from progloc.blocks import TokenisedText, partitioner
 from progloc.config import RunConfig
 from progloc.data import load_corpus, split, tokenise
 from progloc.files import write_json, write_text
-from progloc.suite.claims import answers
-from progloc.suite.faithfulness import (
+from progloc.paper.claims import answers
+from progloc.paper.faithfulness import (
     BEFORE,
     JUDGED,
     RIVALS,
@@ -32,7 +30,9 @@ from progloc.suite.faithfulness import (
     Study,
     compared,
 )
-from progloc.suite.results import load_suite
+from progloc.paper.passages import CHUNK, cut, held_out, spread
+from progloc.paper.results import load_suite
+from progloc.paper.study_tables import conclusion, study_tables
 from progloc.training.folder import plain
 from progloc.training.scratch import scratch_tokenizer
 from synthetic_suite import make_suite

@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from progloc.suite.comparisons import measured
-from progloc.suite.frontier import (
+from progloc.paper.comparisons import measured
+from progloc.paper.frontier import (
     above_chance,
     beyond_chance,
     common_range,
-    gap_at,
     matched,
     paired_curves,
 )
-from progloc.suite.frontier_figure import frontier_by_blocks
-from progloc.suite.results import load_suite
+from progloc.paper.frontier_figure import frontier_by_blocks
+from progloc.paper.results import load_suite
+from progloc.report.statistics import gap_at
 from synthetic_suite import make_suite
 
 F = measured("fidelity_no_sink")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from progloc.auditing.text import prompt_ids, spaced
+from progloc.accounts.text import prompt_ids, spaced
 from progloc.blocks import encode, encode_after, prefix_ids
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError

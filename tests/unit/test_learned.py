@@ -12,8 +12,9 @@ from transformers import TrainingArguments
 
 from progloc import LocalityConfig, load, localize, measure
 from progloc.schedules import Budget
-from progloc.training import LocalistTrainer, Stages
 from progloc.training.learned import LearnedSchedule
+from progloc.training.stages import Stages
+from progloc.training.trainer import LocalistTrainer
 
 BUDGET = Budget(0.3)
 

@@ -12,7 +12,7 @@ import torch
 
 from command_line import progloc
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.blocks import partitioner
 
 COARSE, FINE = "fixed:8", "fixed:2"

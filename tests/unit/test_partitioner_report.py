@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from progloc.suite.claims import answers
-from progloc.suite.report import summary, write_report
-from progloc.suite.results import load_suite
-from progloc.suite.tables import suite_tables, table_1, table_2, table_3, table_4
+from progloc.paper.claims import answers
+from progloc.paper.report import summary, write_report
+from progloc.paper.results import load_suite
+from progloc.paper.tables import suite_tables, table_1, table_2, table_3, table_4
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
 
 

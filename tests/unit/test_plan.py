@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from progloc import ProglocError
+from progloc.paper.live import Standing
+from progloc.paper.plan import Preset, plan, preset_names, read_preset
 from progloc.schedules import parse_schedule
-from progloc.suite.live import Standing
-from progloc.suite.plan import Preset, plan, preset_names, read_preset
 
 SEVEN = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
 

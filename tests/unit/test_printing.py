@@ -9,11 +9,10 @@ import matplotlib as mpl
 import pytest
 from rich.console import Console
 
-from progloc.benchmark import figure as benchmark_figure
-from progloc.printing import console, visible
-from progloc.suite import figures
-from progloc.suite.rendering import Column, Table, escaped, to_markdown, to_rich
-from progloc.templating import templates
+from progloc.report.plot import styled
+from progloc.report.printing import console, visible
+from progloc.report.table import Column, Table, escaped, to_markdown, to_rich
+from progloc.report.templating import templates
 
 HIDING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 DRAWN = {chr(i) for i in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)} | {
@@ -79,15 +78,14 @@ class TestMarkdown:
 
 class TestPages:
     def test_what_is_put_into_a_page_is_visible_and_escaped(self) -> None:
-        page = templates("progloc.auditing.server").get_template("error.html.j2")
+        page = templates("progloc.app").get_template("error.html.j2")
         html = page.render(title="<a\u202e>", message='"\x1b"')
         assert "&lt;a&lt;U+202E&gt;&gt;" in html
         assert "&lt;U+001B&gt;" in html
 
 
-@pytest.mark.parametrize("style", [figures.STYLE, benchmark_figure._STYLE], ids=["suites", "benchmark"])
-def test_a_name_in_a_figure_is_no_mathematics(style: dict[str, object]) -> None:
-    with mpl.rc_context(style):
+def test_a_name_in_a_figure_is_no_mathematics() -> None:
+    with styled():
         drawn = mpl.figure.Figure()
         for text in (drawn.suptitle("a_$b_c$"), drawn.add_subplot().set_title("$d$")):
             assert not text.get_parse_math()

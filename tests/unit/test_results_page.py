@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from progloc.errors import ProglocError
-from progloc.suite.claims import answers
-from progloc.suite.rendering import to_rich
-from progloc.suite.results import load_suite
-from progloc.suite.tables import suite_tables
+from progloc.paper.claims import answers
+from progloc.paper.results import load_suite
+from progloc.paper.tables import suite_tables
+from progloc.report.table import to_rich
 from synthetic_suite import make_suite
 
 ROOT = Path(__file__).parents[2]

@@ -16,13 +16,13 @@ import pytest
 from fastapi.testclient import TestClient
 from filelock import FileLock
 
-from progloc.auditing.report import Audit
-from progloc.auditing.server.app import create_app
-from progloc.auditing.server.database import Database
-from progloc.auditing.server.requests import AuditRequest, Limits
-from progloc.auditing.server.serving import serve
-from progloc.auditing.server.store import Jobs
-from progloc.auditing.server.worker import Progress
+from progloc.accounts.schema import Audit
+from progloc.app.app import create_app
+from progloc.app.database import Database
+from progloc.app.requests import AuditRequest, Limits
+from progloc.app.serving import serve
+from progloc.app.store import Jobs
+from progloc.app.worker import Progress
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 
@@ -383,7 +383,7 @@ class TestServe:
     @pytest.mark.parametrize("library", ["uvicorn", "fastapi"])
     def test_a_missing_library(self, library: str, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, library, None)
-        monkeypatch.delitem(sys.modules, "progloc.auditing.server.app")
+        monkeypatch.delitem(sys.modules, "progloc.app.app")
         with pytest.raises(ProglocError, match=rf"needs {library}; run pip install 'progloc\[app\]'"):
             run()
 

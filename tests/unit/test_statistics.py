@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from progloc.suite.statistics import (
+from progloc.report.statistics import (
     BCA_FROM,
     bca_interval,
     crossed,

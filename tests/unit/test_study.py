@@ -23,18 +23,18 @@ from fastapi.testclient import TestClient
 
 from command_line import progloc, refused
 from progloc import LocalityConfig, localize
-from progloc.auditing.blinding import SYSTEMS, alone, blinded
-from progloc.auditing.page import page
-from progloc.auditing.ratings import krippendorff_alpha, rating_result, rating_tables
-from progloc.auditing.report import Picture
-from progloc.auditing.rubric import POINTS, RUBRIC
-from progloc.auditing.server.answers import LABELS, Answers
-from progloc.auditing.server.app import create_app
-from progloc.auditing.server.database import Database
-from progloc.auditing.server.requests import AuditRequest, Limits
-from progloc.auditing.server.serving import auditor, read_prompts
-from progloc.auditing.server.worker import Progress
-from progloc.auditing.verdict import VERDICTS
+from progloc.accounts.page import page
+from progloc.accounts.schema import Picture
+from progloc.accounts.verdict import VERDICTS
+from progloc.app.answers import LABELS, Answers
+from progloc.app.app import create_app
+from progloc.app.blinding import SYSTEMS, alone, blinded
+from progloc.app.database import Database
+from progloc.app.ratings import krippendorff_alpha, rating_result, rating_tables
+from progloc.app.requests import AuditRequest, Limits
+from progloc.app.rubric import POINTS, RUBRIC
+from progloc.app.serving import auditor, read_prompts
+from progloc.app.worker import Progress
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 from synthetic_audit import synthetic_audit

@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 from progloc.errors import ProglocError
-from progloc.suite import paper
-from progloc.suite.figures import style
-from progloc.suite.learned_figure import learned_schedules
-from progloc.suite.rendering import Column, Table, to_markdown
-from progloc.suite.report import write_report
-from progloc.suite.results import load_suite
-from progloc.suite.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
+from progloc.paper import paper
+from progloc.paper.figures import style
+from progloc.paper.learned_figure import learned_schedules
+from progloc.paper.report import write_report
+from progloc.paper.results import load_suite
+from progloc.paper.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
+from progloc.report.table import Column, Table, to_markdown
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
 
 PROMISED = [

@@ -14,23 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, localize, measure
-from progloc.attention import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS
 from progloc.attention.fast import fast_attention
+from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS
 from progloc.data import collate
-from progloc.measures import measures
-from progloc.measures.rows import Rows, flags
+from progloc.measures import Rows, measures
+from progloc.measures.guarantees import entropy_bound, guaranteed_entropy_bound, guaranteed_mass
+from progloc.measures.rows import flags
+from progloc.paper.capacity import capacity, fitted_exponent, largest_lambda
+from progloc.paper.exponent import exponent_over_seeds
+from progloc.paper.margin_check import check
+from progloc.paper.results import load_suite
 from progloc.schedules import parse_schedule
-from progloc.suite.exponent import exponent_over_seeds
-from progloc.suite.results import load_suite
-from progloc.theory import (
-    capacity,
-    check,
-    entropy_bound,
-    fitted_exponent,
-    guaranteed_entropy_bound,
-    guaranteed_mass,
-    largest_lambda,
-)
 from synthetic_suite import make_suite
 
 LINEAR = parse_schedule("linear")(6)

@@ -12,12 +12,13 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.config import TrainingConfig
 from progloc.data import collate
 from progloc.objective import locality_penalty, penalty_by_head
-from progloc.training import LocalistTrainer, Stages, StageTwoEarlyStopping, training_arguments
 from progloc.training.callbacks import CompleteMarker, whole_checkpoint
+from progloc.training.stages import Stages
+from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, training_arguments
 
 T, L = 16, 3
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from progloc.suite.results import Suite, load_suite
-from progloc.suite.tables import suite_tables
+from progloc.paper.results import Suite, load_suite
+from progloc.paper.tables import suite_tables
 from synthetic_suite import make_suite, titled
 
 

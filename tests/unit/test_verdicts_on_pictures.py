@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from progloc.auditing import verdict as rule
-from progloc.auditing.agreement import baselines, correlation, leading_source, overlap, random_sets, top_blocks
-from progloc.auditing.report import Correlation, Faithfulness, LeadingSource, Removal
-from progloc.auditing.verdict import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE, WEAK, verdict
+from progloc.accounts import verdict as rule
+from progloc.accounts.agreement import baselines, correlation, leading_source, overlap, random_sets, top_blocks
+from progloc.accounts.schema import Correlation, Faithfulness, LeadingSource, Removal
+from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED, TOO_LITTLE, WEAK, verdict
 
 
 def correlated(masses: Any, effects: Any) -> Correlation:

@@ -13,7 +13,8 @@ from transformers import AttentionInterface
 
 from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, random_qkv
 from progloc import LocalityConfig, ProglocError, dial, localize, measure
-from progloc.attention import IMPLEMENTATION, REFERENCE, log_masses
+from progloc.attention.masses import log_masses
+from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.windows import windowed_attention, windowed_mask
 
 LENGTH, WINDOW = 37, 5

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 __all__ = ["drawing"]
 
-import io
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from progloc.benchmark.partitions import FIXED, SCATTERED, SENTENCE_LIKE, WHOLE
 from progloc.benchmark.results import Benchmark, Spread, spread
 from progloc.benchmark.variants import SDPA, Shape, Variant, variants
+from progloc.report.plot import COLOURS, png, styled
 
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
-# Okabe and Ito's colours, told apart with any colour vision; marks and dashes say the same without colour
+_BLACK, _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _ = COLOURS
+# marks and dashes say the same without colour
 _BLOCKS = {
-    None: ("#000000", "D"),
-    FIXED: ("#0072b2", "o"),
-    SENTENCE_LIKE: ("#009e73", "s"),
-    SCATTERED: ("#e69f00", "^"),
-    WHOLE: ("#cc79a7", "v"),
+    None: (_BLACK, "D"),
+    FIXED: (_BLUE, "o"),
+    SENTENCE_LIKE: (_GREEN, "s"),
+    SCATTERED: (_ORANGE, "^"),
+    WHOLE: (_PURPLE, "v"),
 }
-_EAGER = ("#d55e00", "X")
-_DPI = 160
+_EAGER = (_VERMILION, "X")
 
 
 def _look(variant: Variant) -> dict[str, Any]:
@@ -67,7 +54,7 @@ def drawing(benchmark: Benchmark) -> bytes:
     Of several batches at one length the largest is drawn.
     """
     shapes = _largest(benchmark)
-    with mpl.rc_context(_STYLE):
+    with styled():
         drawn = Figure(figsize=(11.5, 4.2), layout="constrained")
         time, memory = drawn.subplots(1, 2)
         for variant in (v for v in variants() if v.trains):
@@ -87,7 +74,4 @@ def drawing(benchmark: Benchmark) -> bytes:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("tokens a sequence, T")
         drawn.legend(*memory.get_legend_handles_labels(), loc="outside right center")
-        held = io.BytesIO()
-        FigureCanvasAgg(drawn)
-        drawn.savefig(held, format="png", dpi=_DPI, facecolor="white")
-    return held.getvalue()
+        return png(drawn)

@@ -12,7 +12,7 @@ from progloc.benchmark.figure import drawing
 from progloc.benchmark.results import BENCHMARK_FILE, Benchmark, read_benchmark
 from progloc.benchmark.tables import made_by, run_tables, step_tables, target_table
 from progloc.files import write_text
-from progloc.suite.rendering import filled, to_markdown
+from progloc.report.table import filled, to_markdown
 
 TABLES_FILE, FIGURE_FILE = "performance.md", "performance.png"
 

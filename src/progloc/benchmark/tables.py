@@ -10,7 +10,8 @@ from progloc.benchmark.results import Benchmark, Spread, spread
 from progloc.benchmark.targets import GROWTH, TARGETS, Target, growth, judge, relative_growth
 from progloc.benchmark.variants import FORWARD, SDPA, Shape, Variant, variants
 from progloc.environment import KERNELS, NOT_INSTALLED
-from progloc.suite.rendering import ABSENT, Column, Table, number
+from progloc.report.formats import ABSENT, number
+from progloc.report.table import Column, Table
 
 
 def made_by(benchmark: Benchmark) -> str:

@@ -38,7 +38,8 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from progloc.attention import IMPLEMENTATION, log_masses
+from progloc.attention.masses import log_masses
+from progloc.attention.plugin import IMPLEMENTATION
 from progloc.benchmark.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 from progloc.config import LocalityConfig
 from progloc.fused_loss import FusedLoss

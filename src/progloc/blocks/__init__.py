@@ -20,12 +20,10 @@ from progloc.blocks.phrases import Phrases
 from progloc.blocks.recruited import Recruited
 from progloc.blocks.sentences import Sentences
 from progloc.blocks.similarity import Similarity, SimilarityClusters
-from progloc.blocks.so_far import BlocksSoFar
 
 __all__ = [
     "NO_BLOCK",
     "Arguments",
-    "BlocksSoFar",
     "EmbeddingPartitioner",
     "Entities",
     "Fixed",

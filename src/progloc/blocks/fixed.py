@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Fixed"]
+__all__ = ["Fixed", "is_fixed"]
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.errors import ProglocError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register_partitioner("fixed")
@@ -29,3 +33,8 @@ class Fixed(Partitioner):
     def from_positions(self, positions: Tensor) -> Tensor:
         """Return positions // N, (B, T)."""
         return positions // self.size
+
+
+def is_fixed(blocks: str) -> bool:
+    """Whether a partitioner cuts by count alone."""
+    return blocks.partition(":")[0] == "fixed"

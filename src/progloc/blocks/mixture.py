@@ -6,14 +6,15 @@ __all__ = ["Mixture"]
 
 import copy
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from progloc.blocks.base import FloatArray, IntArray, Partitioner, TokenisedText, partitioner, register_partitioner
 from progloc.errors import ProglocError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register_partitioner("mixture")
@@ -61,6 +62,8 @@ class Mixture(Partitioner):
 
     def from_positions(self, positions: Tensor) -> Tensor | None:
         """Return block ids (B, T, G); None where one of them needs the text."""
+        import torch
+
         found = [part.from_positions(positions) for part in self.parts]
         known = [ids for ids in found if ids is not None]
         return torch.stack(known, -1) if len(known) == len(found) else None

@@ -7,7 +7,7 @@ __all__ = ["Similarity", "SimilarityClusters"]
 import warnings
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
+import scipy  # its parts are loaded when they are first used
 
 from progloc.blocks.base import FloatArray, IntArray, TokenisedText, register_partitioner
 from progloc.blocks.embeddings import EmbeddingPartitioner, whole_number
@@ -76,7 +76,7 @@ class SimilarityClusters(EmbeddingPartitioner):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that a cluster came out empty: then there is one fewer
             centres = types[_far_apart(types, min(self.clusters, len(types)))]
-            _, cluster_of = kmeans2(types, centres, iter=self.ITERATIONS, minit="matrix")
+            _, cluster_of = scipy.cluster.vq.kmeans2(types, centres, iter=self.ITERATIONS, minit="matrix")
         labels = cluster_of[type_of]  # (T,)
         _, opened, block_of = np.unique(labels, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(opened))[block_of].astype(np.int64)

@@ -22,7 +22,7 @@ from progloc.cli.options import (
     text_given,
 )
 from progloc.errors import ProglocError
-from progloc.printing import print_json
+from progloc.report.printing import print_json
 
 STUDY: dict[str, Any] = {"rich_help_panel": "With --study"}
 
@@ -69,10 +69,10 @@ def audit_command(
     as_json: Json = False,
 ) -> None:
     """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
-    from progloc.auditing.display import AuditProgress, audit_summary
-    from progloc.auditing.folders import audit_folder
-    from progloc.auditing.page import page
-    from progloc.auditing.text import spaced
+    from progloc.accounts.folders import audit_folder
+    from progloc.accounts.page import page
+    from progloc.accounts.terminal import AuditProgress, audit_summary
+    from progloc.accounts.text import spaced
     from progloc.files import write_text
 
     if (prompt is None) == (study is None):
@@ -124,16 +124,15 @@ def _layers(text: str) -> list[int]:
 
 
 def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, Any], as_json: bool) -> None:
-    from rich.progress import Progress
-
-    from progloc.auditing.study import run_study
-    from progloc.auditing.study_tables import conclusion, study_tables, write_study
     from progloc.files import one_writer
-    from progloc.suite.faithfulness import STUDY_FOLDER
-    from progloc.suite.rendering import to_rich
+    from progloc.paper.faithfulness import STUDY_FOLDER
+    from progloc.paper.study import run_study
+    from progloc.paper.study_tables import conclusion, study_tables, write_study
+    from progloc.report.progress import progress_bar
+    from progloc.report.table import to_rich
 
     folder = out or suite / STUDY_FOLDER
-    with one_writer(folder), Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
+    with one_writer(folder), progress_bar(notes) as bar:
         task = bar.add_task("auditing", total=None)
         found = run_study(
             suite,

@@ -14,7 +14,7 @@ import typer
 
 from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_line
 from progloc.errors import ProglocError
-from progloc.printing import print_json
+from progloc.report.printing import print_json
 
 
 @app.command()
@@ -36,9 +36,9 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run the paper's experiments: its architectures (v1) or blocks that mean something (v3), and its claims tested."""
-    from progloc.suite.plan import plan, read_preset
-    from progloc.suite.report import write_report
-    from progloc.suite.runner import run_suite
+    from progloc.paper.plan import plan, read_preset
+    from progloc.paper.report import write_report
+    from progloc.paper.runner import run_suite
 
     name, preset = read_preset(suite)
     folder = out or Path("results") / name
@@ -64,18 +64,18 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the tables, figures and page of a suite's results again, from what is finished."""
-    from progloc.suite.report import write_report
+    from progloc.paper.report import write_report
 
     _show_report(write_report(results), results, as_json)
 
 
 def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
-    from progloc.display import claims_table
-    from progloc.suite.claims import answers
-    from progloc.suite.rendering import to_rich
-    from progloc.suite.report import summary
-    from progloc.suite.results import rows
-    from progloc.suite.tables import suite_tables
+    from progloc.cli.display import claims_table
+    from progloc.paper.claims import answers
+    from progloc.paper.report import summary
+    from progloc.paper.results import rows
+    from progloc.paper.tables import suite_tables
+    from progloc.report.table import to_rich
 
     claims = answers(suite)
     files = [str(folder / name) for name in ("tables.md", "results.csv", "figures", "report.html")]

@@ -26,7 +26,7 @@ from progloc.cli.options import (
     schedule_value,
     text_given,
 )
-from progloc.printing import print_json, visible
+from progloc.report.printing import print_json, visible
 
 
 @app.command()
@@ -41,7 +41,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on a text: perplexity, fidelity, entropy, penalty and sink mass, by layer and head."""
-    from progloc.display import report_table
+    from progloc.cli.display import report_table
     from progloc.evaluation import evaluate_folder
 
     measured = evaluate_folder(
@@ -103,7 +103,7 @@ def dial_command(
     """Measure a model over the dial: perplexity, locality, and how far what it says moves; a table and a figure."""
     from progloc.dial_curve.report import dial_report, write_dial
     from progloc.dial_curve.tables import conclusion
-    from progloc.suite.rendering import to_rich
+    from progloc.report.table import to_rich
 
     found = dial_report(
         model,

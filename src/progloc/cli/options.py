@@ -26,18 +26,34 @@ from typing import Annotated, Any
 
 import typer
 
+from progloc.environment import version
 from progloc.errors import ProglocError
 from progloc.files import decode_text, read_standard_input
-from progloc.printing import console
+from progloc.report.printing import console
 
 app = typer.Typer(
     name="progloc",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Make a language model's attention local, late layers most, and see what it costs.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"progloc {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _progloc(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Make a language model's attention local, late layers most, and see what it costs."""
+
+
 out_console = console()
 notes = console(stderr=True)
 

@@ -16,7 +16,7 @@ from progloc.cli import experiments, training, measuring, auditing, serving, too
 # isort: on
 from progloc.cli.options import app
 from progloc.errors import ProglocError
-from progloc.printing import print_on_any_encoding, visible
+from progloc.report.printing import print_on_any_encoding, visible
 
 INTERRUPTED = 130
 
@@ -29,12 +29,7 @@ def _stop(message: str, status: int = 2) -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and status 2."""
-    import datasets
-    from transformers.utils import logging
-
     print_on_any_encoding()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
     status: Any = 0
     try:
         status = app(standalone_mode=False)
@@ -49,6 +44,8 @@ def main() -> None:
         raise SystemExit(141) from None
     except Exception as error:
         usage = getattr(error, "format_message", None)  # the parser's own errors
+        if usage is not None and not usage():  # no command: its help was shown
+            raise SystemExit(2) from None
         if usage is not None:
             _stop(f"{usage()} (progloc --help)")
         full = "No space left on device"

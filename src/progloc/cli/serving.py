@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from progloc.cli.options import Blocks, Json, Schedule, app, notes, out_console, schedule_value
-from progloc.printing import print_json, visible
+from progloc.report.printing import print_json, visible
 
 
 @app.command()
@@ -38,7 +38,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Audit prompts in the browser, on this machine's own address; with --study, have people rate the audits."""
-    from progloc.auditing.server.serving import serve as run
+    from progloc.app.serving import serve as run
 
     file = data or Path("results") / f"serve-{Path(model).name}.sqlite"
 
@@ -65,10 +65,11 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Say what a study's ratings come to: means, paired differences, and how far raters agree."""
-    from progloc.auditing.ratings import rating_result, rating_tables
-    from progloc.auditing.server.answers import Answers
-    from progloc.auditing.server.database import Database
-    from progloc.suite.rendering import counted, to_rich
+    from progloc.app.answers import Answers
+    from progloc.app.database import Database
+    from progloc.app.ratings import rating_result, rating_tables
+    from progloc.report.formats import counted
+    from progloc.report.table import to_rich
 
     with closing(Database(data, create=False)) as database:
         result = rating_result(Answers(database).ratings())

@@ -13,7 +13,7 @@ import typer
 
 from progloc.cli.options import Json, app, given, notes, out_console, print_line, schedule_value
 from progloc.errors import ProglocError
-from progloc.printing import print_json
+from progloc.report.printing import print_json
 
 BENCH: dict[str, Any] = {"rich_help_panel": "With --bench"}
 
@@ -29,7 +29,7 @@ def schedule(
     as_json: Json = False,
 ) -> None:
     """Show λ(ℓ) of a schedule, layer by layer; of one that is learned, what it begins with."""
-    from progloc.display import schedule_table
+    from progloc.cli.display import schedule_table
     from progloc.schedules import parse_schedule
 
     value = schedule_value(name)
@@ -54,7 +54,7 @@ def blocks(
     as_json: Json = False,
 ) -> None:
     """Show how a partitioner divides a text."""
-    from progloc.display import coloured_blocks
+    from progloc.cli.display import coloured_blocks
     from progloc.evaluation import partition_text
 
     found = partition_text(partitioner, file, model)
@@ -103,7 +103,7 @@ def doctor(
 def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
     from progloc.benchmark import made_by, run_benchmark, run_tables, settings_for
     from progloc.benchmark.report import write_report
-    from progloc.suite.rendering import to_rich
+    from progloc.report.table import to_rich
 
     run_benchmark(settings_for(**options), folder, notes, "progloc " + shlex.join(sys.argv[1:]))
     found = write_report(folder)

@@ -27,7 +27,7 @@ from progloc.cli.options import (
     schedule_value,
 )
 from progloc.errors import ProglocError
-from progloc.printing import print_json
+from progloc.report.printing import print_json
 
 
 def _share(text: str) -> float:
@@ -62,9 +62,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
+    from progloc.cli.display import before_after, training_progress
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
-    from progloc.display import before_after
-    from progloc.training.callbacks import ProgressBar
     from progloc.training.folder import RUN_FILE, claimed, describe_run
     from progloc.training.inputs import gather
     from progloc.training.run import train_run
@@ -100,8 +99,8 @@ def train(
 
     with claimed(folder, RUN_FILE, describe_run(run, named)):  # before the minutes that a model may take to make
         inputs = gather(run, say, progress=notes.is_terminal)
-        with ProgressBar(notes, label) as bar:
-            result = train_run(run, folder, inputs, name=named, heard=bar, say=say)
+        with training_progress(notes, label) as heard:
+            result = train_run(run, folder, inputs, name=named, heard=heard, say=say)
     if as_json:
         print_json(result)
         return

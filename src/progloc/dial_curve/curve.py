@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from progloc.cross_entropy import IGNORED
-from progloc.data.collate import collate
+from progloc.data import collate
 from progloc.dialling import dial
 from progloc.measures import Report, measure
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from progloc.config import SCHEMA_VERSION, LocalityConfig
 from progloc.data import load_corpus
@@ -26,7 +25,8 @@ from progloc.errors import ProglocError
 from progloc.evaluation import model_folder, opened
 from progloc.files import one_writer, write_bytes, write_json, write_text
 from progloc.model import load, localize, read_locality, stored_config
-from progloc.suite.rendering import Table, escaped, to_markdown
+from progloc.report.progress import progress_bar
+from progloc.report.table import Table, escaped, to_markdown
 from progloc.training.inputs import check_length
 
 CURVE_FILE, TABLES_FILE, FIGURE_FILE = "dial.json", "tables.md", "dial.png"
@@ -141,7 +141,7 @@ def dial_report(
     names = [model, *against]
     short = [Path(name).name for name in names]
     label = dict(zip(names, short if len(set(short)) == len(names) else names, strict=True)).__getitem__
-    with Progress(console=console, transient=True, disable=console is None) as bar:
+    with progress_bar(console) as bar:
         passes = len(names) * 4 * len(chosen) + len(loaded.locality.lambdas)
         task = bar.add_task("turning the dial", total=passes * len(dataset))
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from progloc.dial_curve.curve import Agreement, Curve, Point
-from progloc.suite.frontier import gap_at
-from progloc.suite.rendering import ABSENT, Column, Table, escaped, number
+from progloc.report.formats import ABSENT, number
+from progloc.report.statistics import gap_at
+from progloc.report.table import Column, Table, escaped
 
 _TEXT = Column("Model", text=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progloc.attention import CHANNELS, MEASURED_CHANNELS, log_masses
+from progloc.attention.masses import CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.segments import PADDING, KeysSeen
 from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted

@@ -1,7 +1,6 @@
 """λ(ℓ) and λ(ℓ, h): how local each layer, or each of its heads, has to be (SPEC §5)."""
 
 from progloc.schedules.base import NOT_LOCALISED, Matrix, Schedule, listed_values, parse_schedule, register_schedule
-from progloc.schedules.budget import Budget
 from progloc.schedules.depth import NAMED_POLYNOMIALS
 from progloc.schedules.heads import share_of_heads
 from progloc.schedules.learnable import learned_under_budget
@@ -9,7 +8,6 @@ from progloc.schedules.learnable import learned_under_budget
 __all__ = [
     "NAMED_POLYNOMIALS",
     "NOT_LOCALISED",
-    "Budget",
     "Matrix",
     "Schedule",
     "learned_under_budget",

@@ -25,11 +25,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from progloc.errors import ProglocError
 from progloc.registry import Registry
-from progloc.schedules.budget import Budget
+
+if TYPE_CHECKING:
+    from progloc.schedules.budget import Budget
 
 NOT_LOCALISED = "not localised"
 """The schedule of a model that nobody localised: λ = 0 in every layer, and no name that claims otherwise."""

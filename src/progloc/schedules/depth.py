@@ -6,7 +6,7 @@ __all__ = ["NAMED_POLYNOMIALS"]
 
 from collections.abc import Callable
 
-from scipy.special import expit
+import scipy  # its parts are loaded when they are first used
 
 from progloc.errors import ProglocError
 from progloc.schedules.base import Schedule, number, register_schedule, short
@@ -57,7 +57,7 @@ def _(argument: str, denominator: str) -> Schedule:
         raise ProglocError(f"schedule '{name}'; expected {expected}")
 
     def values(layers: int) -> list[float]:
-        return [float(expit(steepness * (depth - middle))) for depth in _depths(layers, denominator)]
+        return [float(scipy.special.expit(steepness * (depth - middle))) for depth in _depths(layers, denominator)]
 
     return Schedule(f"sigmoid:{short(middle)},{short(steepness)}", values)
 

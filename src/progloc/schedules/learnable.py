@@ -6,7 +6,6 @@ __all__ = ["learned_under_budget"]
 
 from progloc.errors import ProglocError
 from progloc.schedules.base import Schedule, number, register_schedule, short
-from progloc.schedules.budget import Budget
 
 
 @register_schedule("learnable")
@@ -17,6 +16,8 @@ def learned_under_budget(argument: str, denominator: str) -> Schedule:
     mean = number(f"learnable:{argument}", first, expected)
     if not 0 < mean < 1 or (comma and second != "monotone"):
         raise ProglocError(f"schedule 'learnable:{argument}'; expected {expected}")
+    from progloc.schedules.budget import Budget  # torch is loaded with it, and other schedules need none
+
     budget = Budget(mean, monotone=bool(comma))
 
     def start(layers: int) -> list[float]:

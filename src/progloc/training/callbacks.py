@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CompleteMarker", "EventLog", "Listener", "ProgressBar", "read_events", "whole_checkpoint"]
+__all__ = ["CompleteMarker", "EventLog", "Listener", "read_events", "whole_checkpoint"]
 
 import json
 import time
@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -122,39 +120,3 @@ class Listener(TrainerCallback):
     ) -> None:
         """Pass the log line on."""
         self.heard(state.global_step, state.max_steps, logs or {})
-
-
-class ProgressBar:
-    """A terminal progress bar for one training run, with its stage, CE, penalty and validation perplexity."""
-
-    def __init__(self, console: Console, label: str) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
-            console=console,
-        )
-        self._label = label
-        self._task = self._progress.add_task(label, total=None, figures="")
-        self._validation = ""
-
-    def __enter__(self) -> ProgressBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, step: int, steps: int, logs: dict[str, Any]) -> None:
-        """Show a step; the signature is Listener's."""
-        if "eval_perplexity" in logs:
-            self._validation = f" · validation perplexity {logs['eval_perplexity']:.2f}"
-        figures = None
-        if "ce" in logs:
-            figures = f"stage {logs['stage']} · CE {logs['ce']:.3f} · Σλp {logs['penalty_nats']:.3f}{self._validation}"
-        update = {"figures": figures} if figures else {}
-        self._progress.update(self._task, completed=step, total=steps, **update)  # type: ignore[arg-type]

@@ -26,7 +26,8 @@ from progloc.files import read_mapping, write_json
 from progloc.measures import measure
 from progloc.measures.passes import locality_of
 from progloc.model import Locality, read_locality
-from progloc.schedules import Budget, parse_schedule
+from progloc.schedules import parse_schedule
+from progloc.schedules.budget import Budget
 
 STATE_FILE = "schedule.json"
 MEASURED_BEFORE = 64

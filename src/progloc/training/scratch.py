@@ -26,9 +26,8 @@ from transformers import (
     set_seed,
 )
 
+from progloc.data import Corpus, collate
 from progloc.data.cache import cached_folder, key_of
-from progloc.data.collate import collate
-from progloc.data.corpora import Corpus
 from progloc.data.sequences import tokenizer_key
 from progloc.errors import ProglocError, suggest
 from progloc.files import cache_dir

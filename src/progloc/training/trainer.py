@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from progloc.attention import log_masses
+from progloc.attention.masses import log_masses
 from progloc.calls import REENTRANT
 from progloc.config import TrainingConfig
-from progloc.data.collate import collate
+from progloc.data import collate
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss

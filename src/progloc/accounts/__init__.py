@@ -1,0 +1,1 @@
+"""What an answer rested on, and whether the picture of it may be believed."""

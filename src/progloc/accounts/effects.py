@@ -1,0 +1,243 @@
+"""What it costs an answer to lose parts of its prompt: removal, and knockout of attention.
+
+What is removed is masked, so that texts with other parts gone are the rows of one batch. All starts from the past of
+the one pass that was traced: what stands before the first removed token is not read again, and knockouts in late layers
+share the layers before these.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "knocked_out", "passes_of", "read", "removals"]
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from progloc.accounts.probes import Knockout, Trace, TracedAttention
+from progloc.accounts.text import AuditedText
+from progloc.dialling import dialled
+from progloc.servable import attention_modules
+
+KNOCKOUTS_AT_ONCE = 64 if torch.cuda.is_available() else 8
+"""Rows of a batch; each holds the prompt's past once more, in the layers from the first cut one on."""
+TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 4096
+"""Of the texts that are read as one batch; one longer than that is read alone. A GPU wants as many as a step has."""
+WHOLE = ("ctrl", "gpt_bigcode", "longcat_flash")
+"""Architectures whose layers take no more rows than the model was given: there knockouts share no layers."""
+READ_AT_ONCE = 1024
+"""Tokens of a prompt: attention that follows a past has a mask of this many times the text."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One pass over the whole text."""
+
+    log_probs: Tensor
+    """(n,): log p of every token of the answer, nats."""
+    past: Any
+    """The keys and values of all tokens, layer by layer."""
+    traced: dict[int, TracedAttention]
+    """By layer."""
+
+
+def read(model: Any, text: AuditedText, layers: Sequence[int]) -> Reading:
+    """Read a text once, and trace the answer in some layers."""
+    trace = Trace(layers, text.division.to(model.device), text.own.to(model.device), len(text.answer_ids))
+    writers = torch.arange(text.answer_start, len(text.ids))[None] - 1
+    logits, past = _logits(model, text.ids[None], text.block_ids[None], DynamicCache(), writers, probe=trace)
+    return Reading(_log_probs(logits, text)[0], past, trace.found)
+
+
+def _rows_at_once(text: AuditedText) -> int:
+    """Return how many texts with parts removed are read as one batch."""
+    return max(1, TOKENS_AT_ONCE // len(text.ids))
+
+
+def passes_of(text: AuditedText, sets: int) -> int:
+    """Return how many forward passes `removals` takes for so many sets."""
+    return -(-sets // _rows_at_once(text))
+
+
+def removals(
+    model: Any,
+    text: AuditedText,
+    past: Any,
+    sets: Sequence[Sequence[int]],
+    *,
+    closed: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[float]:
+    """Return log p(answer) in nats for each set of blocks, removed from the prompt.
+
+    Args:
+        model: the model, dialled as it was when it read the text.
+        text: the text.
+        past: of `read`.
+        sets: what goes. The first token of the text always stays: it is where attention rests when it rests nowhere.
+        closed: what follows moves up, as if the prompt had never held them; otherwise every token keeps its position.
+        progress: called with a number of forward passes done, `passes_of` in all.
+    """
+    rows = _rows_at_once(text)
+    gone = [text.in_prompt(blocks) for blocks in sets]
+    order = sorted(range(len(sets)), key=lambda number: gone[number].tolist())  # those that begin alike, together
+    found = [0.0] * len(sets)
+    for batch in (order[start : start + rows] for start in range(0, len(sets), rows)):
+        log_probs = _without(model, text, past, torch.stack([gone[number] for number in batch]), closed)
+        for number, log_prob in zip(batch, log_probs.sum(-1).tolist(), strict=True):
+            found[number] = log_prob
+        progress(1)
+    return found
+
+
+def _without(model: Any, text: AuditedText, past: Any, gone: Tensor, closed: bool) -> Tensor:
+    """Return log p of the answer's tokens, (B, n), without those tokens of the prompt that are gone, (B, P)."""
+    answer = len(text.answer_ids)
+    stays = nn.functional.pad(~gone, (0, answer), value=True)  # (B, T)
+    places = torch.arange(len(text.ids)).expand_as(stays)  # (B, T'): the tokens of every row
+    if closed:  # what goes lies before the text, as padding does; what all rows lose is not there at all
+        places = stays.int().argsort(dim=-1, stable=True)[:, int(gone.sum(-1).min()) :]
+        stays = stays.gather(1, places)
+    positions = (stays.cumsum(-1) - 1).clamp(min=0) if closed else places
+    begins = stays.shape[1] - answer
+    # the answer's first token is written by the last one of the prompt that is there
+    last = torch.where(stays[:, :begins], torch.arange(begins), 0).amax(-1, keepdim=True)
+    writers = torch.cat([last, torch.arange(begins, stays.shape[1] - 1).expand(len(last), -1)], 1)  # (B, n)
+    same = 0 if closed else int(gone.any(0).int().argmax()) - 1 if gone.any() else begins - 1
+    logits, _ = _logits(
+        model, text.ids[places][:, same:], text.block_ids[places], _first(past, same, len(gone)), writers - same,
+        stays=stays, positions=positions[:, same:],
+    )  # fmt: skip
+    return _log_probs(logits, text)
+
+
+def knocked_out(
+    model: Any,
+    text: AuditedText,
+    past: Any,
+    layers: Sequence[int],
+    cuts: Sequence[tuple[int, bool]],
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[float]:
+    """Return log p(answer) in nats, with attention from what writes the answer to a block of the prompt cut in layers.
+
+    Args:
+        model: the model, dialled as it was when it read the text.
+        text: the text.
+        past: of `read`.
+        layers: where it is cut.
+        cuts: for each result the block, and whether what is left of attention is renormalised.
+        progress: called with a number of forward passes done: `KNOCKOUTS_AT_ONCE` cuts are one.
+    """
+    before, whole = text.answer_start - 1, model.config.model_type in WHOLE
+    parting = 0 if whole else min(layers)
+    found: list[float] = []
+    for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
+        blocks, renormalised = zip(*cuts[start : start + KNOCKOUTS_AT_ONCE], strict=True)
+        probe = Knockout(
+            layers,
+            torch.stack([text.in_prompt([block]) for block in blocks]).to(model.device),
+            torch.tensor(renormalised, device=model.device),
+        )
+        with nullcontext() if whole else _parted(model, parting, len(blocks)):
+            logits, _ = _logits(
+                model, text.ids[None, before:].repeat(len(blocks) if whole else 1, 1), text.block_ids[None],
+                _first(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
+            )  # fmt: skip
+        found += _log_probs(logits, text).sum(-1).tolist()
+        progress(1)
+    return found
+
+
+@contextmanager
+def _parted(model: Any, layer: int, rows: int) -> Iterator[None]:
+    """Make so many rows of a batch of one where a layer's attention reads it: until then they are the same.
+
+    What is added to attention's output, the residual, still has one row, which every row is added to.
+    """
+
+    def part(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (args[0].repeat(rows, 1, 1), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"].repeat(rows, 1, 1)}
+
+    hook = attention_modules(model)[layer].register_forward_pre_hook(part, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _logits(
+    model: Any,
+    ids: Tensor,
+    block_ids: Tensor,
+    past: Any,
+    writers: Tensor,
+    *,
+    stays: Tensor | None = None,
+    positions: Tensor | None = None,
+    probe: Trace | Knockout | None = None,
+) -> tuple[Tensor, Any]:
+    """Return the logits that write the answer, (B, n, V), and the past after it.
+
+    Args:
+        model: the model.
+        ids: (B, T') what is read, the answer at its end.
+        block_ids: (B, T) or (B, T, G), of what is past and what is read.
+        past: keys and values of what is past.
+        writers: (B or 1, n): which of the T' tokens write the answer.
+        stays: (B, T) boolean: what may be attended to; by default all of it.
+        positions: (B, T'); by default one after the other.
+        probe: what the attention of those that write the answer is shown to.
+    """
+    seen = block_ids.shape[1] - ids.shape[1]
+    is_dialled = dialled(model) is not None
+    wanted, which = writers.unique(return_inverse=True)  # logits of any other token are not made
+    outputs: Any = None
+    starts = range(0, max(int(wanted[0]), 1), READ_AT_ONCE)
+    for start in starts:
+        last = start == starts[-1]
+        part = slice(start, None if last else start + READ_AT_ONCE)
+        seen += ids[:, part].shape[1]
+        outputs = model(
+            input_ids=ids[:, part].to(model.device),
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=(wanted - start).to(model.device) if last else 1,
+            **({} if stays is None else {"attention_mask": stays[:, :seen].to(model.device)}),
+            **({} if positions is None else {"position_ids": positions[:, part].to(model.device)}),
+            **({"locality_probe": probe} if last else {}),
+            **({"block_ids": block_ids[:, :seen].to(model.device)} if is_dialled else {}),
+        )
+    logits = outputs.logits  # (B, W, V)
+    return logits[
+        torch.arange(len(logits), device=logits.device)[:, None], which.to(logits.device)
+    ], outputs.past_key_values
+
+
+def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:
+    """Return log p of the answer's tokens, (B, n) in nats, from the logits that write them."""
+    chosen = text.answer_ids.to(logits.device).expand(len(logits), -1)
+    return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
+
+
+def _first(past: Any, tokens: int, rows: int = 1, parting: int = 0) -> Any:
+    """Return the past of a text's first tokens, which may be gone on from without changing it.
+
+    Args:
+        past: keys and values.
+        tokens: how many.
+        rows: of the layers from `parting` on; those before have one.
+        parting: a layer.
+    """
+    found = DynamicCache()
+    for number, layer in enumerate(past.layers if tokens else ()):
+        count = rows if number >= parting else 1
+        keys, values = (x[:, :, :tokens].expand(count, -1, -1, -1) for x in (layer.keys, layer.values))
+        found.update(keys, values, number)
+    return found

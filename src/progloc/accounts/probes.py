@@ -1,0 +1,162 @@
+"""Probes: what looks at a layer's attention for an audit, or cuts it.
+
+Both need the scores of a few queries only, those that write the answer, so nothing grows with the square of the text.
+The text is one sequence without padding, in every row of a batch; its first token is the sink.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Knockout", "Trace", "TracedAttention"]
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from progloc.errors import ProglocError
+from progloc.measures.guarantees import guaranteed_mass
+
+NEVER = float("-inf")
+CHUNK = 64
+"""Queries at a time: what a long text holds of scores is H × CHUNK × K."""
+
+
+@dataclass(frozen=True)
+class TracedAttention:
+    """One layer's attention of n queries, by part of the text; sums over keys: nothing is found by subtraction."""
+
+    mass: Tensor
+    """(H, n, M): without the first token's own."""
+    sink: Tensor
+    """(H, n): the first token's mass."""
+    value: Tensor
+    """(H, n, M): Σ_j A_ij·‖v_j‖ over a part's keys, the first token among them."""
+    inside: Tensor
+    """(H, n): the mass in the query's own block, without the first token's."""
+    guaranteed: Tensor
+    """(H, n): the in-block share of what is not on the sink that the score margin alone guarantees."""
+
+
+@dataclass
+class Trace:
+    """Leaves attention as it is, and notes how the queries that write the answer share theirs out over the text."""
+
+    layers: Collection[int]
+    division: Tensor
+    """(K,): the part of the text that every token is counted to, 0 … M−1."""
+    own: Tensor
+    """(K,): the block of every token, which margins are of."""
+    queries: int
+    """n: the answer's tokens. They are the last of the text, and each is written by the token before it."""
+    found: dict[int, TracedAttention] = field(default_factory=dict)
+    """By layer."""
+
+    def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **attention: Any) -> None:
+        """Note one layer's attention; see `progloc.attention.Probe`."""
+        layer = _layer(module, self.layers, attention)
+        if layer is None:
+            return
+        past, last = key.shape[2] - query.shape[2], key.shape[2] - 1
+        parts = []
+        for start in range(last - self.queries, last, CHUNK):
+            end = min(start + CHUNK, last)
+            rows = query[:, :, start - past : end - past]
+            parts.append(self._of(rows, key[:, :, :end], value[0, :, :end], attention))
+        self.found[layer] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+    def _of(self, query: Tensor, key: Tensor, value: Tensor, attention: Any) -> tuple[Tensor, ...]:
+        """Return what a TracedAttention holds of the last c of K tokens.
+
+        Args:
+            query: (1, H, c, D).
+            key: (1, H_kv, K, D).
+            value: (H_kv, K, D).
+            attention: see `progloc.attention.Probe`.
+        """
+        scores = _scores(query, key, attention)[0]  # (H, c, K)
+        weights = scores.softmax(-1)
+        blocks = int(self.division.max()) + 1
+        own = self.own[: key.shape[2]]
+        member = nn.functional.one_hot(self.division[: key.shape[2]], blocks).to(weights)  # (K, M)
+        norms = value.to(weights).norm(dim=-1).repeat_interleave(len(weights) // len(value), 0)  # (H, K)
+        seen, asking = _causal(query.shape[2], key)
+        seen[:, 0] = False
+        same = own[asking, None] == own  # (c, K)
+        inside, outer = seen & same, seen & ~same
+        margin = scores.masked_fill(~inside, math.inf).amin(-1) - scores.masked_fill(~outer, NEVER).amax(-1)
+        return (
+            weights[..., 1:] @ member[1:],
+            weights[..., 0],
+            (weights * norms[:, None]) @ member,
+            (weights * inside).sum(-1),
+            guaranteed_mass(margin, inside.sum(-1), outer.sum(-1)),
+        )
+
+
+@dataclass(frozen=True)
+class Knockout:
+    """Cuts attention from every query to some of the keys, in some of the layers; other rows have other keys cut."""
+
+    layers: Collection[int]
+    cut: Tensor
+    """(B, K') boolean: the keys cut in each row; those after the K'-th are not."""
+    renormalise: Tensor
+    """(B,) boolean: whether what is left is renormalised to sum to 1, as if the keys were not there."""
+
+    def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **attention: Any) -> Tensor | None:
+        """Return a layer's output (B, H, n, D) without the keys; see `progloc.attention.Probe`."""
+        if _layer(module, self.layers, attention) is None:
+            return None
+        scores = _scores(query, key, attention)  # (B, H, n, K)
+        cut = nn.functional.pad(self.cut, (0, key.shape[2] - self.cut.shape[1]))[:, None, None]
+        without = scores.masked_fill(cut, NEVER).softmax(-1)
+        kept = scores.softmax(-1).masked_fill(cut, 0.0)
+        weights = torch.where(self.renormalise[:, None, None, None], without, kept).to(value.dtype)
+        return (weights.unflatten(1, (value.shape[1], -1)) @ value[:, :, None]).flatten(1, 2)
+
+
+def _layer(module: nn.Module, layers: Collection[int], attention: Any) -> int | None:
+    """Return a layer's number where it is one of those probed."""
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if layer not in layers:
+        return None
+    seen = attention["seen"]
+    if attention["window"] or (seen is not None and seen.ndim == 4):
+        within = f"a window of {attention['window']} tokens" if attention["window"] else "a window of the model's own"
+        raise ProglocError(
+            f"layer {layer} attends within {within}, which an audit does not trace; expected layers that see the whole "
+            "text, or a text that fits the window"
+        )
+    return layer
+
+
+def _causal(queries: int, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which keys the last queries see, (n, K) boolean, and which tokens they are, (n,)."""
+    places = torch.arange(key.shape[2], device=key.device)
+    asking = places[-queries:]
+    return places <= asking[:, None], asking
+
+
+def _scores(query: Tensor, key: Tensor, attention: Any) -> Tensor:
+    """Return the scores that attention is the softmax of, (B, H, n, K) in at least float32, the dial's bias in them.
+
+    Args:
+        query: (B, H, n, D), of the last n tokens.
+        key: (B, H_kv, K, D).
+        attention: see `progloc.attention.Probe`.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    rows = query.to(wide).unflatten(1, (key.shape[1], -1))  # (B, H_kv, G, n, D)
+    scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * attention["scaling"]
+    seen, asking = _causal(query.shape[2], key)
+    outside, block_ids = attention["outside"], attention["block_ids"]
+    if outside < 1:  # SPEC §9
+        block_ids = block_ids[:, : key.shape[2]]
+        stays = block_ids[:, asking, None] == block_ids[:, None]  # (B, n, K)
+        if attention["keep_sink"]:
+            stays[..., 0] = True
+        scores = torch.where(stays[:, None], scores, scores + (math.log(outside) if outside else NEVER))
+    return scores.masked_fill(~seen, NEVER)

@@ -1,0 +1,107 @@
+"""What the command line shows of an audit: the verdict, its reasons, and the blocks the answer rested on."""
+
+from __future__ import annotations
+
+__all__ = ["AuditProgress", "audit_summary"]
+
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from progloc.accounts.schema import Audit, Cost, Examination
+from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED
+from progloc.report.formats import layers_named
+from progloc.report.printing import one_line, with_title
+from progloc.report.progress import progress_bar
+
+STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
+SHOWN = 8
+"""Blocks in the table."""
+WIDEST_NUMBER = 6
+
+
+class AuditProgress:
+    """A bar over an audit's forward passes, with their number in a line before it starts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = progress_bar(console)
+        self._task = self._bar.add_task("writing the answer", total=None)
+
+    def __enter__(self) -> AuditProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def note(self, line: str) -> None:
+        """Say something beside the bar."""
+        self._console.print(line, style="dim", soft_wrap=True)
+
+    def announce(self, cost: Cost) -> None:
+        """Say what is to come."""
+        self.note(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens")
+        self._bar.update(self._task, description="testing the picture", total=cost.passes)
+
+    def advance(self, passes: int) -> None:
+        """Note passes done."""
+        self._bar.update(self._task, advance=passes)
+
+
+def audit_summary(found: Audit) -> Group:
+    """Return the verdict with its reasons, the blocks with most mass, and how the base compares."""
+    parts: list[RenderableType] = [
+        Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
+        *(Padding(reason, (0, 0, 0, 2), expand=False) for reason in found.examined.reasons),
+        *(() if found.localised else [f"{found.examined.model} is not localised: λ is 0 in every layer."]),
+        _blocks(found),
+        _tests(found.examined),
+    ]
+    if found.base is not None:
+        parts.append(f"Beside it, {found.base.model}: {found.base.verdict}. {_tests(found.base)}")
+    return Group(*parts)
+
+
+def _blocks(found: Audit) -> Group:
+    layers = layers_named([layer.layer for layer in found.examined.layers])
+    title = f"What the answer rested on, {layers}, without the mass on the first token"
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("block", "share", "removed, nats"):
+        table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    masses = found.examined.picture.mass_no_sink
+    effects = {each.block: each.removal for each in found.examined.tested}
+    texts = [""] * len(masses)
+    for token, block in zip(found.tokens[: found.answer_start], found.block_ids, strict=False):
+        texts[block] += token
+    for block in masses.argsort()[::-1][:SHOWN].tolist():
+        effect = f"{effects[block]:+.2f}" if block in effects else ""
+        table.add_row(str(block), f"{masses[block]:.1%}", effect, one_line(texts[block]))
+    own = found.examined.picture.answer_share["mass_no_sink"]
+    shares = f"Shares are of the prompt: {own:.1%} of all attention was on the answer's own words."
+    return with_title(title, table, f"{shares}\nThe answer: {one_line(found.answer)}")
+
+
+def _tests(examined: Examination) -> str:
+    """Return one line: rank correlation with its interval, comprehensiveness, sufficiency."""
+    tested = examined.faithfulness
+    if tested is None:
+        return "Nothing could be tested."
+    found = tested.correlation()
+    rho = "undefined" if found.rho is None else f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    shares = [
+        f"{name} {value:.2f}"
+        for name, value in (
+            ("comprehensiveness", tested.comprehensiveness),
+            ("sufficiency", tested.sufficiency),
+        )
+        if value is not None
+    ]
+    return f"Rank correlation of mass with the effect of removal {rho}; {', '.join(shares)}."

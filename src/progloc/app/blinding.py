@@ -1,0 +1,81 @@
+"""One of an audit's two models alone, and the same as raters see it: a picture, unjudged and of no named model."""
+
+from __future__ import annotations
+
+__all__ = ["BASE", "LOCALISED", "SYSTEMS", "alone", "blinded"]
+
+import dataclasses
+
+import numpy as np
+
+from progloc.accounts.schema import PICTURES, WITHHELD, Audit, Cost, Examination, Picture
+from progloc.errors import ProglocError
+
+LOCALISED, BASE = "localised", "base"
+SYSTEMS = (LOCALISED, BASE)
+
+
+def alone(audit: Audit, system: str) -> Audit:
+    """Return the audit of one of its models, as if it had been the only one.
+
+    Args:
+        audit: what was found.
+        system: `localised`, or `base`, the model before localising.
+
+    Raises:
+        ProglocError: the audit has no such model.
+    """
+    examined = {LOCALISED: audit.examined, BASE: audit.base}.get(system)
+    if examined is None:
+        held = " and ".join(SYSTEMS if audit.base else (LOCALISED,))
+        raise ProglocError(f"'{system}' of an audit that holds {held}; audit with a base to have both")
+    return dataclasses.replace(audit, examined=examined, base=None)
+
+
+def blinded(audit: Audit, system: str) -> Audit:
+    """Return an audit of what raters may see of one of its models, and of nothing else.
+
+    That is the text with its blocks, which both models have, and how attention without the sink is shared out over the
+    prompt's blocks: over the whole answer, and at each of its tokens, the mean over layers. Only these are copied. All
+    else is blank, whatever else an audit may hold: how local a model is, how sure it is of the answer, how much it
+    attends to the answer itself and in which layers, names, settings, verdict and tests would tell the two apart.
+
+    Args and errors: as `alone`.
+    """
+    seen = alone(audit, system).examined
+    answer = _shares_alone(seen.answer.mean(1))[:, np.newaxis]
+    return Audit(
+        examined=Examination(
+            model="",
+            verdict=WITHHELD,
+            reasons=(),
+            picture=_shares_alone(seen.picture),
+            sink_mass=0.0,
+            layers=(),
+            answer=answer,
+            answer_sink_mass=np.zeros((len(seen.log_probs), 1)),
+            answer_heads=answer[:, :, np.newaxis],
+            log_probs=(0.0,) * len(seen.log_probs),
+        ),
+        base=None,
+        prompt=audit.prompt,
+        answer=audit.answer,
+        given=False,
+        tokens=audit.tokens,
+        block_ids=audit.block_ids,
+        answer_start=audit.answer_start,
+        blocks=audit.blocks,
+        causal=audit.causal,
+        schedule="",
+        dial=0.0,
+        cost=Cost(0, 0),
+        seconds=0.0,
+        environment={},
+    )
+
+
+def _shares_alone(picture: Picture) -> Picture:
+    """Return the shares without the sink in place of all three pictures, with nothing on the answer."""
+    shares = picture.mass_no_sink
+    whole = np.concatenate([shares, np.zeros((*shares.shape[:-1], 1))], axis=-1)
+    return Picture(np.stack([whole] * len(PICTURES)))

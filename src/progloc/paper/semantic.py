@@ -1,0 +1,158 @@
+"""Semantic blocks against fixed ones of the same size at equal locality: what claim C8 asks.
+
+Size alone moves the price: larger blocks hold more attention by chance, and are cheaper. So a semantic partitioner is
+compared with nothing but fixed blocks whose chance F° is its own, its control.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LOCALITIES",
+    "MATCHED",
+    "at_equal_locality",
+    "chance_level",
+    "control_of",
+    "semantic_against_fixed",
+    "size_alone",
+    "size_correlations",
+]
+
+import math
+
+import numpy as np
+
+from progloc.blocks.fixed import is_fixed
+from progloc.paper.comparisons import gap, measured
+from progloc.paper.frontier import Matched, above_chance, matched, paired_curves
+from progloc.paper.results import Figure, Suite
+from progloc.paper.verdicts import SIGNIFICANT, Finding, decide, seeds_text, without
+from progloc.report.formats import number, p_text, ratio
+from progloc.report.statistics import LEVEL
+
+MATCHED = 0.05
+"""How far the logarithms of two chance levels of F° may be apart in blocks of one size."""
+LOCALITIES: dict[str, Figure] = {"F°": measured("fidelity_no_sink"), "F° above chance": above_chance}
+"""At what two partitioners are compared: equal F°, and equal F° beyond chance."""
+
+
+def chance_level(suite: Suite, blocks: str) -> float:
+    """Return F° of uniform attention on a partitioner's blocks, on validation: the measure of their size."""
+    return next(run for run in suite.compared if run.blocks == blocks).measure("chance_fidelity_no_sink")
+
+
+def control_of(suite: Suite, blocks: str) -> str | None:
+    """Return the fixed partitioner whose chance F° is nearest; None where none is within `MATCHED`.
+
+    Chance is that on the training text, where the plan has chosen a control by it; otherwise that on validation.
+    """
+    planned = next((each for each in suite.plan.get("controls", []) if each["blocks"] == blocks), None)
+    if planned is not None and planned["control"] in suite.partitioners:
+        own = planned["chance_fidelity_no_sink"]
+        levels = {planned["control"]: planned["control_chance_fidelity_no_sink"]}
+    else:
+        own = chance_level(suite, blocks)
+        levels = {other: chance_level(suite, other) for other in suite.partitioners if is_fixed(other)}
+    apart = {other: abs(math.log(level / own)) for other, level in levels.items()}
+    nearest = min(apart, key=lambda other: apart[other], default=None)
+    return nearest if nearest is not None and apart[nearest] <= MATCHED else None
+
+
+def size_correlations(suite: Suite) -> dict[str, float]:
+    """Return Pearson's r of log gap with log chance F° over the partitioners, by schedule; of three or more alone."""
+    names: dict[str, dict[str, str]] = {}
+    for run in suite.compared:
+        if not run.is_distributed:
+            names.setdefault(run.schedule, {})[run.blocks] = run.name
+    found = {}
+    for schedule, by_blocks in names.items():
+        points = np.array(
+            [
+                (math.log(chance_level(suite, blocks)), math.log(gap(suite, name).estimate.mean))
+                for blocks, name in by_blocks.items()
+            ]
+        )
+        if len(points) > 2 and np.isfinite(points).all() and points.std(0).all():
+            found[schedule] = float(np.corrcoef(points.T)[0, 1])
+    return found
+
+
+def at_equal_locality(suite: Suite, blocks: str, locality: Figure, confidence: float = LEVEL) -> Matched | None:
+    """Return a partitioner's gap against its control's where both are as local; None where both are so nowhere."""
+    control = control_of(suite, blocks)
+    return None if control is None else matched(*paired_curves(suite, blocks, control, locality), confidence)
+
+
+def _above_one(found: Matched | None) -> bool | None:
+    return None if found is None else found.ratio.estimate.above(1)
+
+
+def _figure(label: str, found: Matched | None) -> str:
+    if found is None:
+        return f"no {label} that both reach"
+    return f"{number(found.ratio.estimate.mean, 3)}× at {label} {number(found.level, 3)}"
+
+
+def _interval(label: str, found: Matched) -> str:
+    reached = f"both reach {label} {number(found.low, 3)} to {number(found.high, 3)}"
+    return f"{ratio(found.ratio.estimate)}, {p_text(found.ratio.p)} ({reached})"
+
+
+def _sizes(suite: Suite, blocks: str, control: str) -> str:
+    """Write a partitioner and its control with their chance levels."""
+    own, its = (number(chance_level(suite, each), 3) for each in (blocks, control))
+    return f"{blocks} ({own} by chance) ÷ {control} ({its})"
+
+
+def size_alone(suite: Suite) -> str:
+    """Write how closely the price goes with size alone, as a sentence after others; nothing with few partitioners."""
+    found = size_correlations(suite)
+    if not found:
+        return ""
+    each = ", ".join(f"{schedule} {number(r, 3)}" for schedule, r in found.items())
+    return f" r of log gap with log chance F° over all {len(suite.partitioners)} partitioners: {each}."
+
+
+def semantic_against_fixed(suite: Suite) -> Finding:
+    """Return what claim C8 finds; the rule is the claim's docstring."""
+    semantic = [blocks for blocks in suite.partitioners if not is_fixed(blocks)]
+    if len(suite.partitioners) < 2 or not semantic:
+        return without("several schedules with semantic blocks", "the same with fixed blocks of their size")
+    controls = {blocks: control for blocks in semantic if (control := control_of(suite, blocks)) is not None}
+    if not controls:
+        fixed = ", ".join(f"{each} {number(chance_level(suite, each), 3)}" for each in suite.partitioners)
+        return Finding(
+            "cannot tell from this run",
+            f"no fixed control of matched size; F° by chance: {fixed}",
+            "—",
+            f"Larger blocks are cheaper whatever they are made of.{size_alone(suite)}",
+        )
+    strict = 1 - SIGNIFICANT / len(controls)
+
+    def both(blocks: str, confidence: float) -> dict[str, Matched | None]:
+        return {label: at_equal_locality(suite, blocks, each, confidence) for label, each in LOCALITIES.items()}
+
+    plain = {blocks: both(blocks, LEVEL) for blocks in controls}
+    cheaper = [
+        blocks for blocks in controls if all(_above_one(each) is False for each in both(blocks, strict).values())
+    ]
+    dearer = [blocks for blocks in controls if True in map(_above_one, plain[blocks].values())]
+    shown = {blocks: {label: each for label, each in plain[blocks].items() if each} for blocks in controls}
+    seeds = [each.ratio.estimate.n for found in shown.values() for each in found.values()]
+    intervals = [
+        f"{blocks}: {'; '.join(_interval(label, each) for label, each in found.items())}"
+        for blocks, found in shown.items()
+        if found
+    ]
+    alone = [blocks for blocks in semantic if blocks not in controls]
+    return Finding(
+        decide([len(dearer) < len(semantic), 2 * len(cheaper) > len(controls) or None]),
+        "gap ÷ that of fixed blocks of the same size: "
+        + "; ".join(
+            f"{_sizes(suite, blocks, controls[blocks])} {', '.join(_figure(*each) for each in found.items())}"
+            for blocks, found in plain.items()
+        ),
+        ". ".join([*intervals, seeds_text(min(seeds))]) if seeds else "—",
+        f"Cheaper at equal F° and at equal F° above chance: {', '.join(cheaper) or 'none that is resolved'}; dearer at "
+        f"one of them: {', '.join(dearer) or 'none that is resolved'}; without a control of matched size: "
+        f"{', '.join(alone) or 'none'}.{size_alone(suite)}",
+    )

@@ -1,0 +1,106 @@
+"""A table as data, and how markdown and the terminal show it. Pages render the same `Table` by a template."""
+
+from __future__ import annotations
+
+__all__ = ["Column", "Table", "escaped", "filled", "to_markdown", "to_rich"]
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from progloc.errors import ProglocError
+from progloc.report.printing import one_line, visible, with_title
+
+_SECOND = re.compile(r" ± | [\[(]")
+"""Where a figure ends and an interval, or how many it is of, follows."""
+_UNIFORM = re.compile(r" \((?:[βλ]=\S+|uniform attention)\)$")
+"""What a row's name already says; all else of it is kept."""
+
+_MARKUP = re.compile(r"[\\|$*~]|<(?=[\w/!?])|\](?=[(\[])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)")
+"""What markdown reads as more than itself: `_` at the edge of a word, `<` before a tag, `]` before a link's address."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    label: str
+    paper: bool = False
+    """Its figures are the paper's and not this suite's."""
+    text: bool = False
+    """It holds words."""
+    detail: bool = False
+    """A terminal, where there is little room, does without it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of cells that are already written out: as many in each row as there are columns."""
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    detail: bool = False
+    """A terminal does without it."""
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), self.title
+
+
+def escaped(text: str) -> str:
+    """Return a text as one line of GitHub markdown in which it is no markup; `code` stays code."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table as GitHub markdown: heading, table, note."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(escaped, cells)) + " |"
+
+    labels = [column.label + (" (paper)" if column.paper else "") for column in table.columns]
+    rule = ["---" if column.text else "---:" for column in table.columns]
+    return "\n".join([f"## {escaped(table.title)}", "", *map(line, (labels, rule, *table.rows)), "", table.note, ""])
+
+
+def filled(page: str, script: str, text: str) -> str:
+    """Return a markdown page with what stands between the marks of a script replaced.
+
+    Args:
+        page: with one `<!-- begin: written by SCRIPT -->` and an `<!-- end -->` after it.
+        script: SCRIPT, as the mark names it.
+        text: what goes between.
+
+    Raises:
+        ProglocError: the marks are not there, or more than once.
+    """
+    begin, end = f"<!-- begin: written by {script} -->", "<!-- end -->"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    made, count = marked.subn(lambda _: f"{begin}\n\n{text}\n{end}", page)
+    if count != 1:
+        raise ProglocError(f"the page has {count} marked places; expected one '{begin}' … '{end}'")
+    return made
+
+
+def to_rich(table: Table) -> Group:
+    """Return the table for a terminal of 80 characters: means only, and neither detail nor the paper's columns.
+
+    A table that is the paper's own is shown whole.
+    """
+    all_columns = range(len(table.columns))
+    kept = [i for i in all_columns if not (table.columns[i].paper or table.columns[i].detail)] or all_columns
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=0)
+    for index in kept:
+        column = table.columns[index]
+        # a word a line; and Text, for in a plain string rich would read [brackets] as markup
+        shown.add_column(Text(visible(column.label).replace(" ", "\n")), justify="left" if column.text else "right")
+    for row in table.rows:
+        parts = ((_UNIFORM if table.columns[index].text else _SECOND).split(row[index])[0] for index in kept)
+        shown.add_row(*(Text(visible(part)) for part in parts))
+    return with_title(table.title, shown, *(["More of it: tables.md."] if len(kept) < len(all_columns) else []))

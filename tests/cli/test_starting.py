@@ -1,0 +1,89 @@
+"""How the command line and the package begin: at once, and with nothing that is not needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import progloc
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy.stats", "matplotlib.figure")
+PROMISED = {
+    "LocalityConfig", "localize", "LocalistTrainer", "measure", "dial", "audit", "log_masses", "load", "delocalize",
+    "Schedule", "Partitioner", "register_partitioner", "register_schedule", "register_measure",
+}  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return which of the libraries that take seconds are loaded by some code, in a process of its own."""
+    done = run("-c", f"{code}\nimport sys; print(*(set({HEAVY}) & set(sys.modules)), file=sys.stderr)")
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+COMMANDS = ["--help", "--version", "schedule quintic", *(f"{name} --help" for name in (
+    "reproduce", "report", "train", "evaluate", "generate", "dial", "audit", "serve", "study", "schedule", "blocks",
+    "doctor",
+))]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_needs_no_model_loads_no_library_for_models(command: str) -> None:
+    code = f"""
+import sys
+from progloc.cli import main
+sys.argv = ["progloc", *{command.split()}]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("module", ["progloc.paper.report", "progloc.app.ratings", "progloc.app.answers"])
+def test_reports_on_what_is_finished_load_no_library_for_models(module: str) -> None:
+    assert loaded_by(f"import {module}") <= {"matplotlib.figure"}
+
+
+def test_the_package_loads_a_name_when_it_is_asked_for() -> None:
+    assert loaded_by("import progloc; dir(progloc)") == set()
+    assert loaded_by("from progloc import Schedule, Partitioner, LocalityConfig, Audit") == set()
+
+
+def test_what_is_promised_is_there() -> None:
+    assert set(progloc.__all__) >= PROMISED
+    assert set(dir(progloc)) >= PROMISED
+    for name in progloc.__all__:
+        assert getattr(progloc, name).__name__ in (name, "add", "register")  # a registry's own method
+    with pytest.raises(AttributeError, match="no attribute 'localise'"):
+        _ = progloc.localise
+
+
+def test_libraries_are_told_to_be_quiet_before_they_are_loaded() -> None:
+    code = """
+import progloc.cli
+from transformers.utils import logging
+from datasets.utils import are_progress_bars_disabled
+assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
+assert are_progress_bars_disabled()
+"""
+    assert loaded_by(code)
+
+
+def test_the_version_is_told() -> None:
+    assert run("-m", "progloc", "--version").stdout == f"progloc {version('progloc')}\n"
+
+
+def test_without_a_command_there_is_help_and_status_2() -> None:
+    done = run("-m", "progloc")
+    assert done.returncode == 2
+    assert "Commands" in done.stdout + done.stderr
+    assert "progloc: " not in done.stderr
