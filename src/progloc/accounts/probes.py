@@ -153,7 +153,7 @@ def _scores(query: Tensor, key: Tensor, attention: Any) -> Tensor:
     scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * attention["scaling"]
     seen, asking = _causal(query.shape[2], key)
     outside, block_ids = attention["outside"], attention["block_ids"]
-    if outside < 1:  # SPEC §9
+    if outside < 1:  # method.md §9
         block_ids = block_ids[:, : key.shape[2]]
         stays = block_ids[:, asking, None] == block_ids[:, None]  # (B, n, K)
         if attention["keep_sink"]:

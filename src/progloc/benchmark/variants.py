@@ -49,7 +49,7 @@ from progloc.objective import Penalty, locality_penalty, penalty_by_head
 
 ALPHA = LocalityConfig().alpha
 CLIP = 1e-6
-"""What the paper clamps a mass to before its logarithm (SPEC §2)."""
+"""What the paper clamps a mass to before its logarithm (method.md §2)."""
 
 
 @dataclass(frozen=True)
