@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from progloc.config import LocalityConfig as LocalityConfig
     from progloc.dialling import dial as dial
     from progloc.errors import ProglocError as ProglocError
-    from progloc.measures import measure as measure
-    from progloc.measures import register_measure as register_measure
+    from progloc.measures.definitions import register_measure as register_measure
+    from progloc.measures.measuring import measure as measure
     from progloc.model import delocalize as delocalize
     from progloc.model import load as load
     from progloc.model import localize as localize
@@ -38,8 +38,8 @@ _MODULES = {
     "load": "model",
     "localize": "model",
     "log_masses": "attention.masses",
-    "measure": "measures",
-    "register_measure": "measures",
+    "measure": "measures.measuring",
+    "register_measure": "measures.definitions",
     "register_partitioner": "blocks",
     "register_schedule": "schedules",
 }

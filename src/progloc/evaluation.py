@@ -22,7 +22,8 @@ from progloc.errors import ProglocError
 from progloc.files import read_standard_input
 from progloc.generation import own_settings, write_on
 from progloc.hub import check_hub
-from progloc.measures import Report, measure
+from progloc.measures.measuring import measure
+from progloc.measures.report import Report
 from progloc.model import load, read_locality, stored_config
 from progloc.report.progress import progress_bar
 from progloc.training.folder import MODEL_FOLDER

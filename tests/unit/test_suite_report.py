@@ -15,7 +15,7 @@ from progloc.paper import paper
 from progloc.paper.figures import style
 from progloc.paper.learned_figure import learned_schedules
 from progloc.paper.report import write_report
-from progloc.paper.results import load_suite
+from progloc.paper.results import CSV_COLUMNS, load_suite
 from progloc.paper.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
 from progloc.report.table import Column, Table, to_markdown
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
@@ -396,3 +396,10 @@ def test_nothing_finished_is_said(tmp_path):
     folder = make_suite(tmp_path, seeds=(), missing=())
     with pytest.raises(ProglocError, match="no finished run"):
         write_report(folder)
+
+
+def test_a_suite_is_a_table_of_its_runs(suite):
+    frame = suite.to_frame()
+    assert list(frame.columns) == list(CSV_COLUMNS)
+    assert len(frame) == len(suite.runs)
+    assert frame["perplexity"].tolist() == [run.measure("perplexity") for run in suite.runs]

@@ -23,14 +23,18 @@ __all__ = [
 ]
 
 import dataclasses
+import html
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from progloc.blocks import FloatArray
 from progloc.schedules import NOT_LOCALISED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AUDIT_SCHEMA_VERSION = 2
 PICTURES = ("mass", "mass_no_sink", "value_mass")
@@ -408,3 +412,32 @@ class Audit:
     def to_json(self) -> str:
         """Return `to_dict` as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_html(self) -> str:
+        """Return the page that `progloc audit` writes: one document, which loads nothing."""
+        from progloc.accounts.page import page  # the page is made of this
+
+        return page(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each of the prompt's M blocks: its text, its share in each picture, its effects in nats.
+
+        Effects of a block that was not taken away are NaN; `whole` says whether it is a source.
+        """
+        import pandas as pd
+
+        count = max(self.block_ids)
+        texts = [""] * count
+        for token, block in zip(self.tokens[: self.answer_start], self.block_ids, strict=False):
+            texts[block] += token
+        pictures = {name: getattr(self.examined.picture, name) for name in PICTURES}
+        effects = pd.DataFrame(
+            [dataclasses.asdict(tested) for tested in self.examined.tested],
+            columns=[field.name for field in dataclasses.fields(TestedBlock)],
+        ).set_index("block")
+        return pd.DataFrame({"text": texts, **pictures}).rename_axis(index="block").join(effects)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the page, in a frame of its own."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" sandbox="allow-scripts" style="width: 100%; height: 40em; border: 0"></iframe>'

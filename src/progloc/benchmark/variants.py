@@ -43,7 +43,7 @@ from progloc.attention.plugin import IMPLEMENTATION
 from progloc.benchmark.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 from progloc.config import LocalityConfig
 from progloc.fused_loss import FusedLoss
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import localize
 from progloc.objective import Penalty, locality_penalty, penalty_by_head
 

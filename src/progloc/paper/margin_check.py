@@ -17,10 +17,11 @@ from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.attention.masses import MEASURED_CHANNELS, log_masses
 from progloc.data import collate
 from progloc.errors import ProglocError
-from progloc.measures import Figures, Ratio, Rows, measures
+from progloc.measures.definitions import Ratio, measures
 from progloc.measures.guarantees import entropy_bound, guaranteed_entropy_bound, guaranteed_mass
 from progloc.measures.passes import Sums, batches, evaluating
-from progloc.measures.rows import flags
+from progloc.measures.report import Figures
+from progloc.measures.rows import Rows, flags
 
 _ASKED = (*MEASURED_CHANNELS, *MARGIN_CHANNELS)
 

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.paper.controls import Control, size_control
 from progloc.paper.live import Standing
 from progloc.paper.plan import Plan, PlannedRun

@@ -20,6 +20,7 @@ __all__ = [
 
 from collections.abc import Callable, Sequence
 
+from progloc.measures.definitions import look
 from progloc.paper import paper
 from progloc.paper.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
 from progloc.paper.comparisons import at_the_end, cells, depth, gap, last_layer, layer, measured, trained
@@ -98,6 +99,7 @@ def table_1(suite: Suite) -> list[Table]:
         ("Fidelity F", "fidelity", 3),
         ("F°", "fidelity_no_sink", 3),
         ("Sink mass", "sink_mass", 3),
+        *((look(name).label, name, look(name).digits) for name in suite.further_measures),
     ]
     columns = (
         _NAME, _SEEDS, Column("Perplexity"), Column("vs baseline (gap)"),

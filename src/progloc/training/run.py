@@ -20,7 +20,7 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, require_space, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import Locality
 from progloc.schedules import parse_schedule
 from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget

@@ -20,7 +20,7 @@ from progloc.data import collate
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.servable import attention_modules
 from progloc.training.budget import Goal, of_stage_two
