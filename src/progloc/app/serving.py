@@ -24,6 +24,7 @@ from progloc.app.requests import AuditRequest, Limits, Refused
 from progloc.app.worker import Progress, RunAudit
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
+from progloc.resolve import resolve
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -116,7 +117,7 @@ def serve(
     """Serve audits of a model, and a study of them, until interrupted.
 
     Args:
-        model: see `open_models`.
+        model: see `resolve`.
         base: see `base_of`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
@@ -140,14 +141,15 @@ def serve(
         raise ProglocError(f"progloc serve needs {error.name}; run pip install 'progloc[app]'") from error
     if host not in LOOPBACK and not remote:
         raise ProglocError(f"--host {host} would let other machines in; expected 127.0.0.1, or --allow-remote as well")
-    base = base_of(model, base, say)
-    if study is not None and base is None:
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    beside = base_of(named, base, say)
+    if study is not None and beside is None:
         raise ProglocError("--study without a model to compare with; expected the one before localising too: --base M")
     limits = Limits()
     prompts = read_prompts(study, limits) if study is not None else []
     try:
         with contextlib.closing(Database(data)) as database, FileLock(f"{data}.lock", timeout=0):
-            localised, before, tokenizer = open_models(model, base, schedule=schedule, blocks=blocks)
+            localised, before, tokenizer = open_models(named, beside)
             app = create_app(
                 auditor(localised, before, tokenizer), database, model=model,
                 base=None if before is None else str(before.config._name_or_path),

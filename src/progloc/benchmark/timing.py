@@ -26,7 +26,7 @@ from progloc.benchmark.settings import Settings
 from progloc.benchmark.variants import SDPA, Shape, Variant, random_gpt2, steps
 from progloc.environment import describe_environment
 from progloc.files import write_json
-from progloc.training.folder import claimed
+from progloc.run_folder import claimed
 
 PROBED = 128
 """Tokens of the step that the time of all is estimated from."""

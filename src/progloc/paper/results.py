@@ -33,7 +33,7 @@ from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
 from progloc.measures.definitions import BUILT_IN
-from progloc.training.folder import RESULT_FILE, plain
+from progloc.run_folder import RESULT_FILE, plain
 
 if TYPE_CHECKING:
     import pandas as pd
