@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from progloc.attention.request import AttentionRequest
 from progloc.benchmark import localist_loss, random_gpt2
 from progloc.config import LocalityConfig
 from progloc.errors import ProglocError
@@ -57,7 +58,7 @@ def steps(base: Any, ids: torch.Tensor, window: int) -> dict[str, Callable[[], A
 
     def penalised(model: Any) -> Callable[[], Any]:
         layers = tuple(layer for layer, strength in enumerate(model.locality.lambdas) if strength)
-        return lambda: localist_loss(model, ids, locality_layers=layers)
+        return lambda: localist_loss(model, ids, attention_request=AttentionRequest(layers=layers))
 
     return {
         "plain attention": lambda: plain(input_ids=ids, labels=ids, use_cache=False).loss,

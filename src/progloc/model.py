@@ -38,7 +38,7 @@ from progloc.adapters import base_of_adapter, file_of, put_adapter, save_with_ad
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
-from progloc.calls import fill_block_ids, prepare_inputs_for_generation
+from progloc.calls import complete_request, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
@@ -322,7 +322,7 @@ def _hook(model: Any) -> _Unlocalised:
     )
     for part in parts:
         names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
-        hook = functools.partial(fill_block_ids, names=names)
+        hook = functools.partial(complete_request, names=names)
         plain.hooks.append(part.register_forward_pre_hook(hook, with_kwargs=True))
         # transformers would at the first call, under a lock no compiler traces; where it has, again would be twice
         if not any(getattr(inner, CAPTURING, False) for inner in _parts(part)):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure, register_measure
+from progloc.attention.request import AttentionRequest
 from progloc.data import collate
 from progloc.measures.definitions import Ratio, measures
 from progloc.measures.rows import Rows
@@ -119,7 +120,9 @@ def test_the_objective_holds_the_penalty_as_configured(tiny_llama: Callable[...,
     config = LocalityConfig(schedule="linear", alpha=0.5, sink_aware=True, previous_block=True, fidelity_target=0.7)
     model = localize(tiny_llama(), config)
     items = dataset((12, 12, 12))
-    outputs = model(**collate(items), output_attentions=True, locality_channels=config.penalty.channels)
+    outputs = model(
+        **collate(items), output_attentions=True, attention_request=AttentionRequest(config.penalty.channels)
+    )
     by_head = penalty_by_head(log_masses(outputs), penalty=config.penalty)
     weighted = locality_penalty(by_head, torch.tensor(model.locality.lambdas)).item()
     assert measure(model, items, batch_size=2).weighted_penalty_nats == pytest.approx(weighted, rel=1e-5)

@@ -27,6 +27,7 @@ from transformers import (
 
 import progloc
 from progloc import LocalityConfig, ProglocError, load, localize, log_masses
+from progloc.attention.request import AttentionRequest
 from wired_models import words_tokenizer
 
 IDS = torch.randint(0, 101, (2, 17), generator=torch.Generator().manual_seed(0))
@@ -178,7 +179,7 @@ def test_wrong_inputs_are_refused(tiny_gpt2: Callable[..., Any]) -> None:
     with pytest.raises(ProglocError, match=r"block_ids is .* of shape \(2, 16\)"):
         model(input_ids=IDS, block_ids=torch.zeros(2, 16, dtype=torch.long), output_attentions=True)
     with pytest.raises(ProglocError, match="unknown channel 'entropi'"):
-        model(input_ids=IDS, output_attentions=True, locality_channels=["entropi"])
+        model(input_ids=IDS, output_attentions=True, attention_request=AttentionRequest(["entropi"]))
     with pytest.raises(ProglocError, match="no model at"):
         load("/nowhere/at/all")
 
@@ -365,7 +366,7 @@ def test_plain_weights_are_not_log_masses(tiny_llama: Callable[..., Any], tokens
 
 def test_a_model_that_is_refused_is_left_as_it_was(tiny_llama: Callable[..., Any]) -> None:
     def drop(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return args, {name: value for name, value in kwargs.items() if name != "block_ids"}
+        return args, {name: value for name, value in kwargs.items() if name != "attention_request"}
 
     model = tiny_llama(attn_implementation="sdpa")
     before = plain_state(model)
