@@ -342,7 +342,7 @@ def _bare(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
         twin._modules = {name: child and _bare(child, made) for name, child in module._modules.items()}
         for hooks, is_ours in (
             ("_forward_hooks", _captures),
-            ("_forward_pre_hooks", lambda hook: getattr(hook, "func", None) is fill_block_ids),
+            ("_forward_pre_hooks", lambda hook: getattr(hook, "func", None) is complete_request),
         ):
             theirs = {key: hook for key, hook in getattr(module, hooks).items() if not is_ours(hook)}
             flags = {key: flag for key, flag in getattr(module, f"{hooks}_with_kwargs").items() if key in theirs}
