@@ -42,7 +42,7 @@ format: setup  ## mend style and formatting in place
 	$(BIN)/ruff format
 
 bench: setup  ## time training steps with and without the penalty (ARGS="--lengths 128,1024 --compile")
-	$(BIN)/progloc doctor --bench $(ARGS)
+	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds; results stay
 	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

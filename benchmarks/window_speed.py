@@ -20,12 +20,12 @@ import torch
 from rich.console import Console
 
 from progloc.attention.request import AttentionRequest
-from progloc.benchmark import localist_loss, random_gpt2
 from progloc.config import LocalityConfig
 from progloc.errors import ProglocError
 from progloc.model import localize
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
+from step_timing import localist_loss, random_gpt2
 
 PAGE = Path(__file__).parents[1] / "docs" / "windows.md"
 BY = "benchmarks/window_speed.py"

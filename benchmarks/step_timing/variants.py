@@ -41,12 +41,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from progloc.attention.masses import log_masses
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.attention.request import AttentionRequest
-from progloc.benchmark.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 from progloc.config import LocalityConfig
 from progloc.fused_loss import FusedLoss
 from progloc.measures.measuring import measure
 from progloc.model import localize
 from progloc.objective import Penalty, locality_penalty, penalty_by_head
+from step_timing.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 
 ALPHA = LocalityConfig().alpha
 CLIP = 1e-6
