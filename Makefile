@@ -32,10 +32,11 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[dev]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 -m 'not slow' $(ARGS)
 
-lint: setup  ## check style, formatting and types
+lint: setup  ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: setup  ## mend style and formatting in place
 	$(BIN)/ruff check --fix
@@ -45,5 +46,5 @@ bench: setup  ## time training steps with and without the penalty (ARGS="--lengt
 	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-lowest .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
