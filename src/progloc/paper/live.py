@@ -96,7 +96,7 @@ class Standing:
             gaps = [gap for run in runs if run.folder in self.results and (gap := self._gap(run)) is not None]
             running = self._current is not None and self._current.name == name
             figures = [
-                f"{fmean(final[key] for final in finals):.{digits}f}" if finals else "–"
+                f"{fmean(values):.{digits}f}" if (values := [final[key] for final in finals if key in final]) else "–"
                 for key, digits in (("perplexity", 2), *((name, style.digits) for name, style in looks.items()))
             ]
             figures.insert(1, f"{fmean(gaps):.3f}×" if gaps else "–")
