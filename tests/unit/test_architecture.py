@@ -43,3 +43,13 @@ def test_every_path_the_page_names_exists():
     assert len(paths) > 10
     missing = {name for name in paths if not (ROOT / name).exists() and not (SOURCE / name).exists()}
     assert missing - {"model/"} == set()  # model/ is a run's, not the repository's
+
+
+def test_the_walks_lead_where_they_say():
+    walks = re.findall(r"`([\w/]+\.py):(\d+)` `(\w+)`", PAGE)
+    assert len(walks) > 15
+    for path, number, name in walks:
+        lines = (SOURCE / path).read_text(encoding="utf-8").splitlines()
+        starts = rf"(?:\s*(?:def|class) )?{name}\b|@register_measure\(\"{name}\""
+        places = [place for place, line in enumerate(lines, 1) if re.match(starts, line) or f" = {name} = " in line]
+        assert int(number) in places, f"{path}: {name} is at line {places}, and docs/architecture.md says {number}"
