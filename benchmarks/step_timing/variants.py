@@ -50,7 +50,7 @@ from step_timing.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 
 ALPHA = LocalityConfig().alpha
 CLIP = 1e-6
-"""What the paper clamps a mass to before its logarithm (SPEC §2)."""
+"""What the paper clamps a mass to before its logarithm (method.md §2)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What happens around a call of a localised model: its blocks and its dial are handed to attention (SPEC §8, §9)."""
+"""What happens around a call of a localised model: its blocks and dial are handed to attention (method.md §8, §9)."""
 
 from __future__ import annotations
 

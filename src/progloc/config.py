@@ -1,7 +1,7 @@
 """Every setting, as frozen dataclasses that read and write YAML and JSON.
 
-One class a concern: `LocalityConfig` (what the penalty is, SPEC §4-§5), `TrainingConfig` (how it is trained, SPEC §6)
-and `RunConfig` (a model, a text and the two above). Unknown keys and values out of range are errors that name the key.
+One class a concern: `LocalityConfig` (what the penalty is, method.md §4-§5), `TrainingConfig` (how it trains, §6) and
+`RunConfig` (a model, a text and the two above). Unknown keys and values out of range are errors that name the key.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _check(condition: bool, name: str, given: object, expected: str) -> None:
 
 @dataclass(frozen=True)
 class LocalityConfig:
-    """What is penalised, where, and how much (SPEC §4, §5, §8)."""
+    """What is penalised, where, and how much (method.md §4, §5, §8)."""
 
     schedule: str | tuple[float, ...] | tuple[tuple[float, ...], ...] = "quintic"
     """λ(ℓ): a schedule's name (see `progloc schedule`), one number in [0, 1] a layer, or a list of them: one a head."""
@@ -88,7 +88,7 @@ class LocalityConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained: two stages, what is kept, the optimiser's settings (SPEC §6; the paper's defaults)."""
+    """How a model is trained: two stages, what is kept, the optimiser (method.md §6; the paper's defaults)."""
 
     epochs: int = 20
     max_steps: int | None = None

@@ -1,6 +1,6 @@
 """The dial: one checkpoint from distributed to local at inference, by the odds of attention outside a token's block.
 
-SPEC §9. Out-of-block odds are multiplied by w = 1 − δ, layer by layer. Nothing of the model changes: while it is
+method.md §9. Out-of-block odds are multiplied by w = 1 − δ, layer by layer. Nothing of the model changes: while it is
 dialled, calls of it carry w and block ids to attention, and `generate` works out the blocks of its tokens as they come.
 """
 
@@ -127,7 +127,7 @@ def dial(
 ) -> Iterator[Dialled]:
     """Make a localised model more local, while the context lasts: ``with dial(model, 0.7): model.generate(…)``.
 
-    Out-of-block attention odds are multiplied by 1 − δ in each layer (SPEC §9). δ = 0 is the model itself, to the bit;
+    Out-of-block attention odds are multiplied by 1 − δ in each layer (method.md §9). δ = 0 is the model, to the bit;
     at δ = 1 a token sees only its own block. It holds for calls, `generate` and `measure` in the thread that entered
     the context; in another, which has none of its own, calls of the model are refused while a dial is on: a thread that
     generates needs a `with` of its own, or this one's context (`contextvars.copy_context().run`). The innermost dial

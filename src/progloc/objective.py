@@ -1,4 +1,4 @@
-"""The locality penalty, from log masses to one number (SPEC §4).
+"""The locality penalty, from log masses to one number (method.md §4).
 
 loss = CE + α · Σ_ℓ λ(ℓ) · mean_{b,h,i} p_i^(ℓ),   p_i = -log m_i
 """
@@ -22,7 +22,7 @@ class Penalty:
     """What a token pays for looking outside its block: the paper's p_i = -log m_i, or a refinement of it."""
 
     sink_aware: bool = False
-    """p° = -log m°: what is on the sink is left out of the account, and so stays where it is (SPEC §4)."""
+    """p° = -log m°: what is on the sink is left out of the account, and so stays where it is (method.md §4)."""
     fidelity_target: float | None = None
     """Tokens whose mass is at least this pay nothing, others what they lack: max(0, log target - log m)."""
     previous_block: bool = False

@@ -1,4 +1,4 @@
-"""What README.md and two of its pages tell a reader to type is typed here, on a tiny model in a folder called gpt2."""
+"""What README.md and some pages tell a reader to type is typed here, on a tiny model in folders called as theirs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from progloc.training.scratch import scratch_tokenizer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("dial.md", "audit.md")}
+PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tutorial.md", "dial.md", "audit.md")}
 SMALL = {
     "--study": "--texts 1 --prompt-tokens 24 --answer-tokens 6",
 }
@@ -46,18 +46,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("my-text.txt", "another-text.txt"):
         (folder / name).write_text("".join(f"{n}. {PROSE}" for n in range(150)))
     tokenizer = scratch_tokenizer(Corpus("prose", PROSE * 99), "nano")
-    tokenizer.save_pretrained(folder / "gpt2")
     config = GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0)
-    GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
+    for name in ("gpt2", "stories15m"):
+        tokenizer.save_pretrained(folder / name)
+        GPT2LMHeadModel(config).save_pretrained(folder / name)
     return folder
 
 
 def test_the_two_commands_are_there_and_do_what_they_say() -> None:
-    first = blocks("bash")[0].split("\n")
-    assert [line.partition("  #")[0].strip() for line in first if line.startswith("make")] == [
-        "make reproduce",
-        "make test",
-    ]
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    typed = [line.partition("  #")[0].strip() for line in lines if line.startswith("make")]
+    assert typed == ["make reproduce", "make test"]
     for target, command in (("reproduce", "progloc reproduce --suite quick"), ("test", "pytest")):
         shown = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
         assert command in shown.stdout
@@ -114,7 +113,20 @@ def test_the_python_example_runs(
     assert (folder / "my-local-model" / "locality.json").exists()
 
 
-def test_every_file_the_readme_links_to_exists() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_every_file_and_heading_a_page_links_to_exists(name: str) -> None:
+    page = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
+    targets = [(page.parent / path if path else page, anchor) for path, anchor in links]
+    assert [str(path) for path, _ in targets if not path.exists()] == []
+    assert [anchor for path, anchor in targets if anchor and anchor not in anchors(path)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 120

@@ -26,7 +26,7 @@ ITEMS = [
 
 
 def ratio_sums(weights: np.ndarray) -> dict[str, tuple[Any, Any]]:
-    """Numerator and weight of every measure, (H,) each, of weights (H, n, n): the sink is the first token (SPEC §3)."""
+    """Numerator and weight of every measure, (H,), of weights (H, n, n): the sink is the first token (method.md §3)."""
     n = weights.shape[-1]
     blocks = np.arange(n) // BLOCK
     inside = blocks[:, None] == blocks

@@ -1,4 +1,4 @@
-"""The dial in attention against its definition: every key outside the block at w times its odds (SPEC §9)."""
+"""The dial in attention against its definition: every key outside the block at w times its odds (method.md §9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference attention against SPEC §1-§3 written out with loops, in double precision."""
+"""The reference attention against method.md §1-§3 written out with loops, in double precision."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def causal(first_real: int = 0, last_real: int = T) -> Tensor:
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: int = 0, last: int = T) -> dict[str, Tensor]:
-    """SPEC §1-§3, one row at a time; padding rows are left at zero."""
+    """method.md §1-§3, one row at a time; padding rows are left at zero."""
     names = ("mass", "sink", "mass_no_sink", "entropy", "mass_with_previous", "mass_with_previous_no_sink",
              "margin", "margin_no_sink", "off_sink", "entropy_no_sink", "keys", "block_keys", "sink_keys")  # fmt: skip
     found = {name: torch.zeros(B, H, T, dtype=torch.float64) for name in names}
@@ -136,7 +136,7 @@ def test_gradcheck() -> None:
 
 
 def test_gradient_on_a_score_stays_within_one_where_locality_is_worst() -> None:
-    """SPEC §2: no clip is needed; the gradient of -log m is A - A^B, even at a mass of e^-60."""
+    """method.md §2: no clip is needed; the gradient of -log m is A - A^B, even at a mass of e^-60."""
     scores = torch.zeros(1, 1, 2, 1)
     q, k = scores.new_tensor([[[[1.0], [1.0]]]]), scores.new_tensor([[[[60.0], [0.0]]]]).requires_grad_()
     _, masses = reference_attention(
@@ -157,7 +157,7 @@ def test_gradient_on_a_score_stays_within_one_where_locality_is_worst() -> None:
 
 
 def test_mass_without_sink_survives_a_total_sink() -> None:
-    """SPEC §4: formed from its own keys; subtracting masses would give 0/0 here in single precision."""
+    """method.md §3: formed from its own keys; subtracting masses would give 0/0 here in single precision."""
     q = torch.ones(1, 1, 4, 1)
     k = torch.tensor([[[[80.0], [0.0], [0.0], [0.0]]]])
     _, masses = reference_attention(

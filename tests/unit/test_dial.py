@@ -1,4 +1,4 @@
-"""The dial (SPEC §9): what it makes of a model, in generation of every kind and in measuring."""
+"""The dial (method.md §9): what it makes of a model, in generation of every kind and in measuring."""
 
 from __future__ import annotations
 

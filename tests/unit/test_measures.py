@@ -1,4 +1,4 @@
-"""`measure` against SPEC §3 computed from eager attention weights, all of them held at once."""
+"""`measure` against method.md §3 computed from eager attention weights, all of them held at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataset(lengths: tuple[int, ...] = LENGTHS) -> list[dict[str, list[int]]]:
 
 
 def brute_force(model: Any, items: list[dict[str, list[int]]], size: int) -> dict[str, np.ndarray]:
-    """Every measure by layer and head, (L, H), from SPEC §3's table; sums over all tokens of all sequences."""
+    """Every measure by layer and head, (L, H), from method.md §3's table; sums over all tokens of all sequences."""
     model = copy.deepcopy(model)
     model.set_attn_implementation("eager")
     sums: dict[str, list[Any]] = {}

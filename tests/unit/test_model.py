@@ -96,7 +96,7 @@ def test_a_plain_folder_is_not_localised_until_somebody_asks(tiny_llama: Callabl
     assert not model.locality.localised
     assert model.locality.lambdas == (0.0, 0.0)
     assert (model.locality.config.schedule, model.locality.config.blocks) == ("not localised", "fixed:5")
-    assert model.dtype == torch.float32  # SPEC §3: not the checkpoint's own half
+    assert model.dtype == torch.float32  # method.md §6: not the checkpoint's own half
     report = progloc.measure(model, [{"input_ids": IDS[0]}])
     assert (report.schedule, report.blocks, report.weighted_penalty_nats) == ("not localised", "fixed:5", 0.0)
     assert report.to_dict()["schedule"] == "not localised"

@@ -1,4 +1,4 @@
-"""The penalty as SPEC §4 weighs it."""
+"""The penalty as method.md §4 weighs it."""
 
 from __future__ import annotations
 

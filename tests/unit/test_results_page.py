@@ -72,16 +72,23 @@ def test_the_repositorys_page_is_what_its_kept_suites_say():
     assert not written.exists() or written.read_text(encoding="utf-8") == SCRIPT["page"](ROOT)
 
 
-def test_the_readme_shows_the_run_that_is_kept():
-    """What `make reproduce` printed, and the answers to the claims, to the letter."""
-    readme = (ROOT / "README.md").read_text()
+def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept():
+    """What `make reproduce` printed, the answers to the claims, and some of Table 1 again, to the letter."""
+    page, readme = (ROOT / "docs" / "paper.md").read_text(), (ROOT / "README.md").read_text()
     suite = load_suite(ROOT / SCRIPT["KEPT"] / "quick")
     out = io.StringIO()
     Console(file=out, width=200).print(to_rich(suite_tables(suite)[0]))
     for line in out.getvalue().splitlines():
-        assert line.strip() == "More of it: tables.md." or line.strip() in readme
+        assert line.strip() == "More of it: tables.md." or line.strip() in page
     decided = [claim for claim in answers(suite) if claim.figure != "—"]
     for claim in decided:
         figure = claim.figure.replace("|", "\\|")
-        assert f"| {claim.id} | {claim.question} | {claim.verdict} | {figure} |" in readme
+        assert f"| {claim.id} | {claim.question} | {claim.verdict} | {figure} |" in page
     assert len(decided) > 5
+    (table, *_) = suite_tables(suite)
+    columns = [column.label for column in table.columns]
+    shown = [columns.index(label) for label in ("Perplexity", "vs baseline (gap)", "F°", "Last layer F°")]
+    rows = [[row[place] for place in shown] for row in table.rows]
+    copied = [line.strip("| ").split(" | ")[1:] for line in readme.splitlines() if " ± " in line and line[0] == "|"]
+    assert len(copied) == 5
+    assert all(row in rows for row in copied)

@@ -1,4 +1,4 @@
-"""LocalistTrainer: the loss, the stages, what is logged and what is kept (SPEC §4, §6)."""
+"""LocalistTrainer: the loss, the stages, what is logged and what is kept (method.md §4, §6)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def by_token(traced: Sequence[TracedAttention]) -> tuple[Picture, FloatArray]:
 
 
 def of_answer(traced: Sequence[TracedAttention]) -> Picture:
-    """Return the answer's picture by layer and head, (layers, H, M): without the sink, a ratio of sums (SPEC §3)."""
+    """Return the answer's picture by layer and head, (layers, H, M): off the sink, ratios of sums (method.md §3)."""
     mass, sink, value = (_stacked(traced, name) for name in ("mass", "sink", "value"))
     return Picture(np.stack([_with_sink(mass, sink).mean(2), shares(mass.sum(2)), shares(value).mean(2)]))
 

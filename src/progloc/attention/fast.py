@@ -1,6 +1,6 @@
 """Log masses from log-sum-exps: the fast path behind the name `progloc`, in the time and memory of plain attention.
 
-What `reference_attention` computes from a matrix, with the matrix never made (SPEC §2, §4). The sink is the first
+What `reference_attention` computes from a matrix, with the matrix never made (method.md §2, §4). The sink is the first
 token of a token's document. Where what is off the sink is asked for, attention runs over the other keys alone and the
 sink is merged in afterwards, so that nothing is ever found by subtracting masses.
 """
@@ -114,8 +114,8 @@ class _Attention:
     def entropy_of_others(self) -> Tensor:
         """Return H° = LSE° − Σ_j A°_ij s_ij, (B, H, T) ≥ 0: the entropy of attention over what is not the sink.
 
-        The mean score is q_i with what attention gives for the keys as values (SPEC §2); dialled, a score is lower by
-        −log w outside the block.
+        The mean score is q_i with what attention gives for the keys as values (method.md §2); dialled, a score is lower
+        by −log w outside the block.
         """
         output, lse = self.over_others(self.key)
         mean = (self.query * output).sum(-1) * self.scaling
@@ -161,7 +161,7 @@ def fast_attention(
         scaling: what q·k is multiplied by.
         temperature: what scores are divided by.
         channels: further channels, from `EXTRA_CHANNELS`.
-        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (SPEC §9).
+        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (method.md §9).
         keep_sink: the dial leaves the sink as it is, whichever block it is in.
 
     Returns:

@@ -1,7 +1,7 @@
 """Score margins: by how much every score inside a token's block beats every score outside it.
 
-γ_i = min_{j∈B(i)} s_ij − max_{j∉B(i)} s_ij, in nats, from scores after scaling and before the softmax (SPEC §1). It is
-something to read, not to train on: it has no gradient.
+γ_i = min_{j∈B(i)} s_ij − max_{j∉B(i)} s_ij, in nats, from scores after scaling and before the softmax (method.md §1).
+It is something to read, not to train on: it has no gradient.
 """
 
 from __future__ import annotations

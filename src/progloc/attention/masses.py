@@ -17,7 +17,7 @@ from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.errors import ProglocError
 
 CHANNELS = ("log_mass", "log_sink")
-"""Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (SPEC §1, §3)."""
+"""Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (method.md §1, §3)."""
 MEASURED_CHANNELS = ("log_mass_no_sink", "log_off_sink", "entropy_no_sink", "keys", "block_keys", "sink_keys")
 """On request, by the channels of an `AttentionRequest`, in the order requested: log m° (the logarithm of the
 in-block share of what is not on the sink, 0 at the sink's own row), log(1 − A_i,sink) (−inf there) and H°_i, the
@@ -41,7 +41,7 @@ def log_masses(outputs: Any) -> tuple[Tensor, ...]:
     """Return the log masses of every layer from the outputs of ``model(…, output_attentions=True)``.
 
     Args:
-        outputs: what a localised model returned (SPEC §2 says what the numbers are).
+        outputs: what a localised model returned (method.md §2 says what the numbers are).
 
     Returns:
         One tensor (B, H, T, C) a layer, input to output, in nats and differentiable: ``[..., 0]`` the log in-block

@@ -1,6 +1,6 @@
 """The definition, materialised: every other attention path is tested against this one.
 
-Symbols are SPEC §1's: s are scores, A their softmax, B(i) the block of token i, m_i its in-block mass.
+Symbols are method.md §1's: s are scores, A their softmax, B(i) the block of token i, m_i its in-block mass.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def reference_attention(
         temperature: what scores are divided by (1 except in training's first stage).
         dropout: on the weights, after the masses are taken.
         channels: further channels, from `EXTRA_CHANNELS`.
-        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (SPEC §9).
+        outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (method.md §9).
         keep_sink: the dial leaves the sink as it is, whichever block it is in.
         sinks: (B or 1, T), the key that is each query's sink, whether it sees it or not; None: the first that it sees.
 
@@ -98,9 +98,9 @@ def reference_attention(
             ahead = rank[:, None, :, None] - rank[:, None, None, :]
             regions["log_mass_with_previous"] = allowed & ((ahead == 0) | (ahead == 1))
         at_sink = scores.gather(-1, first.expand(-1, scores.shape[1], -1, -1)).squeeze(-1)
-        found = {name: log_share(region, lse_all) for name, region in regions.items()}  # SPEC §2
+        found = {name: log_share(region, lse_all) for name, region in regions.items()}  # method.md §2
         found["log_sink"] = (at_sink - lse_all).clamp(max=0.0)
-        if any(name.endswith(("_no_sink", "_off_sink")) for name in channels):  # never by subtraction (SPEC §4)
+        if any(name.endswith(("_no_sink", "_off_sink")) for name in channels):  # never by subtraction (method.md §3)
             others = allowed & (~sink | itself)  # the sink's own row keeps itself, so that log m° = 0 there
             lse_others = lse(others)
             found["log_off_sink"] = log_share(others, lse_all).masked_fill((sink & itself).any(-1), NEVER)

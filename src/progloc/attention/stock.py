@@ -6,7 +6,7 @@ A = softmax(s), a kernel computes
     dS_ij = A_ij · (dO_i · v_j - D_i),    D_i = rowsum(dO ∘ O)_i
 
 and a gradient g_i on the log-sum-exp adds A_ij · g_i, which is D_i less g_i. D is made from the output that the kernel
-is handed, so it is handed one that was shifted along dO by just so much (SPEC §2's gradient, at the price of a few
+is handed, so it is handed one that was shifted along dO by just so much (method.md §2's gradient, at the price of a few
 elementwise passes).
 """
 

@@ -1,6 +1,6 @@
 """Causal attention inside segments on CUDA, in Triton: its log-sum-exp, and its output where that too is wanted.
 
-A segment is a block or a document; a token sees the earlier tokens of its own segment and itself (SPEC §1's B(i)).
+A segment is a block or a document; a token sees the earlier tokens of its own segment and itself (method.md §1's B(i)).
 Segments need not be contiguous, so the kernels count *places*: tokens sorted by segment, stably. The token at place p
 sees the places start[p] … p and is seen from p … end[p] − 1; `order` names the token at each place. Neither start nor
 end ever falls from one place to the next, so a tile's first start and last end bound what the tile can reach.
@@ -252,7 +252,7 @@ def _empty(like: Tensor) -> Tensor:
 def segment_forward(
     query: Tensor, key: Tensor, value: Tensor | None, order: Tensor, start: Tensor, *, scaling: float
 ) -> tuple[Tensor | None, Tensor]:
-    """Return attention's output inside segments, where values are given, and its log-sum-exp (SPEC §2).
+    """Return attention's output inside segments, where values are given, and its log-sum-exp (method.md §2).
 
     Args:
         query: (B, H, T, D), D ≤ 256, in float32, bfloat16 or float16, on CUDA; any strides, the last one 1.

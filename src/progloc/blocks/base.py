@@ -1,4 +1,4 @@
-"""What a partitioner is: a map from a tokenised text to block ids (SPEC §8).
+"""What a partitioner is: a map from a tokenised text to block ids (method.md §8).
 
 To add one, subclass `Partitioner` in a file of its own beside this one and decorate it::
 

@@ -1,4 +1,4 @@
-"""What partitioners that read token embeddings share: few directions of them, kept once a model (SPEC §8)."""
+"""What partitioners that read token embeddings share: few directions, kept once a model (docs/embedding-blocks.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several granularities at once: coarse blocks in early layers, fine ones in late layers (SPEC §8)."""
+"""Several granularities at once: coarse blocks in early layers, fine ones in late layers (docs/blocks.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks that are opened only where a shorter description of the text pays for them (SPEC §8)."""
+"""Blocks that are opened only where a shorter description of the text pays for them (docs/embedding-blocks.md)."""
 
 from __future__ import annotations
 

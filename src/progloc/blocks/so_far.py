@@ -1,4 +1,4 @@
-"""Block ids of text that is being generated, for all rows of a batch, a step at a time (SPEC §8, §9)."""
+"""Block ids of text that is being generated, for all rows of a batch, a step at a time (docs/blocks.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From places in the text to tokens: which token opens a block, and the numbers of the blocks (SPEC §8).
+"""From places in the text to tokens: which token opens a block, and the numbers of the blocks (docs/blocks.md).
 
 A token stands where the first character of its span stands that is not white space, whatever else the span holds. So
 the space that byte-level tokenizers put before a word moves no word, and tokens that are bytes of one character, and

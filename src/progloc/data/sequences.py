@@ -1,4 +1,4 @@
-"""Tokenised sequences of equal length, their block ids, and the split into training and validation (SPEC §6, §8)."""
+"""Tokenised sequences of equal length, their block ids, and the split into two sides (method.md §6, §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of attention (SPEC §3): a measure is one function.
+"""What is measured of attention (method.md §3): a measure is one function.
 
 A measure is a ratio of two sums over tokens, kept per layer and head; it is given the rows of one layer and returns
 what to sum above and below the line. To add one::

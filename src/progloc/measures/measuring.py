@@ -53,7 +53,7 @@ def measure(
 
     Returns:
         Perplexity over predicted tokens, and every registered measure over real tokens per model, layer and head.
-        A layer's figure is the mean over its heads, the model's the mean over its layers (SPEC §3).
+        A layer's figure is the mean over its heads, the model's the mean over its layers (method.md §3).
 
     Raises:
         ProglocError: the model was not localised, or there is nothing to measure.

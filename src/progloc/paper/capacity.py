@@ -1,6 +1,6 @@
 """The paper's information capacity of a layer under locality, I₀(1−λ)^a, and the exponent that measured entropy has.
 
-The paper calls the exponent α, which is the penalty's coefficient elsewhere (SPEC §10); here it is a, and 2 by default.
+The paper calls the exponent α, elsewhere the penalty's coefficient (method.md §10); here it is a, and 2 by default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from progloc.errors import ProglocError
 EXPONENT = 2.0
 """The paper's a."""
 KEPT, MOST = 0.95, 0.9
-"""What claim C9 says of steep schedules: MOST of the layers keep more than KEPT of their capacity (SPEC §11)."""
+"""What claim C9 says of steep schedules: MOST of the layers keep more than KEPT of their capacity (method.md §11)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The paper's claims as questions, answered from a suite's numbers (SPEC §11).
+"""The paper's claims as questions, answered from a suite's numbers (method.md §11).
 
 A claim is one function `Suite -> Finding` and one `@claim`; its docstring is its decision rule. The rules are
 conservative: a comparison between runs is decided by intervals over seeds, so one seed decides none of them; where any

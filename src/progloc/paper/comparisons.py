@@ -59,7 +59,7 @@ def aligned(suite: Suite, names: Iterable[str], figure: Figure) -> list[dict[int
 
 
 def gap(suite: Suite, name: str, level: float = LEVEL, perplexity: Figure | None = None) -> Comparison:
-    """Return perplexity ÷ that of the λ=0 run of the same data, budget and seed (SPEC §3), where there is one.
+    """Return perplexity ÷ that of the λ=0 run of the same data, budget and seed (method.md §3), where there is one.
 
     Of the kept checkpoints on validation, unless ``perplexity`` reads another one.
     """

@@ -1,4 +1,4 @@
-"""What locality costs at a named locality: families of runs compared at matched F°, and not at matched λ (SPEC §11).
+"""What locality costs at a named locality: families of runs compared at matched F°, not at matched λ (method.md §11).
 
 A family is every schedule with one partitioner. In each seed its runs are points (locality, gap); between them the
 logarithm of the gap is interpolated, and two families are compared where both have points on either side.

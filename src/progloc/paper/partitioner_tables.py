@@ -1,4 +1,4 @@
-"""Every partitioner with every schedule: what each costs and how local it is (SPEC §7, `paper-v3`)."""
+"""Every partitioner with every schedule: what each costs and how local it is (method.md §7, `paper-v3`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's own Tables 1-4, as data, and where the paper contradicts itself (SPEC §10).
+"""The paper's own Tables 1-4, as data, and where the paper contradicts itself (method.md §10).
 
 *Progressive Localisation in Localist LLMs*, arXiv 2511.18375, version 1: GPT-2 124M on the paper's own corpus, a book
 that is not distributed, one seed. The figures stand beside a suite's results; nothing is computed from them.

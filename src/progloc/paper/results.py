@@ -103,7 +103,7 @@ class Run:
     """Where λ was learned: what it was at some steps, {"step", "lambdas"}."""
 
     def measure(self, name: str) -> float:
-        """Return a measure of the kept checkpoint (SPEC §3); NaN where it was undefined."""
+        """Return a measure of the kept checkpoint (method.md §3); NaN where it was undefined."""
         return _number(self.final[name])
 
     def by_layer(self, name: str) -> list[float]:
@@ -236,7 +236,7 @@ class Suite:
         return next(same, None)
 
     def gap(self, run: Run) -> float | None:
-        """Return perplexity ÷ that of the baseline (SPEC §3); None where there is no baseline."""
+        """Return perplexity ÷ that of the baseline (method.md §3); None where there is no baseline."""
         baseline = self.baseline(run)
         return None if baseline is None else run.measure("perplexity") / baseline.measure("perplexity")
 

@@ -1,4 +1,4 @@
-"""Every variant of the penalty beside the suite's own: the ablations (SPEC §4)."""
+"""Every variant of the penalty beside the suite's own: the ablations (method.md §4)."""
 
 from __future__ import annotations
 

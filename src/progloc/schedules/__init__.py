@@ -1,4 +1,4 @@
-"""λ(ℓ) and λ(ℓ, h): how local each layer, or each of its heads, has to be (SPEC §5)."""
+"""λ(ℓ) and λ(ℓ, h): how local each layer, or each of its heads, has to be (method.md §5)."""
 
 from progloc.schedules.base import NOT_LOCALISED, Matrix, Schedule, listed_values, parse_schedule, register_schedule
 from progloc.schedules.depth import NAMED_POLYNOMIALS

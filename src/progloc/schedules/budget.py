@@ -1,4 +1,4 @@
-"""λ(ℓ) to be learned under a budget: L logits whose λ always have a given mean (SPEC §5).
+"""λ(ℓ) to be learned under a budget: L logits whose λ always have a given mean (method.md §5).
 
 λ(ℓ) = σ(z_ℓ + c), with c such that the mean over layers is the budget's. c is a function of the logits z, so gradients
 know that what one layer gains the others lose.

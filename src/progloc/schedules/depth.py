@@ -15,7 +15,7 @@ NAMED_POLYNOMIALS = {"linear": 1.0, "quadratic": 2.0, "cubic": 3.0, "quartic": 4
 
 
 def _depths(layers: int, denominator: str) -> list[float]:
-    """Return ℓ/(L-1), or ℓ/L for the paper's literal formula (SPEC §5); the one layer of a model is its last."""
+    """Return ℓ/(L-1), or ℓ/L for the paper's literal formula (method.md §5); the one layer of a model is its last."""
     if layers == 1:
         return [1.0]
     last = layers if denominator == "L" else layers - 1

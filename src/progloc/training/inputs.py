@@ -125,7 +125,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
 
 
 def open_model(inputs: Inputs, config: RunConfig) -> Any:
-    """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (SPEC §6).
+    """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (method.md §6).
 
     Raises:
         ProglocError: it cannot be loaded, or ``inputs`` are not this run's.

@@ -1,4 +1,4 @@
-"""λ(ℓ) learned beside the weights, at a fixed mean (SPEC §5).
+"""λ(ℓ) learned beside the weights, at a fixed mean (method.md §5).
 
 A penalty alone would draw λ to the layers that are local already: least is lost there, and nothing gained. So a layer's
 penalty counts from where it began. Weights θ and λ minimise

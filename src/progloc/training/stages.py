@@ -1,4 +1,4 @@
-"""The two stages of training (SPEC §6): exploration with a weak penalty and warm attention, then localisation."""
+"""The two stages of training (method.md §6): exploration with a weak penalty and warm attention, then localisation."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from progloc.training.stages import Stages
 
 
 class LocalistTrainer(ScheduleTrainer):
-    """Fine-tunes a localised model on loss = CE + α(stage) · Σ_ℓ λ(ℓ) · p^(ℓ) (SPEC §4, §6).
+    """Fine-tunes a localised model on loss = CE + α(stage) · Σ_ℓ λ(ℓ) · p^(ℓ) (method.md §4, §6).
 
     Everything of `transformers.Trainer` holds: arguments, callbacks, trackers, resume. What differs:
 
@@ -299,7 +299,7 @@ def layer_gradient_norms(layers: list[nn.Module]) -> Tensor:
 
 
 class StageTwoEarlyStopping(TrainerCallback):
-    """Stops after `patience` evaluations of stage 2 without a better one; deaf in stage 1 (SPEC §6).
+    """Stops after `patience` evaluations of stage 2 without a better one; deaf in stage 1 (method.md §6).
 
     It keeps no count of its own but reads the logged evaluations, so a resumed run stops where it would have.
     """
