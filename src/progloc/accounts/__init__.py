@@ -1,1 +1,1 @@
-"""What an answer rested on, and whether the picture of it may be believed."""
+"""Audits: what a model's answer rested on, and whether that picture can be believed."""

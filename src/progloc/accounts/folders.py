@@ -1,8 +1,8 @@
-"""Audits of models by their folders or hub names: what `progloc audit` does."""
+"""Audit models by folder or hub name, as `progloc audit` does."""
 
 from __future__ import annotations
 
-__all__ = ["NO_BASE", "audit_folder", "base_of", "open_models"]
+__all__ = ["NO_BASE", "audit_folder", "open_models", "resolve_base"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ from progloc.errors import ProglocError
 from progloc.resolve import NamedModel, resolve
 
 NO_BASE = "none"
-"""As a base: nothing is set beside the audited model."""
+"""As a base: the audited model is not compared with any other."""
 
 
-def base_of(named: NamedModel, given: str | None, say: Callable[[str], None] = lambda _: None) -> NamedModel | None:
-    """Return the model to set beside another on its blocks, or None: the given one, else the recorded one.
+def resolve_base(named: NamedModel, base: str | None, say: Callable[[str], None] = lambda _: None) -> NamedModel | None:
+    """Return the model to compare an audited one with, on the same blocks; None for no comparison.
 
     Args:
         named: the audited model, from `resolve`.
-        given: a run's folder, a Hugging Face folder, a hub name, or "none"; by default what `locality.json` records,
-            where it can be had.
-        say: hears in one line why the recorded one is left out.
+        base: a run's folder, a Hugging Face folder, a hub name, or "none"; by default the model that `locality.json`
+            records, where it is available.
+        say: called with one line that says why the recorded model is left out.
 
     Raises:
-        ProglocError: the model cannot be had.
+        ProglocError: the given model is not available.
     """
-    if given is not None:
-        return None if given == NO_BASE else resolve(given, blocks=named.config.blocks)
+    if base is not None:
+        return None if base == NO_BASE else resolve(base, blocks=named.config.blocks)
     if named.base is None:
         return None
     try:
@@ -40,10 +40,10 @@ def base_of(named: NamedModel, given: str | None, say: Callable[[str], None] = l
 
 
 def open_models(named: NamedModel, base: NamedModel | None) -> tuple[Any, Any, Any]:
-    """Return a model, the one to set beside it (or None), and their tokenizer.
+    """Return the audited model, its base (or None), and their tokenizer.
 
     Raises:
-        ProglocError: a model that cannot be had or localised.
+        ProglocError: a model is not available, or cannot be localised.
     """
     return named.load(), None if base is None else base.load(), named.load_tokenizer()
 
@@ -60,10 +60,10 @@ def audit_folder(
     say: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Audit:
-    """Audit a model's answer; for what is not named here see `audit`, `resolve` and `base_of`."""
+    """Audit a model's answer; the parameters are those of `audit`, `resolve` and `resolve_base`."""
     if not prompt.strip():
         raise ProglocError("the prompt is empty; expected some text that is answered, as in --prompt 'A class is'")
     named = resolve(model, schedule=schedule, blocks=blocks)
-    loaded, beside, tokenizer = open_models(named, base_of(named, base, say))
+    loaded, loaded_base, tokenizer = open_models(named, resolve_base(named, base, say))
     delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
-    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=beside, dial=delta, **settings)
+    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=loaded_base, dial=delta, **settings)

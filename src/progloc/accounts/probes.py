@@ -150,8 +150,5 @@ def _scores(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
     rows = query.to(wide).unflatten(1, (key.shape[1], -1))  # (B, H_kv, G, n, D)
     scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * layer.scale
     seen, asking = _causal(query.shape[2], key)
-    if layer.dial.turned and layer.block_ids is not None:
-        blocks = layer.block_ids[:, None, None, : key.shape[2]]  # (B, 1, 1, K)
-        is_first = torch.arange(key.shape[2], device=key.device) == 0
-        scores = layer.dial.lower(scores, blocks[..., asking].mT, blocks, is_first)
-    return scores.masked_fill(~seen, NEVER)
+    is_first = torch.arange(key.shape[2], device=key.device) == 0
+    return layer.lower(scores, asking, key.shape[2], is_first).masked_fill(~seen, NEVER)

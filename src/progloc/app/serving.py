@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from progloc.accounts.audit import audit
-from progloc.accounts.folders import base_of, open_models
+from progloc.accounts.folders import open_models, resolve_base
 from progloc.accounts.schema import Audit
-from progloc.accounts.text import spaced
+from progloc.accounts.text import insert_space
 from progloc.app.blinding import BASE
 from progloc.app.database import Database
 from progloc.app.guard import LOOPBACK
@@ -45,7 +45,7 @@ def auditor(localised: Any, before: Any, tokenizer: Any) -> RunAudit:
     def run(request: AuditRequest, progress: Progress) -> Audit:
         given = (request.prompt, request.continuation)
         return audit(
-            localised, *(given if request.as_is else spaced(*given)), tokenizer=tokenizer,
+            localised, *(given if request.as_is else insert_space(*given)), tokenizer=tokenizer,
             base=before if request.compare else None, writer=before if request.writer == BASE else None,
             dial=request.dial, max_new_tokens=request.max_new_tokens,
             announce=progress.announce, progress=progress,
@@ -118,7 +118,7 @@ def serve(
 
     Args:
         model: see `resolve`.
-        base: see `base_of`.
+        base: see `resolve_base`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
         host: the address to listen on.
@@ -127,7 +127,7 @@ def serve(
         study: the prompts of a study, one a paragraph.
         remote: let other machines in.
         ready: see `run_app`.
-        say: see `base_of`.
+        say: see `resolve_base`.
 
     Raises:
         ProglocError: an address other machines reach without ``remote``, a study without a base, a file or a model that
@@ -142,7 +142,7 @@ def serve(
     if host not in LOOPBACK and not remote:
         raise ProglocError(f"--host {host} would let other machines in; expected 127.0.0.1, or --allow-remote as well")
     named = resolve(model, schedule=schedule, blocks=blocks)
-    beside = base_of(named, base, say)
+    beside = resolve_base(named, base, say)
     if study is not None and beside is None:
         raise ProglocError("--study without a model to compare with; expected the one before localising too: --base M")
     limits = Limits()

@@ -59,25 +59,22 @@ def _attend_fast(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
 def _attend_plainly(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
     """By torch's own scaled dot-product attention; a window is a mask, and the dial a bias a key."""
     mask = None if layer.seen is None and not layer.window and not layer.dial.turned else layer.mask
-    if mask is not None and layer.block_ids is not None and layer.dial.turned:
-        mask = _dialled(layer, layer.block_ids[:, None, None], mask)
+    if mask is not None and layer.dial.turned:
+        mask = _dialled(layer, mask)
     output, _ = sdpa_attention_forward(
         layer.module, layer.query, layer.key, layer.value, mask, layer.dropout, layer.scale, is_causal=layer.is_causal
     )
     return output.transpose(1, 2), layer.no_masses
 
 
-def _dialled(layer: LayerAttention, key_blocks: Tensor, mask: Tensor) -> Tensor:
+def _dialled(layer: LayerAttention, mask: Tensor) -> Tensor:
     """Return a mask (B, 1, T, K) with the dial as a bias a key, or without the keys of no odds where that is all."""
-    dial = layer.dial
+    queries, keys = mask.shape[-2:]
     is_sink: Tensor | bool = False
-    if dial.keep_sink:
-        is_sink = layer.sinks(mask)[:, None, :, None] == torch.arange(mask.shape[-1], device=mask.device)
-    blocks = key_blocks[..., -mask.shape[-2] :].mT
-    if dial.outside == 0:
-        return mask & dial.stays(blocks, key_blocks, is_sink)
-    bias = dial.lower(layer.query.new_zeros(()), blocks, key_blocks, is_sink)
-    return bias.masked_fill(~mask, float("-inf"))
+    if layer.dial.keep_sink:
+        is_sink = layer.sinks(mask)[:, None, :, None] == torch.arange(keys, device=mask.device)
+    bias = layer.lower(layer.query.new_zeros(()), slice(-queries, None), keys, is_sink)
+    return bias.masked_fill(~mask, float("-inf")) if layer.dial.outside else mask & bias.isfinite()
 
 
 def _attend_by_definition(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:

@@ -109,6 +109,16 @@ class LayerAttention:
         whole = mask_of(self.seen, self.query.shape[2], self.key.shape[2], self.query.device)
         return windowed_mask(whole, self.window) if self.window else whole
 
+    def lower(self, scores: Tensor, asking: Tensor | slice, keys: int, is_sink: Tensor | bool) -> Tensor:
+        """Return scores, in nats, as the dial has them; they and `is_sink` need but broadcast to (B, H, n, keys).
+
+        The n queries are the tokens `asking`, the keys the first ones, of which `is_sink` marks each query's own.
+        """
+        if self.block_ids is None or not self.dial.turned:
+            return scores
+        blocks = self.block_ids[:, None, None, :keys]
+        return self.dial.lower(scores, blocks[..., asking].mT, blocks, is_sink)
+
     def sinks(self, mask: Tensor) -> Tensor:
         """Return the key that is each query's sink, (B or 1, T), whether it sees it or not; the mask is the layer's."""
         if self.request.documents is None:
