@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-lowest lint format bench clean
+.PHONY: help setup reproduce test test-lowest lint format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ format: setup  ## mend style and formatting in place
 bench: setup  ## time training steps with and without the penalty (ARGS="--lengths 128,1024 --compile")
 	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
+docs: setup  ## build the site of docs/ in site/
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:  ## remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-lowest .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-lowest .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
