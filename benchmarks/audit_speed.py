@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from progloc.accounts.audit import audit
+from progloc.accounts.auditing import audit
 from progloc.accounts.page import page
 from progloc.accounts.schema import Cost
 from progloc.blocks import encode

@@ -4,11 +4,12 @@ A transformer's attention is penalised for looking outside a token's block, weak
 ones, so that the layers that decide can be read, at a price in perplexity that is measured.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from progloc.lazy import exports, follow_moves
 
 if TYPE_CHECKING:
-    from progloc.accounts.audit import audit as audit
+    from progloc.accounts.auditing import audit as audit
     from progloc.accounts.schema import Audit as Audit
     from progloc.attention.masses import log_masses as log_masses
     from progloc.blocks import Partitioner as Partitioner
@@ -32,7 +33,7 @@ _MODULES = {
     "Partitioner": "blocks",
     "ProglocError": "errors",
     "Schedule": "schedules",
-    "audit": "accounts.audit",
+    "audit": "accounts.auditing",
     "delocalize": "model",
     "dial": "dialling",
     "load": "model",
@@ -46,16 +47,5 @@ _MODULES = {
 """Where a public name is defined; it is loaded with the name (PEP 562), for torch and transformers take seconds."""
 
 __all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'progloc' has no attribute '{name}'")
-    value = getattr(import_module(f"progloc.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = exports(__name__, _MODULES)
+follow_moves()

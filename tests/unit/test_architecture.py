@@ -21,7 +21,7 @@ def test_the_contract_is_the_table():
     (contract,) = settings["contracts"]
     assert settings["root_package"] == "progloc"
     assert (contract["type"], contract["containers"], contract["exhaustive"]) == ("layers", ["progloc"], True)
-    assert LINES[0] == ["errors"]
+    assert LINES[0][0] == "errors"
     assert [layer.split(" | ") for layer in reversed(contract["layers"])] == LINES
 
 

@@ -7,7 +7,7 @@ __all__ = ["NO_BASE", "audit_folder", "open_models", "resolve_base"]
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from progloc.accounts.audit import audit
+from progloc.accounts.auditing import audit
 from progloc.accounts.schema import Audit
 from progloc.errors import ProglocError
 from progloc.resolve import NamedModel, resolve

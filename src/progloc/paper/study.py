@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from progloc.accounts.audit import audit, late_layers
+from progloc.accounts.auditing import audit, late_layers
 from progloc.accounts.schema import EFFECTS, PICTURES, Audit
 from progloc.accounts.verdict import SOURCES
 from progloc.config import LocalityConfig, RunConfig, from_mapping
