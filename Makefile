@@ -32,22 +32,23 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[dev]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 -m 'not slow' $(ARGS)
 
-lint: setup  ## check style, formatting and types
+lint: setup  ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: setup  ## mend style and formatting in place
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 bench: setup  ## time training steps with and without the penalty (ARGS="--lengths 128,1024 --compile")
-	$(BIN)/progloc doctor --bench $(ARGS)
+	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
 docs: setup  ## build the site of docs/ in site/
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
+	rm -rf .venv .venv-lowest .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from progloc.accounts.audit import audit
-from progloc.accounts.folders import open_models
+from progloc.accounts.auditing import audit
 from progloc.accounts.page import page
 from progloc.accounts.schema import Cost
 from progloc.blocks import encode
@@ -30,6 +29,7 @@ from progloc.data import load_corpus
 from progloc.errors import ProglocError
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
+from progloc.resolve import resolve
 
 PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
 BY = "benchmarks/audit_speed.py"
@@ -37,7 +37,8 @@ BY = "benchmarks/audit_speed.py"
 
 def once(given: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
     """Audit one prompt, and return what it took."""
-    model, _, tokenizer = open_models(given.model, schedule="quintic", blocks=given.blocks)
+    named = resolve(given.model, schedule="quintic", blocks=given.blocks)
+    model, tokenizer = named.load(), named.load_tokenizer()
     text = load_corpus(given.text).text
     offsets = encode(tokenizer, text).offsets.tolist()
     if len(offsets) < prompt_tokens:

@@ -20,7 +20,7 @@ from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import load
 from progloc.paper.page import write_tables
 from progloc.report.formats import interval, p_value, ratio

@@ -21,7 +21,7 @@ parity() { # kernels, models, the dial and every figure against the definition i
     tests/parity/test_triton_segments.py tests/unit/test_cross_entropy.py tests/unit/test_stock.py
 }
 cost() { # a training step and an evaluation beside plain attention, interleaved
-  progloc doctor --bench --lengths "${LENGTHS:-128x32,1024,4096}" --repeats "${REPEATS:-10}" --out "$OUT/cost"
+  "$PYTHON" benchmarks/step_cost.py --lengths "${LENGTHS:-128x32,1024,4096}" --repeats "${REPEATS:-10}" --out "$OUT/cost"
 }
 suite() { # locality by schedule, the sink left alone
   progloc reproduce --suite "${SUITE:-benchmarks/suites/faithfulness-pretrained.yaml}" --model "$1" --corpus "$2" \

@@ -71,7 +71,7 @@ def main() -> None:
     """Print each division's bits, how much more they are than recruited's, and in what share of the sequences."""
     from progloc import LocalityConfig, load
     from progloc.data import load_corpus, tokenise
-    from progloc.training.inputs import load_tokenizer
+    from progloc.resolve import load_tokenizer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=60, help="spread evenly over the corpus")
     given = parser.parse_args()
     corpus = load_corpus(given.corpus)
-    dataset = tokenise(corpus, load_tokenizer(given.model, corpus), given.length)
+    dataset = tokenise(corpus, load_tokenizer(given.model), given.length)
     # half of the tokens are kept, so blocks of 16 of them span about 32
     recruited = load(given.model, LocalityConfig(blocks="recruited:16")).locality.partitioner
     rng = np.random.default_rng(0)

@@ -21,7 +21,6 @@ from rich.console import Console
 
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
-from progloc.evaluation import opened
 from progloc.files import read_json, read_mapping, write_json, write_text
 from progloc.model import load
 from progloc.paper.capacity import KEPT, MOST, capacity
@@ -32,8 +31,9 @@ from progloc.paper.results import SUITE_FILE, Suite, load_suite
 from progloc.report.formats import counted, interval, number
 from progloc.report.statistics import mean_interval
 from progloc.report.table import Column, Table, filled, to_markdown
+from progloc.resolve import open_sequences, resolve
+from progloc.run_folder import MODEL_FOLDER, RESULT_FILE
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
-from progloc.training.folder import MODEL_FOLDER, RESULT_FILE
 from progloc.training.inputs import gather
 
 ROOT = Path(__file__).parents[1]
@@ -250,13 +250,8 @@ def main() -> None:
                 raise ProglocError(f"{folder} is no suite's folder; for a model give MODEL CORPUS")
             found = of_suite(folder, given.seeds, [name for name in given.runs.split(",") if name])
         else:
-            model, dataset, _ = opened(
-                given.given,
-                given.corpus,
-                schedule=given.schedule,
-                blocks=given.blocks,
-                sequence_length=given.sequence_length,
-            )
+            named = resolve(given.given, schedule=given.schedule, blocks=given.blocks)
+            model, dataset, _ = open_sequences(named, given.corpus, given.sequence_length)
             some = dataset.select(range(min(given.sequences, len(dataset))))
             found = iter([checked(model, some, folder.name, None, given.corpus)])
         kept, console = [], Console(stderr=True)

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from progloc.benchmark import localist_loss, random_gpt2
+from progloc.attention.request import AttentionRequest
 from progloc.config import LocalityConfig
 from progloc.errors import ProglocError
 from progloc.model import localize
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
+from step_timing import localist_loss, random_gpt2
 
 PAGE = Path(__file__).parents[1] / "docs" / "windows.md"
 BY = "benchmarks/window_speed.py"
@@ -57,7 +58,7 @@ def steps(base: Any, ids: torch.Tensor, window: int) -> dict[str, Callable[[], A
 
     def penalised(model: Any) -> Callable[[], Any]:
         layers = tuple(layer for layer, strength in enumerate(model.locality.lambdas) if strength)
-        return lambda: localist_loss(model, ids, locality_layers=layers)
+        return lambda: localist_loss(model, ids, attention_request=AttentionRequest(layers=layers))
 
     return {
         "plain attention": lambda: plain(input_ids=ids, labels=ids, use_cache=False).loss,

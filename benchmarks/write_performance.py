@@ -2,7 +2,7 @@
 
     python benchmarks/write_performance.py [RESULTS …]
 
-RESULTS are folders that `progloc doctor --bench --out RESULTS` made. Each run is first kept under its folder's name, in
+RESULTS are folders that `make bench ARGS="--out RESULTS"` made. Each run is first kept under its folder's name, in
 place of an earlier one of that name; without any, the page is written again from what is kept.
 """
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from progloc.benchmark.report import fill, write_figure
-from progloc.benchmark.results import BENCHMARK_FILE, read_benchmark
 from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
+from step_timing.report import fill, write_figure
+from step_timing.results import BENCHMARK_FILE, read_benchmark
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "measured"

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from progloc import LocalistTrainer, LocalityConfig, localize
 from progloc.files import write_json
-from progloc.schedules import Budget
+from progloc.schedules.budget import Budget
 from progloc.training.learned import LearnedSchedule
 from progloc.training.stages import Stages
 

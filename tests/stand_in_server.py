@@ -21,7 +21,7 @@ MODEL, BASE = "runs/quintic-of-smol", "hub/smol-as-it-came"
 
 
 def stand_in(request: AuditRequest, progress: Progress) -> Audit:
-    """Audit as `progloc.accounts.audit` does, with invented findings, in a moment."""
+    """Audit as `progloc.accounts.auditing` does, with invented findings, in a moment."""
     audit = synthetic_audit(request.prompt, request.continuation or ANSWER, base=request.compare)
     progress.announce(audit.cost)
     for _ in range(audit.cost.passes):

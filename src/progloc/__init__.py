@@ -4,11 +4,12 @@ A transformer's attention is penalised for looking outside a token's block, weak
 ones, so that the layers that decide can be read, at a price in perplexity that is measured.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from progloc.lazy import exports, follow_moves
 
 if TYPE_CHECKING:
-    from progloc.accounts.audit import audit as audit
+    from progloc.accounts.auditing import audit as audit
     from progloc.accounts.schema import Audit as Audit
     from progloc.attention.masses import log_masses as log_masses
     from progloc.blocks import Partitioner as Partitioner
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from progloc.config import LocalityConfig as LocalityConfig
     from progloc.dialling import dial as dial
     from progloc.errors import ProglocError as ProglocError
-    from progloc.measures import measure as measure
-    from progloc.measures import register_measure as register_measure
+    from progloc.measures.definitions import register_measure as register_measure
+    from progloc.measures.measuring import measure as measure
     from progloc.model import delocalize as delocalize
     from progloc.model import load as load
     from progloc.model import localize as localize
@@ -32,30 +33,19 @@ _MODULES = {
     "Partitioner": "blocks",
     "ProglocError": "errors",
     "Schedule": "schedules",
-    "audit": "accounts.audit",
+    "audit": "accounts.auditing",
     "delocalize": "model",
     "dial": "dialling",
     "load": "model",
     "localize": "model",
     "log_masses": "attention.masses",
-    "measure": "measures",
-    "register_measure": "measures",
+    "measure": "measures.measuring",
+    "register_measure": "measures.definitions",
     "register_partitioner": "blocks",
     "register_schedule": "schedules",
 }
 """Where a public name is defined; it is loaded with the name (PEP 562), for torch and transformers take seconds."""
 
 __all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'progloc' has no attribute '{name}'")
-    value = getattr(import_module(f"progloc.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = exports(__name__, _MODULES)
+follow_moves()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["REENTRANT", "fill_block_ids", "prepare_inputs_for_generation"]
+__all__ = ["REENTRANT", "complete_request", "prepare_inputs_for_generation"]
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from progloc.attention.plugin import IMPLEMENTATION, PLAIN, REFERENCE
+from progloc.attention.request import AttentionRequest
 from progloc.attention.segments import documents_in
 from progloc.dialling import dialled
 from progloc.errors import ProglocError
@@ -31,10 +33,12 @@ def _refuse_reentrant(model: Any) -> None:
             return
 
 
-def fill_block_ids(
+def complete_request(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str]
 ) -> tuple[Any, Any]:
-    """Forward pre-hook: carry windows and dial, and, where blocks are needed and not given, those of positions.
+    """Forward pre-hook: put all that attention is to know into one keyword, `attention_request`.
+
+    These are block ids, by position where they are needed and not given, and the model's windows and dial.
 
     Args:
         model: the model called.
@@ -42,24 +46,39 @@ def fill_block_ids(
         kwargs: …
         names: of its forward's parameters, for those given by position.
     """
+    request = kwargs.get("attention_request") or AttentionRequest()
+    if request.block_ids is not None and request.documents is not None:  # by the model around this one
+        return args, kwargs
     given = {**dict(zip(names, args, strict=False)), **kwargs}
+    changes = _changes(model, given, request)
+    kwargs = {name: value for name, value in kwargs.items() if name != "block_ids"}
+    if "documents" in changes and _packed(given) is not None:
+        kwargs["use_cache"] = False  # only so transformers keeps the documents apart
+    return args, {**kwargs, "attention_request": replace(request, **changes)} if changes else kwargs
+
+
+def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> dict[str, Any]:
+    """Return what a request lacks, by name, for a call of a model with what is given by name."""
+    changes: dict[str, Any] = {}
+    if given.get("block_ids") is not None:
+        changes["block_ids"] = given["block_ids"]
     if model.locality.partitioner.granularities > 1:
-        kwargs = {"locality_granularity": model.locality.granularity, **kwargs}
+        changes["granularity"] = model.locality.granularity
     if any(model.locality.windows):
-        kwargs = {"locality_windows": model.locality.windows, **kwargs}
+        changes["windows"] = model.locality.windows
     wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
     dial = dialled(model)
     if dial is not None:
-        kwargs = {**dial.keywords(), **kwargs}
-        if not wanted:
-            kwargs = {"locality_layers": (), **kwargs}
+        changes["dials"] = dial.by_layer
+        if not wanted and request.layers is None:
+            changes["layers"] = ()
     elif not wanted:
-        return args, kwargs
+        return changes
     used = model.config.get_text_config(decoder=True)._attn_implementation
     if used == "eager" and dial is None:  # plain weights, as asked for; `log_masses` refuses them
-        return args, kwargs
+        return changes
     # an attention function of the caller's own may give its own weights, but is told of no dial
     if used not in (IMPLEMENTATION, REFERENCE) and (dial is not None or used in PLAIN):
         raise ProglocError(
@@ -74,27 +93,29 @@ def fill_block_ids(
             "log masses were asked for with a static cache, which does not say where the text ends; "
             "expected the dynamic cache, or no output_attentions"
         )
-    told = given.get("block_ids") is not None
-    if told and "locality_documents" in kwargs:  # by the model around this one
-        return args, kwargs
-    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-    packed = None
+    told = "block_ids" in changes or request.block_ids is not None
     if mask is None:
-        positions = given.get("position_ids")
-        if cache is None and not given.get("use_cache") and positions is not None and positions.ndim == 2:
-            # transformers tells packed documents apart by positions, but only where it makes no cache
-            packed, kwargs = positions, {**kwargs, "use_cache": False}
+        tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
         seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         if told:
-            return args, kwargs
+            return changes
         raise ProglocError(
             "the blocks of tokens with an attention mask that is not (B, T); expected one of 0 and 1 a token"
         )
-    documents = documents_in(mask, packed)
-    kwargs = {"locality_documents": documents, **kwargs}
-    return args, kwargs if told else {**kwargs, "block_ids": model.locality.block_ids(documents)}
+    changes["documents"] = documents_in(mask, _packed(given))
+    if not told:
+        changes["block_ids"] = model.locality.block_ids(changes["documents"])
+    return changes
+
+
+def _packed(given: dict[str, Any]) -> Tensor | None:
+    """Return the positions that tell packed documents apart, as transformers has it: with neither mask nor cache."""
+    if any(given.get(name) is not None for name in ("attention_mask", "past_key_values")) or given.get("use_cache"):
+        return None
+    positions = given.get("position_ids")
+    return positions if positions is not None and positions.ndim == 2 else None
 
 
 def prepare_inputs_for_generation(model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:

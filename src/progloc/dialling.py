@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from progloc.attention.dial import Dial
 from progloc.blocks import Partitioner
 from progloc.blocks.so_far import BlocksSoFar
 from progloc.errors import ProglocError
@@ -59,9 +60,10 @@ class Dialled:
             )
         return BlocksSoFar(self.partitioner, tokenizer)
 
-    def keywords(self) -> dict[str, Any]:
-        """Return what a call of the model carries to its attention."""
-        return {"locality_outside": self.outside, "locality_keep_sink": self.keep_sink}
+    @property
+    def by_layer(self) -> tuple[Dial, ...]:
+        """What a call of the model carries to its attention."""
+        return tuple(Dial(odds, self.keep_sink) for odds in self.outside)
 
 
 _dials: ContextVar[Mapping[int, Dialled]] = ContextVar("progloc_dials", default={})  # noqa: B039 (never changed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["examine", "to_table"]
 
 import shutil
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,12 +14,14 @@ import torch
 from rich import box
 from rich.console import Group
 from rich.table import Table
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from progloc.benchmark import localist_loss, random_gpt2, timed
+from progloc.attention.masses import log_masses
 from progloc.config import LocalityConfig
 from progloc.environment import describe_environment
 from progloc.files import cache_dir
 from progloc.model import localize
+from progloc.objective import locality_penalty, penalty_by_head
 from progloc.paper.plan import plan, read_preset
 from progloc.report.printing import with_title
 from progloc.training.scratch import SCRATCH_SIZES
@@ -28,10 +31,21 @@ TIMED_STEPS = 5
 
 def _tokens_a_second(device: torch.device) -> float:
     """Return training tokens a second of a GPT-2 of 6 layers × 128 with the penalty, 8 × 128 tokens a step."""
-    base = random_gpt2(layers=6, width=128, heads=4, vocabulary=2048, positions=128).to(device)
-    model = localize(base, LocalityConfig())
+    shape = {"n_layer": 6, "n_embd": 128, "n_head": 4, "vocab_size": 2048, "n_positions": 128}
+    off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}
+    plain = GPT2LMHeadModel(GPT2Config(**shape, **off))
+    plain.loss_type = "ForCausalLM"  # its own, which transformers otherwise warns of not finding
+    model = localize(plain.to(device), LocalityConfig())
     ids = torch.randint(0, 2048, (8, 128), device=device)
-    seconds = [timed(lambda: localist_loss(model, ids).backward(), device) for _ in range(TIMED_STEPS + 1)]
+    seconds = []
+    for _ in range(TIMED_STEPS + 1):
+        started = time.perf_counter()
+        outputs = model(input_ids=ids, labels=ids, output_attentions=True, use_cache=False)
+        penalty = locality_penalty(penalty_by_head(log_masses(outputs)), model.locality.weights)
+        (outputs.loss + model.locality.config.alpha * penalty).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
     return ids.numel() / median(seconds[1:])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["configured", "continue_text", "evaluate_folder", "model_folder", "opened", "partition_text"]
+__all__ = ["continue_text", "evaluate_folder", "partition_text"]
 
 import dataclasses
 import sys
@@ -10,76 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from rich.console import Console
 
 from progloc.blocks import encode, partitioner
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.config import LocalityConfig, RunConfig
-from progloc.data import Corpus, load_corpus, tokenise, with_block_ids
+from progloc.data import Corpus, load_corpus
 from progloc.dialling import dial as turned
 from progloc.errors import ProglocError
 from progloc.files import read_standard_input
 from progloc.generation import own_settings, write_on
-from progloc.hub import check_hub
-from progloc.measures import Report, measure
-from progloc.model import load, read_locality, stored_config
+from progloc.measures.measuring import measure
+from progloc.measures.report import Report
+from progloc.model import load
 from progloc.report.progress import progress_bar
-from progloc.training.folder import MODEL_FOLDER
-from progloc.training.inputs import MODELS, SCRATCH, check_length, gather, load_tokenizer, special_tokens
-
-DEFAULT_LENGTH = 128
-
-
-def model_folder(given: str) -> str:
-    """Return where the model is: a run's folder holds it in `model/`."""
-    folder = Path(given)
-    return str(folder / MODEL_FOLDER) if (folder / MODEL_FOLDER / "config.json").exists() else given
-
-
-def configured(
-    model: str, schedule: str | tuple[float, ...] | None = None, blocks: str | None = None
-) -> tuple[str, LocalityConfig, dict[str, Any]]:
-    """Return where a trained model is, the locality it is to be read with, and what its `locality.json` holds.
-
-    Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is not localised,
-            and measured in `fixed:5`.
-        schedule: instead of the model's own.
-        blocks: instead of the model's own.
-
-    Raises:
-        ProglocError: a model that is not made yet or that cannot be had, or a setting that is not known.
-    """
-    folder = model_folder(model)
-    if folder.startswith(SCRATCH):
-        raise ProglocError(f"'{model}' is made while training, not before; run progloc train --model {model} first")
-    check_hub(folder, "model", MODELS)
-    stored = read_locality(folder) or {}
-    changes = {name: value for name, value in (("schedule", schedule), ("blocks", blocks)) if value is not None}
-    return folder, dataclasses.replace(stored_config(stored), **changes), stored  # type: ignore[arg-type]
-
-
-def opened(
-    model: str,
-    corpus: str,
-    *,
-    schedule: str | tuple[float, ...] | None = None,
-    blocks: str | None = None,
-    sequence_length: int | None = None,
-) -> tuple[Any, Dataset, tuple[str, ...]]:
-    """Return a model ready to be measured, the whole of a corpus as consecutive sequences, and what stands before it.
-
-    Args and errors: as `evaluate_folder`.
-    """
-    folder, config, stored = configured(model, schedule, blocks)
-    length = sequence_length if sequence_length is not None else stored.get("sequence_length") or DEFAULT_LENGTH
-    text = load_corpus(corpus)
-    check_length(folder, length)
-    tokenizer = load_tokenizer(folder, text)
-    sequences = tokenise(text, tokenizer, length)
-    loaded = load(folder, config)
-    return loaded, with_block_ids(sequences, loaded.locality.partitioner), tuple(special_tokens(tokenizer))
+from progloc.resolve import SCRATCH, load_tokenizer, open_sequences, resolve, special_tokens
+from progloc.training.inputs import gather
+from progloc.training.scratch import scratch_tokenizer
 
 
 def evaluate_folder(
@@ -107,7 +54,8 @@ def evaluate_folder(
     Raises:
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
-    loaded, dataset, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    loaded, dataset, before = open_sequences(named, corpus, sequence_length)
     with progress_bar(console) as bar:
         task = bar.add_task("measuring", total=len(dataset))
         report = measure(loaded, dataset, batch_size=batch_size, progress=lambda done: bar.update(task, completed=done))
@@ -138,9 +86,8 @@ def continue_text(
         raise ProglocError("the prompt is empty; expected some text to go on from, as in --prompt 'A class is'")
     if tokens < 1:
         raise ProglocError(f"--max-new-tokens {tokens}; expected a whole number ≥ 1")
-    folder, config, _ = configured(model)
-    loaded = load(folder, config)
-    tokenizer = load_tokenizer(folder, Corpus("prompt", prompt))
+    named = resolve(model)
+    loaded, tokenizer = named.load(), named.load_tokenizer()
     ids = encode(tokenizer, prompt).input_ids.tolist()
     settings = {} if sample is None else {"do_sample": sample}
     delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
@@ -183,12 +130,15 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         raise ProglocError(f"no file at {file}; give a text file, or - for standard input")
     else:
         corpus = load_corpus(file)
-    scratch = model.startswith(SCRATCH)
-    folder = model if scratch else model_folder(model)
-    tokenizer = load_tokenizer(folder, load_corpus("python-docs") if scratch else corpus)
-    if chosen.needs_embeddings:
-        if scratch:
+    if model.startswith(SCRATCH):
+        folder = model
+        tokenizer = scratch_tokenizer(load_corpus("python-docs"), model.removeprefix(SCRATCH))
+        if chosen.needs_embeddings:
             folder = gather(RunConfig(model=model, corpus="python-docs"), progress=sys.stderr.isatty()).model
+    else:
+        folder = resolve(model).folder
+        tokenizer = load_tokenizer(folder)
+    if chosen.needs_embeddings:
         chosen = load(folder, LocalityConfig(blocks=name)).locality.partitioner
     whole = encode(tokenizer, corpus.text)
     return {

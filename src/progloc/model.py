@@ -20,6 +20,7 @@ import functools
 import inspect
 import logging
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from progloc.adapters import base_of_adapter, file_of, put_adapter, save_with_ad
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
-from progloc.calls import fill_block_ids, prepare_inputs_for_generation
+from progloc.calls import complete_request, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json
@@ -166,9 +167,19 @@ def _write_locality(model: Any, folder: Path) -> None:
     write_json(folder / LOCALITY_FILE, locality.to_dict())
 
 
+def _reduce(model: Any, protocol: Any) -> tuple[Any, ...]:
+    """Say how a local model is pickled and copied: as the plain one, on the same weights, localised anew.
+
+    transformers' hooks, which capture outputs, are closures, and no pickle takes them.
+    """
+    plain: _Unlocalised = model._unlocalised
+    return _localised_again, (_bare(model, {}), plain.attention, model.locality)
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "save_pretrained": _save_pretrained,
     "prepare_inputs_for_generation": prepare_inputs_for_generation,
+    "__reduce_ex__": _reduce,
 }
 """What a local model does otherwise."""
 CAPTURING = "_output_capturing_hooks_installed"
@@ -311,7 +322,7 @@ def _hook(model: Any) -> _Unlocalised:
     )
     for part in parts:
         names = tuple(inspect.signature(type(part).forward).parameters)[1:]  # without self
-        hook = functools.partial(fill_block_ids, names=names)
+        hook = functools.partial(complete_request, names=names)
         plain.hooks.append(part.register_forward_pre_hook(hook, with_kwargs=True))
         # transformers would at the first call, under a lock no compiler traces; where it has, again would be twice
         if not any(getattr(inner, CAPTURING, False) for inner in _parts(part)):
@@ -320,6 +331,38 @@ def _hook(model: Any) -> _Unlocalised:
     for name, method in METHODS.items():
         setattr(model, name, types.MethodType(method, model))
     return plain
+
+
+def _bare(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
+    """Return a module without what `_hook` and `_attach` put there, sharing all its weights; each module once."""
+    if id(module) not in made:
+        twin = made[id(module)] = type(module).__new__(type(module))
+        ours = (*METHODS, "locality", "_unlocalised", CAPTURING)
+        twin.__dict__.update({name: value for name, value in module.__dict__.items() if name not in ours})
+        twin._modules = {name: child and _bare(child, made) for name, child in module._modules.items()}
+        for hooks, is_ours in (
+            ("_forward_hooks", _captures),
+            ("_forward_pre_hooks", lambda hook: getattr(hook, "func", None) is complete_request),
+        ):
+            theirs = {key: hook for key, hook in getattr(module, hooks).items() if not is_ours(hook)}
+            flags = {key: flag for key, flag in getattr(module, f"{hooks}_with_kwargs").items() if key in theirs}
+            twin.__dict__.update({hooks: OrderedDict(theirs), f"{hooks}_with_kwargs": OrderedDict(flags)})
+    return made[id(module)]
+
+
+def _localised_again(model: Any, attention: list[tuple[Any, str | None]], locality: Locality) -> Any:
+    """Make a plain model local with a locality that was worked out for it; see `_reduce`."""
+    implementation = model.config.get_text_config(decoder=True)._attn_implementation
+    for config, plain in attention:
+        config._attn_implementation_internal = plain
+    model._unlocalised = _hook(model)
+    _attach(model, dataclasses.replace(locality, turned=0), implementation)  # its own, also in a shallow copy
+    return model
+
+
+def _captures(hook: Any) -> bool:
+    """Whether a hook is one by which transformers captures outputs."""
+    return getattr(hook, "__module__", None) == maybe_install_capturing_hooks.__module__
 
 
 def _sub_configs(config: Any) -> list[Any]:
@@ -346,7 +389,7 @@ def delocalize(model: Any) -> Any:
     for part in plain.captured:
         for module in part.modules():
             for key, hook in list(module._forward_hooks.items()):
-                if getattr(hook, "__module__", None) == maybe_install_capturing_hooks.__module__:
+                if _captures(hook):
                     del module._forward_hooks[key]
             module.__dict__.pop(CAPTURING, None)
     for config, implementation in plain.attention:

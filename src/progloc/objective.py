@@ -37,7 +37,7 @@ class Penalty:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What it needs of a model beyond `CHANNELS`: the model's keyword `locality_channels`."""
+        """What it needs of a model beyond `CHANNELS`: the channels of an `AttentionRequest`."""
         return () if self.channel in CHANNELS else (self.channel,)
 
     def __call__(self, log_mass: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from progloc.attention.dial import Dial
 from progloc.attention.masses import log_masses
+from progloc.attention.request import AttentionRequest
 from progloc.errors import ProglocError
 
 TOKENS = 8
@@ -94,7 +96,7 @@ def probe(model: Any) -> None:
     arrived = sum(layer.shape[:3:2] == rows.shape for layer in masses)
     if arrived != layers or len(masses) != layers:
         _refuse(model, f"{arrived} of its {layers} layers hand block ids on to attention and log masses back")
-    _, cut = moved({"locality_outside": (0.0,) * layers, "locality_layers": ()})
+    _, cut = moved({"attention_request": AttentionRequest(layers=(), dials=(Dial(outside=0.0),) * layers)})
     # half precision may send a token to other experts for no reason: there, what moves has to move everywhere
     shows = Tensor.any if exact else Tensor.all
     if shows(torch.stack([free[0], cut[0]])):

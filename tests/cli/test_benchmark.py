@@ -1,29 +1,39 @@
-"""`progloc doctor --bench` as a user types it, on a model small enough for seconds."""
+"""`benchmarks/step_cost.py` as it is typed, on a model small enough for seconds."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import progloc, refused
-from progloc.benchmark.report import write_report
-from progloc.benchmark.results import read_benchmark
-from progloc.benchmark.variants import Shape, variants
+from command_line import refused
+from step_timing.report import write_report
+from step_timing.results import read_benchmark
+from step_timing.variants import Shape, variants
 
 ROOT = Path(__file__).parents[2]
-TINY = ["doctor", "--bench", "--layers", "2", "--width", "32", "--repeats", "2"]
+SCRIPT = ROOT / "benchmarks" / "step_cost.py"
+TINY = ["--layers", "2", "--width", "32", "--repeats", "2"]
 COMMAND = [*TINY, "--lengths", "12,24x2", "--tokens", "12", "--out", "results/tiny"]
+
+
+def step_cost(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the command was run, with --json; what it printed is in printed.json."""
     folder = tmp_path_factory.mktemp("bench")
-    result = progloc(*COMMAND, "--json", cwd=folder)
+    result = step_cost(*COMMAND, "--json", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "steps of each: about" in result.stderr
     (folder / "printed.json").write_text(result.stdout)
@@ -38,7 +48,7 @@ def printed(folder: Path) -> dict[str, Any]:
 
 def test_json_holds_every_timing_and_what_made_it(folder: Path, printed: dict[str, Any]) -> None:
     assert printed == json.loads((folder / "results/tiny/benchmark.json").read_text())
-    assert printed["command"] == "progloc " + " ".join([*COMMAND, "--json"])
+    assert printed["command"] == "python benchmarks/step_cost.py " + " ".join([*COMMAND, "--json"])
     assert {"torch", "transformers", "progloc", "device", "threads", "git", "date"} <= set(printed["environment"])
     assert (printed["settings"]["layers"], printed["settings"]["width"], printed["settings"]["repeats"]) == (2, 32, 2)
     rows = {(row["variant"], row["length"], row["batch"]): row for row in printed["timings"]}
@@ -68,7 +78,7 @@ def test_tables_and_figure_are_made_again_from_the_timings(folder: Path) -> None
 
 
 def test_a_terminal_shows_every_row_and_target(folder: Path) -> None:
-    result = progloc(*TINY, "--lengths", "8", "--tokens", "8", "--out", "results/tiny", cwd=folder)  # in its place
+    result = step_cost(*TINY, "--lengths", "8", "--tokens", "8", "--out", "results/tiny", cwd=folder)  # in its place
     assert all(variant.name in result.stdout for variant in variants(compiled=False))
     assert all(part in result.stdout for part in ("CPU step time", "T=1024", "contiguous"))  # a narrow table wraps
     assert "not measured" in result.stdout
@@ -78,38 +88,35 @@ def test_a_terminal_shows_every_row_and_target(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--bench", "--lengths", "128,long"], "--lengths has 'long'"),
-        (["--bench", "--lengths", "1"], "expected lengths ≥ 2"),
-        (["--bench", "--lengths", "128x0"], "--lengths has '128x0'"),
-        (["--bench", "--lengths", ""], "--lengths has ''"),
-        (["--bench", "--tokens", "0"], "--tokens 0"),
-        (["--bench", "--repeats", "0"], "--repeats 0"),
-        (["--bench", "--layers", "-1"], "--layers -1"),
-        (["--bench", "--only", "flash"], "expected a regular expression found in one of 'sdpa', 'eager + penalty'"),
-        (["--bench", "--only", "("], "--only '('"),
-        (["--bench", "--width", "100"], "expected a multiple of 64"),
-        (["--bench", "--out", "taken"], "taken is not empty"),
-        (["--bench", "--out", "taken/thesis.txt/run"], "is a file"),
-        (["--lengths", "128"], "run progloc doctor --bench"),
-        (["--compile"], "run progloc doctor --bench"),
+        (["--lengths", "128,long"], "--lengths has 'long'"),
+        (["--lengths", "1"], "expected lengths ≥ 2"),
+        (["--lengths", "128x0"], "--lengths has '128x0'"),
+        (["--lengths", ""], "--lengths has ''"),
+        (["--tokens", "0"], "--tokens 0"),
+        (["--repeats", "0"], "--repeats 0"),
+        (["--layers", "-1"], "--layers -1"),
+        (["--only", "flash"], "expected a regular expression found in one of 'sdpa', 'eager + penalty'"),
+        (["--only", "("], "--only '('"),
+        (["--width", "100"], "expected a multiple of 64"),
+        (["--out", "taken"], "taken is not empty"),
+        (["--out", "taken/thesis.txt/run"], "is a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_options_get_one_line(tmp_path: Path, options: list[str], expected: str) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("mine")
-    assert expected in refused(progloc("doctor", *options, cwd=tmp_path))
+    assert expected in refused(step_cost(*options, cwd=tmp_path))
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "thesis.txt"]
 
 
-def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setenv("PATH", "")
-    assert "--compile needs a C++ compiler" in refused(progloc(*TINY, "--compile", cwd=tmp_path))
+def test_compiling_needs_a_compiler(tmp_path: Path) -> None:
+    without = {"PATH": "", "CUDA_VISIBLE_DEVICES": ""}
+    assert "--compile needs a C++ compiler" in refused(step_cost(*TINY, "--compile", cwd=tmp_path, **without))
 
 
 def test_make_bench_is_the_command() -> None:
     shown = subprocess.run(
         ["make", "--dry-run", "bench", "ARGS=--repeats 3"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "progloc doctor --bench --repeats 3" in shown.stdout
+    assert "benchmarks/step_cost.py --repeats 3" in shown.stdout

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tutorial.md", "dial.md", "audit.md")}
 SMALL = {
-    "--bench": "--layers 1 --width 32 --lengths 8 --repeats 1",
     "--study": "--texts 1 --prompt-tokens 24 --answer-tokens 6",
 }
 """What is added to a command that has this in it, for as it stands it takes minutes."""

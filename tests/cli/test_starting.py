@@ -67,6 +67,41 @@ def test_what_is_promised_is_there() -> None:
         _ = progloc.localise
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("auditing.text", "accounts.text"), ("auditing", "accounts"), ("auditing.server.app", "app.app"),
+        ("suite.statistics", "report.statistics"), ("suite.claims", "paper.claims"),
+        ("auditing.report", "accounts.schema"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_a_module_that_moved_is_found_by_its_old_name(old: str, new: str, first: str) -> None:
+    names = [f"progloc.{old}", f"progloc.{new}"]
+    code = f"""
+import importlib, warnings
+warnings.simplefilter("ignore")
+for name in {names if first == "old" else names[::-1]}:
+    importlib.import_module(name)
+old, new = map(importlib.import_module, {names})
+assert old is new and new.__spec__.name == new.__name__ == {names[1]!r}, (old, new, new.__spec__)
+"""
+    assert run("-c", code).returncode == 0
+    assert f"{names[0]} is {names[1]} now" in run("-W", "always", "-c", f"import {names[0]}").stderr
+
+
+def test_a_packages_names_are_its_own_whatever_was_loaded_before() -> None:
+    code = """
+import progloc.accounts.auditing, progloc.measures.measuring, progloc.attention.plugin
+from progloc.accounts import audit
+from progloc.measures import measure
+from progloc.blocks import BlocksSoFar
+from progloc.schedules import Budget
+assert all(map(callable, (audit, measure, BlocksSoFar, Budget)))
+"""
+    assert loaded_by(code)
+
+
 def test_libraries_are_told_to_be_quiet_before_they_are_loaded() -> None:
     code = """
 import progloc.cli

@@ -167,7 +167,6 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(
     [
         *COMMANDS.values(),
         ["audit", "suite", "--study", "words.txt", "--out", "out"],
-        ["doctor", "--bench", "--out", "out"],
     ],
     ids=lambda command: command[0],
 )

@@ -15,8 +15,10 @@ from transformers import AttentionInterface, DynamicCache, StaticCache
 
 from progloc import LocalityConfig, dial, localize, log_masses
 from progloc.accounts.probes import Knockout, Trace
+from progloc.attention.dial import Dial
 from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 from small_models import FAMILIES, small_model
 
 K = 23
@@ -27,10 +29,7 @@ SHAPES = {  # query heads, key heads, key width, value width
 }
 DIALS: list[dict[str, Any]] = [
     {},
-    *(
-        {"locality_outside": (outside,), "locality_keep_sink": keep_sink}
-        for outside, keep_sink in itertools.product((0.4, 0.0), (False, True))
-    ),
+    *({"dials": (Dial(outside, keep_sink),)} for outside, keep_sink in itertools.product((0.4, 0.0), (False, True))),
 ]
 
 
@@ -86,8 +85,8 @@ def test_attention(implementation: str, shape: str, layout: str, window: int, dr
     whole = first == 0 and so_far == K
     channels = EXTRA_CHANNELS if whole else [name for name in EXTRA_CHANNELS if "with_previous" not in name]
     asked: list[dict[str, Any]] = [
-        {"block_ids": blocks, "locality_channels": channels},
-        *([{"block_ids": blocks, "locality_layers": ()}, {}] if implementation == IMPLEMENTATION else [{}]),
+        {"block_ids": blocks, "channels": channels},
+        *([{"block_ids": blocks, "layers": ()}, {}] if implementation == IMPLEMENTATION else [{}]),
     ]
 
     def results(changed: int | None, settings: dict[str, Any]) -> list[Tensor]:
@@ -97,8 +96,8 @@ def test_attention(implementation: str, shape: str, layout: str, window: int, dr
             v[:, :, changed] -= 5.0
             q[:, :, changed - first : changed - first + 1 if changed >= first else 0] += 2.0
         torch.manual_seed(2)
-        given = {"scaling": 0.4, "dropout": dropout, "locality_windows": (window,)}
-        output, masses = attend(module, q, k, v, seen, **given, **settings)
+        request = AttentionRequest(windows=(window,), **settings)
+        output, masses = attend(module, q, k, v, seen, scaling=0.4, dropout=dropout, attention_request=request)
         return [output] if masses is None else [output, masses.transpose(1, 2)]  # (B, T, H, …)
 
     for request in asked:
@@ -229,18 +228,18 @@ def test_probes(family: str) -> None:
     layers = range(len(model.locality.lambdas))
     cut = torch.zeros(2, 4, dtype=torch.bool)
     cut[1, 2:] = True
-    knockout = Knockout(layers, cut, torch.tensor([True, False]))
+    cut_off = AttentionRequest(probe=Knockout(layers, cut, torch.tensor([True, False])))
 
     def traced(tokens: Tensor) -> list[Tensor]:
         trace = Trace(layers, torch.arange(24) // 5, torch.arange(24) // 5, queries=20)
-        results(model, tokens[:1], False, locality_probe=trace, use_cache=False)
+        results(model, tokens[:1], False, attention_request=AttentionRequest(probe=trace), use_cache=False)
         return [
             part.movedim(1, 0)[None] for layer in layers for part in vars(trace.found[layer]).values()
         ]  # of tokens 3 … 22
 
     for dialled in dials(model):
         with dialled:
-            assert_causal(lambda tokens: results(model, tokens, False, locality_probe=knockout, use_cache=False))
+            assert_causal(lambda tokens: results(model, tokens, False, attention_request=cut_off, use_cache=False))
             before = traced(ids())
             for one, other in zip(before, traced(changed(13)), strict=True):
                 torch.testing.assert_close(one[:, : 13 - 3], other[:, : 13 - 3], rtol=0, atol=1e-6)

@@ -13,6 +13,7 @@ import torch
 from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
 from progloc.accounts.probes import Trace
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 from progloc.data import collate
 from small_models import FAMILIES, small_model
 
@@ -132,7 +133,7 @@ def test_a_probe_refuses_a_layer_that_hides_part_of_the_text() -> None:
     def trace(layer: int, length: int) -> Trace:
         blocks = torch.arange(length) // BLOCK
         probe = Trace((layer,), blocks, blocks, queries=4)
-        model(ids[:, :length], locality_probe=probe)
+        model(ids[:, :length], attention_request=AttentionRequest(probe=probe))
         return probe
 
     assert set(trace(1, 24).found) == {1}
@@ -145,7 +146,7 @@ def test_packed_documents_are_apart_with_blocks_given_too() -> None:
     model = localize(small_model("mistral"))
     ids, start = torch.tensor([ITEMS[0]["input_ids"]]), 10
     packed = torch.cat([torch.arange(start), torch.arange(24 - start)])[None]
-    settings = {"output_attentions": True, "locality_channels": ("sink_keys",)}
+    settings = {"output_attentions": True, "attention_request": AttentionRequest(("sink_keys",))}
     with torch.no_grad():
         whole = log_masses(model(ids, position_ids=packed, block_ids=torch.arange(24)[None] // BLOCK, **settings))
         alone = log_masses(model(ids[:, start:], block_ids=torch.arange(start, 24)[None] // BLOCK, **settings))

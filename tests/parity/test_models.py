@@ -18,6 +18,7 @@ from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
 from progloc.attention import ops
 from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.paper.margin_check import check
 
@@ -89,7 +90,9 @@ def test_log_masses_are_those_of_the_eager_weights(build: Callable[..., Any], at
     inputs = padded(side) if side != "none" else {}
     mask = inputs.get("attention_mask", torch.ones(2, T, dtype=torch.long))
     weights = plain(input_ids=tokens(), output_attentions=True, **inputs).attentions
-    outputs = local(input_ids=tokens(), output_attentions=True, locality_channels=EXTRA_CHANNELS, **inputs)
+    outputs = local(
+        input_ids=tokens(), output_attentions=True, attention_request=AttentionRequest(EXTRA_CHANNELS), **inputs
+    )
     blocks = (mask.cumsum(-1) - 1).clamp(min=0) // 5
     inside = (blocks[:, :, None] == blocks[:, None, :]) & mask[:, None, :].bool()
     real = mask.bool()[:, None].expand(-1, 4, -1)
@@ -167,13 +170,13 @@ def test_layers_that_are_not_asked_cost_nothing_and_keep_their_place(build: Call
     plain, local = pair(build)
     every = local(input_ids=tokens(), output_attentions=True)
     last = len(every.attentions) - 1
-    some = local(input_ids=tokens(), output_attentions=True, locality_layers=(last,))
+    some = local(input_ids=tokens(), output_attentions=True, attention_request=AttentionRequest(layers=(last,)))
     assert torch.equal(some.attentions[last], every.attentions[last])
     for layer in some.attentions[:last]:
         assert layer.shape == every.attentions[last].shape
         assert not layer.any()
         assert layer.untyped_storage().nbytes() == layer.element_size()
-    none = local(input_ids=tokens(), output_attentions=True, locality_layers=())
+    none = local(input_ids=tokens(), output_attentions=True, attention_request=AttentionRequest(layers=()))
     assert torch.equal(none.logits, plain(input_ids=tokens()).logits)
 
 
@@ -181,7 +184,7 @@ def test_packed_documents_are_what_they_are_alone(build: Callable[..., Any], att
     _, local = pair(build, attention)
     lengths = (7, 4, 6)
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    asked = {"output_attentions": True, "locality_channels": EXTRA_CHANNELS, "use_cache": False}
+    asked = {"output_attentions": True, "attention_request": AttentionRequest(EXTRA_CHANNELS), "use_cache": False}
     packed = local(input_ids=tokens(1), position_ids=positions, **asked)
     for part, ids in zip(positions.eq(0).cumsum(-1).unique(), tokens(1).split(lengths, dim=1), strict=True):
         there = positions.eq(0).cumsum(-1)[0] == part

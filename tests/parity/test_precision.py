@@ -12,8 +12,8 @@ import wired_models
 from attention_cases import BLOCKS, DOCUMENTS, blocks_of, by_definition, documents_of
 from progloc import LocalityConfig, dial, localize, measure
 from progloc.attention.fast import fast_attention
-from progloc.measures import Rows, measures
-from progloc.measures.rows import flags
+from progloc.measures.definitions import measures
+from progloc.measures.rows import Rows, flags
 from wired_models import copier
 
 LENGTH, SCALING = 40, 1.0

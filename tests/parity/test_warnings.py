@@ -14,6 +14,7 @@ from transformers.utils import logging as of_transformers
 
 from progloc import LocalistTrainer, LocalityConfig, dial, load, localize, log_masses, measure
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 
 IDS = torch.arange(1, 41).view(2, 20)
 DATA = [{"input_ids": row.tolist()} for row in IDS]
@@ -33,7 +34,7 @@ def test_nothing_leads_away_from_the_masses(
 ) -> None:
     model = localize(tiny_llama(), LocalityConfig(**config))
     assert len(log_masses(model(IDS, output_attentions=True))) == 2
-    assert len(log_masses(model(IDS, output_attentions=True, locality_layers=(1,)))) == 2
+    assert len(log_masses(model(IDS, output_attentions=True, attention_request=AttentionRequest(layers=(1,))))) == 2
     measure(model, DATA)
     with dial(model, [0.5, 1.0]):
         measure(model, DATA)

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progloc.schedules import Budget, parse_schedule
+from progloc.schedules import parse_schedule
+from progloc.schedules.budget import Budget
 
 betas = st.floats(0.05, 20)
 layer_counts = st.integers(2, 200)

@@ -1,49 +1,33 @@
-"""docs/architecture.md draws the modules in order; imports have to follow it."""
+"""docs/architecture.md says where everything is, and import-linter's contract says the same."""
 
 import ast
 import re
+import tomllib
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "progloc"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 LINES = [re.findall(r"`(\w+)`", cell) for cell in re.findall(r"^\| ((?:`\w+` ?)+)\|", PAGE, re.MULTILINE)]
-LINE_OF = {name: line for line, names in enumerate(LINES) for name in names}
 
 # the package's __init__ gathers the public names, so it stands above every line
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
 
 
-def part(module: str) -> str:
-    """Return the file or folder directly in the package that `progloc.a.b` is in."""
-    return module.split(".")[1]
+def test_the_contract_is_the_table():
+    """`make lint` holds imports to the contract in pyproject.toml, which is written from the top down."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = settings["contracts"]
+    assert settings["root_package"] == "progloc"
+    assert (contract["type"], contract["containers"], contract["exhaustive"]) == ("layers", ["progloc"], True)
+    assert LINES[0][0] == "errors"
+    assert [layer.split(" | ") for layer in reversed(contract["layers"])] == LINES
 
 
-def imported(tree: ast.Module) -> set[str]:
-    """Return the parts of progloc that a module imports, at its top or inside a function."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"progloc.{a.name}" for a in node.names} if node.module == "progloc" else {node.module}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {part(name) for name in found if name.startswith("progloc.")}
-
-
-def test_the_table_was_found():
-    assert LINES[0] == ["errors"]
-    assert LINES[-2:] == [["cli"], ["__main__"]]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_follow_the_table(path):
-    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    assert own in LINE_OF, f"give {own} its line in docs/architecture.md"
-    others = imported(ast.parse(path.read_text(encoding="utf-8"))) - {own}
-    assert {name for name in others if LINE_OF.get(name, len(LINES)) >= LINE_OF[own]} == set()
+def test_every_part_has_a_line():
+    parts = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert parts == {name for line in LINES for name in line}, "give each its line in docs/architecture.md"
 
 
 def test_every_module_has_a_docstring_and_says_what_is_public():
@@ -59,3 +43,13 @@ def test_every_path_the_page_names_exists():
     assert len(paths) > 10
     missing = {name for name in paths if not (ROOT / name).exists() and not (SOURCE / name).exists()}
     assert missing - {"model/"} == set()  # model/ is a run's, not the repository's
+
+
+def test_the_walks_lead_where_they_say():
+    walks = re.findall(r"`([\w/]+\.py):(\d+)` `(\w+)`", PAGE)
+    assert len(walks) > 15
+    for path, number, name in walks:
+        lines = (SOURCE / path).read_text(encoding="utf-8").splitlines()
+        starts = rf"(?:\s*(?:def|class) )?{name}\b|@register_measure\(\"{name}\""
+        places = [place for place, line in enumerate(lines, 1) if re.match(starts, line) or f" = {name} = " in line]
+        assert int(number) in places, f"{path}: {name} is at line {places}, and docs/architecture.md says {number}"

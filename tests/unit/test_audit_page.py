@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import html
 import itertools
 import json
 import re
@@ -28,10 +29,10 @@ HOSTILE = (
 class Parsed(HTMLParser):
     """What a browser makes of a page: tags with their attributes, and the text in them."""
 
-    def __init__(self, html):
+    def __init__(self, page):
         super().__init__()
         self.tags, self.inside, self.texts = [], [], {}
-        self.feed(html)
+        self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -243,3 +244,17 @@ def test_every_picture_and_effect_has_its_words():
 )  # fmt: skip
 def test_numbers_in_words(written, expected):
     assert written == expected
+
+
+def test_an_audit_is_a_table_of_blocks_and_a_page_in_a_notebook() -> None:
+    audit = synthetic_audit()
+    frame = audit.to_frame()
+    assert "".join(frame["text"]) == "".join(audit.tokens[: audit.answer_start])
+    assert frame["mass_no_sink"].sum() == pytest.approx(1.0)
+    for tested in audit.examined.tested:
+        assert frame.loc[tested.block, "removal"] == tested.removal
+    untested = set(frame.index) - {tested.block for tested in audit.examined.tested}
+    assert frame.loc[sorted(untested), "removal"].isna().all()
+    assert audit.to_html() == page(audit)
+    framed = audit._repr_html_()
+    assert html.unescape(framed.split('srcdoc="')[1].split('"')[0]) == page(audit)

@@ -12,15 +12,18 @@ import torch
 from rich.console import Console
 
 from progloc.attention.masses import log_masses
-from progloc.benchmark import Benchmark, Settings, random_gpt2, run_benchmark
-from progloc.benchmark.memory import estimated_bytes, peak_bytes
-from progloc.benchmark.partitions import FIXED, PARTITIONS, SCATTERED, SENTENCE_LIKE, WHOLE
-from progloc.benchmark.report import write_report
-from progloc.benchmark.results import BENCHMARK_FILE, Timing, read_benchmark
-from progloc.benchmark.settings import settings_for
-from progloc.benchmark.tables import growth_table, step_table, target_table
-from progloc.benchmark.targets import TARGETS, judge
-from progloc.benchmark.variants import (
+from progloc.errors import ProglocError
+from progloc.model import localize
+from progloc.objective import locality_penalty, penalty_by_head
+from step_timing import Benchmark, Settings, random_gpt2, run_benchmark
+from step_timing.memory import estimated_bytes, peak_bytes
+from step_timing.partitions import FIXED, PARTITIONS, SCATTERED, SENTENCE_LIKE, WHOLE
+from step_timing.report import write_report
+from step_timing.results import BENCHMARK_FILE, Timing, read_benchmark
+from step_timing.settings import settings_for
+from step_timing.tables import growth_table, step_table, target_table
+from step_timing.targets import TARGETS, judge
+from step_timing.variants import (
     EAGER,
     FORWARD,
     LOCALIST,
@@ -34,9 +37,6 @@ from progloc.benchmark.variants import (
     steps,
     variants,
 )
-from progloc.errors import ProglocError
-from progloc.model import localize
-from progloc.objective import locality_penalty, penalty_by_head
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -134,13 +134,13 @@ def test_estimated_memory_is_near_what_a_step_needs(variant: Variant) -> None:
 
 def quiet_run(tmp_path: Path) -> Benchmark:
     settings = Settings("cpu", (Shape(16, 2),), repeats=2, **TINY)
-    return run_benchmark(settings, tmp_path / "bench", Console(quiet=True), "progloc doctor --bench")
+    return run_benchmark(settings, tmp_path / "bench", Console(quiet=True), "python benchmarks/step_cost.py")
 
 
 def test_what_does_not_fit_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = random_gpt2(layers=2, width=32, heads=1, vocabulary=99, positions=16).config
     needed = [estimated_bytes(variant, Shape(16, 2), config) for variant in (SDPA, EAGER)]
-    monkeypatch.setattr("progloc.benchmark.timing.free_bytes", lambda device: sum(needed) // 2)
+    monkeypatch.setattr("step_timing.timing.free_bytes", lambda device: sum(needed) // 2)
     found = quiet_run(tmp_path)
     assert found.timing(Shape(16, 2), EAGER.name) is None
     assert found.timing(Shape(16, 2), SDPA.name) is not None
@@ -151,7 +151,7 @@ def test_a_variant_that_runs_out_of_memory_ends_nothing_else(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("progloc.benchmark.variants.eager_penalty", fail)
+    monkeypatch.setattr("step_timing.variants.eager_penalty", fail)
     found = quiet_run(tmp_path)
     assert [timing.variant for timing in found.timings if timing.skipped == "out of memory"] == [EAGER.name]
     assert all(len(timing.seconds) == 2 for timing in found.timings if not timing.skipped)
@@ -168,7 +168,7 @@ def synthetic(seconds: Callable[[Variant, Shape], float], device: str = "cpu", l
     )
     environment = {"git": None, **dict.fromkeys(("device", "threads", "cpus", "platform", "date"), "–")}
     environment |= dict.fromkeys(("torch", "transformers", "python", "progloc"), "–")
-    return Benchmark("progloc doctor --bench", environment, settings, timings)
+    return Benchmark("python benchmarks/step_cost.py", environment, settings, timings)
 
 
 def verdicts(*benchmarks: Benchmark) -> dict[str, str]:
@@ -235,7 +235,7 @@ def test_lengths_say_batches() -> None:
 
 
 def test_a_report_needs_its_benchmark(tmp_path: Path) -> None:
-    with pytest.raises(ProglocError, match="run progloc doctor --bench --out"):
+    with pytest.raises(ProglocError, match=r"run python benchmarks/step_cost\.py --out"):
         write_report(tmp_path)
     (tmp_path / BENCHMARK_FILE).write_text('{"schema_version": 1}')
     with pytest.raises(ProglocError, match="has no 'timings'"):

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from progloc.paper.comparisons import measured
+from progloc.paper.figures import frontier_by_blocks
 from progloc.paper.frontier import (
     above_chance,
     beyond_chance,
@@ -12,7 +13,6 @@ from progloc.paper.frontier import (
     matched,
     paired_curves,
 )
-from progloc.paper.frontier_figure import frontier_by_blocks
 from progloc.paper.results import load_suite
 from progloc.report.statistics import gap_at
 from synthetic_suite import make_suite

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from progloc.accounts.text import prompt_ids, spaced
+from progloc.accounts.text import insert_space, prompt_ids
 from progloc.blocks import encode, encode_after, prefix_ids
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
@@ -100,6 +100,6 @@ def test_half_a_character_is_no_text():
     ],
 )
 def test_a_space_is_put_where_people_leave_it_out(prompt, continuation, joined):
-    assert spaced(prompt, continuation) == tuple(joined.split("|"))
-    assert spaced(*spaced(prompt, continuation)) == spaced(prompt, continuation)
-    assert spaced(prompt, None) == (prompt, None)
+    assert insert_space(prompt, continuation) == tuple(joined.split("|"))
+    assert insert_space(*insert_space(prompt, continuation)) == insert_space(prompt, continuation)
+    assert insert_space(prompt, None) == (prompt, None)

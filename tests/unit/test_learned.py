@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from progloc import LocalityConfig, load, localize, measure
-from progloc.schedules import Budget
+from progloc.schedules.budget import Budget
 from progloc.training.learned import LearnedSchedule
 from progloc.training.stages import Stages
 from progloc.training.trainer import LocalistTrainer

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure, register_measure
+from progloc.attention.request import AttentionRequest
 from progloc.data import collate
-from progloc.measures import Ratio, Rows, measures
+from progloc.measures.definitions import Ratio, measures
+from progloc.measures.rows import Rows
 from progloc.objective import locality_penalty, penalty_by_head
 
 LENGTHS = (17, 17, 12, 9)  # the last two are padded within a batch
@@ -118,7 +120,9 @@ def test_the_objective_holds_the_penalty_as_configured(tiny_llama: Callable[...,
     config = LocalityConfig(schedule="linear", alpha=0.5, sink_aware=True, previous_block=True, fidelity_target=0.7)
     model = localize(tiny_llama(), config)
     items = dataset((12, 12, 12))
-    outputs = model(**collate(items), output_attentions=True, locality_channels=config.penalty.channels)
+    outputs = model(
+        **collate(items), output_attentions=True, attention_request=AttentionRequest(config.penalty.channels)
+    )
     by_head = penalty_by_head(log_masses(outputs), penalty=config.penalty)
     weighted = locality_penalty(by_head, torch.tensor(model.locality.lambdas)).item()
     assert measure(model, items, batch_size=2).weighted_penalty_nats == pytest.approx(weighted, rel=1e-5)
@@ -197,3 +201,15 @@ def test_what_cannot_be_measured_is_refused(model: Any, tiny_gpt2: Callable[...,
         measure(tiny_gpt2(), dataset())
     with pytest.raises(AttributeError, match="no measure 'fidelty'"):
         _ = measure(model, dataset()).fidelty
+
+
+def test_a_report_is_a_table_of_heads(model: Any) -> None:
+    report = measure(model, dataset())
+    frame = report.to_frame()
+    assert frame.index.names == ["layer", "head"]
+    assert frame.shape == (len(report.layers) * len(report.layers[0].heads), len(report.model))
+    assert frame.loc[(1, 2), "fidelity"] == report.layers[1].heads[2].fidelity
+    assert frame.groupby("layer").mean().mean().to_dict() == pytest.approx(dict(report.model))
+    shown = report._repr_html_()
+    assert f"{report.layers[1].fidelity:.3f}" in shown
+    assert f"{report.chance_fidelity:.3f}" in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from transformers import (
 
 import progloc
 from progloc import LocalityConfig, ProglocError, load, localize, log_masses
+from progloc.attention.request import AttentionRequest
 from wired_models import words_tokenizer
 
 IDS = torch.randint(0, 101, (2, 17), generator=torch.Generator().manual_seed(0))
@@ -177,7 +179,7 @@ def test_wrong_inputs_are_refused(tiny_gpt2: Callable[..., Any]) -> None:
     with pytest.raises(ProglocError, match=r"block_ids is .* of shape \(2, 16\)"):
         model(input_ids=IDS, block_ids=torch.zeros(2, 16, dtype=torch.long), output_attentions=True)
     with pytest.raises(ProglocError, match="unknown channel 'entropi'"):
-        model(input_ids=IDS, output_attentions=True, locality_channels=["entropi"])
+        model(input_ids=IDS, output_attentions=True, attention_request=AttentionRequest(["entropi"]))
     with pytest.raises(ProglocError, match="no model at"):
         load("/nowhere/at/all")
 
@@ -264,6 +266,46 @@ def test_a_copy_is_delocalised_alone(tiny_gpt2: Callable[..., Any]) -> None:
     assert len(log_masses(model(input_ids=IDS, output_attentions=True))) == 3
 
 
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda model: pickle.loads(pickle.dumps(model)),  # noqa: S301
+        copy.deepcopy,
+        lambda model: copy.deepcopy(copy.deepcopy(model)),
+        copy.copy,
+    ],
+    ids=["pickled", "deep copy", "deep copy twice", "copy"],
+)
+def test_a_local_model_is_pickled_and_copied_whole(
+    request: pytest.FixtureRequest, family: str, again: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    plain = request.getfixturevalue(family)()
+    theirs = plain.register_forward_pre_hook(_nothing)
+    model = localize(plain, LocalityConfig("linear", "fixed:3"))
+    before = model(input_ids=IDS, output_attentions=True)
+    twin = again(model)
+    assert twin.locality.to_dict() == model.locality.to_dict()
+    assert next(iter(twin._forward_pre_hooks.values())) is _nothing
+    after = twin(input_ids=IDS, output_attentions=True)
+    assert torch.equal(after.logits, before.logits)
+    assert all(torch.equal(*pair) for pair in zip(log_masses(after), log_masses(before), strict=True))
+    with progloc.dial(twin, 1.0):
+        assert not torch.equal(twin(input_ids=IDS).logits, before.logits)
+        assert torch.equal(model(input_ids=IDS).logits, before.logits)
+    twin.save_pretrained(tmp_path)
+    assert load(tmp_path).locality.config == model.locality.config
+    assert theirs.id in model._forward_pre_hooks
+
+
+def _nothing(module: Any, inputs: Any) -> None:
+    """A hook of a user's own."""
+
+
+def test_what_stands_in_a_localised_model_is_printed_by_name(tiny_gpt2: Callable[..., Any]) -> None:
+    assert "partitioner=<partitioner fixed:3>" in repr(localize(tiny_gpt2(), LocalityConfig(blocks="fixed:3")).locality)
+
+
 @pytest.mark.parametrize(
     "earlier",
     [
@@ -324,7 +366,7 @@ def test_plain_weights_are_not_log_masses(tiny_llama: Callable[..., Any], tokens
 
 def test_a_model_that_is_refused_is_left_as_it_was(tiny_llama: Callable[..., Any]) -> None:
     def drop(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return args, {name: value for name, value in kwargs.items() if name != "block_ids"}
+        return args, {name: value for name, value in kwargs.items() if name != "attention_request"}
 
     model = tiny_llama(attn_implementation="sdpa")
     before = plain_state(model)

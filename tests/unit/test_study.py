@@ -108,8 +108,8 @@ def changed(value: Any, name: str = "") -> Any:
     if name in SHOWN or value is None:
         return value
     if isinstance(value, Picture):
-        whole = 0.5 * value.whole  # the same shares
-        whole[[0, 2]] = value.whole[[0, 2]][..., ::-1]
+        whole = 0.5 * value.with_answer  # the same shares
+        whole[[0, 2]] = value.with_answer[[0, 2]][..., ::-1]
         whole[:, ..., -1] = 0.25
         return Picture(whole)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -11,11 +11,10 @@ import pytest
 from scipy import stats
 
 from progloc.errors import ProglocError
-from progloc.paper import paper
-from progloc.paper.figures import style
-from progloc.paper.learned_figure import learned_schedules
+from progloc.paper import published
+from progloc.paper.figures import learned_schedules, style
 from progloc.paper.report import write_report
-from progloc.paper.results import load_suite
+from progloc.paper.results import CSV_COLUMNS, load_suite
 from progloc.paper.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
 from progloc.report.table import Column, Table, to_markdown
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
@@ -184,16 +183,16 @@ def test_what_is_undefined_is_a_dash_and_an_empty_cell(tmp_path):
 
 
 def test_the_papers_tables_agree_with_their_own_arithmetic():
-    base = paper.TABLE_1["distributed"].perplexity
-    for row in list(paper.TABLE_1.values())[1:]:
+    base = published.TABLE_1["distributed"].perplexity
+    for row in list(published.TABLE_1.values())[1:]:
         assert row.vs_baseline == pytest.approx(row.perplexity / base, abs=0.006)
-    previous, optimised = paper.TABLE_2
+    previous, optimised = published.TABLE_2
     assert optimised.improvement_percent == pytest.approx(
         100 * (1 - optimised.perplexity / previous.perplexity), abs=0.06
     )
-    assert optimised.perplexity == paper.TABLE_1["cubic"].perplexity
-    for row in paper.TABLE_3:
-        assert row.lambda_linear == pytest.approx(row.layer / (paper.TABLE_3_LAYERS - 1), abs=6e-4)
+    assert optimised.perplexity == published.TABLE_1["cubic"].perplexity
+    for row in published.TABLE_3:
+        assert row.lambda_linear == pytest.approx(row.layer / (published.TABLE_3_LAYERS - 1), abs=6e-4)
 
 
 # ---- tests of a table's comparisons
@@ -396,3 +395,10 @@ def test_nothing_finished_is_said(tmp_path):
     folder = make_suite(tmp_path, seeds=(), missing=())
     with pytest.raises(ProglocError, match="no finished run"):
         write_report(folder)
+
+
+def test_a_suite_is_a_table_of_its_runs(suite):
+    frame = suite.to_frame()
+    assert list(frame.columns) == list(CSV_COLUMNS)
+    assert len(frame) == len(suite.runs)
+    assert frame["perplexity"].tolist() == [run.measure("perplexity") for run in suite.runs]

@@ -17,9 +17,9 @@ from progloc import LocalityConfig, ProglocError, localize, measure
 from progloc.attention.fast import fast_attention
 from progloc.attention.masses import CHANNELS, EXTRA_CHANNELS, MEASURED_CHANNELS
 from progloc.data import collate
-from progloc.measures import Rows, measures
+from progloc.measures.definitions import measures
 from progloc.measures.guarantees import entropy_bound, guaranteed_entropy_bound, guaranteed_mass
-from progloc.measures.rows import flags
+from progloc.measures.rows import Rows, flags
 from progloc.paper.capacity import capacity, fitted_exponent, largest_lambda
 from progloc.paper.exponent import exponent_over_seeds
 from progloc.paper.margin_check import check

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from progloc import LocalityConfig, ProglocError, dial, localize, log_masses, measure
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 from progloc.config import TrainingConfig
 from progloc.data import collate
 from progloc.objective import locality_penalty, penalty_by_head
@@ -107,7 +108,7 @@ def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path:
     model = localize(tiny_gpt2(), config)
     model.loss_type = "ForCausalLM"
     batch = collate(sequences(4))
-    outputs = model(**batch, output_attentions=True, locality_channels=config.penalty.channels)
+    outputs = model(**batch, output_attentions=True, attention_request=AttentionRequest(config.penalty.channels))
     by_head = penalty_by_head(log_masses(outputs), penalty=config.penalty)
     penalty = locality_penalty(by_head, torch.tensor([0.0, 0.5, 1.0]))
     loss = outputs.loss + 0.3 * 0.1 * penalty
@@ -156,7 +157,7 @@ def test_temperature_is_warm_in_stage_one_only(tiny_gpt2: Callable[..., Any], tm
     model = localize(tiny_gpt2())
     seen: list[float] = []
     model.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs.get("attention_temperature", 1.0)), with_kwargs=True
+        lambda module, args, kwargs: seen.append(kwargs["attention_request"].temperature), with_kwargs=True
     )
     stages = Stages(exploration=0.5, exploration_temperature=1.7)
     trained(model, tmp_path, stages, max_steps=4, eval_strategy="no")

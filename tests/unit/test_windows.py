@@ -15,7 +15,9 @@ from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, random_qkv
 from progloc import LocalityConfig, ProglocError, dial, localize, measure
 from progloc.attention.masses import log_masses
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
+from progloc.attention.request import AttentionRequest
 from progloc.attention.windows import windowed_attention, windowed_mask
+from small_models import small_model
 
 LENGTH, WINDOW = 37, 5
 
@@ -62,8 +64,8 @@ def test_what_is_seen_is_counted_as_the_mask_has_it(documents: str) -> None:
     blocks = torch.arange(LENGTH).expand(2, -1) // 7
     seen = by_hand(causal(labels))
     masses = AttentionInterface()[IMPLEMENTATION](
-        SimpleNamespace(layer_idx=0), *random_qkv((4, 2), LENGTH, torch.float32), labels, block_ids=blocks,
-        locality_windows=(WINDOW,), locality_channels=("keys", "block_keys", "sink_keys"),
+        SimpleNamespace(layer_idx=0), *random_qkv((4, 2), LENGTH, torch.float32), labels,
+        attention_request=AttentionRequest(("keys", "block_keys", "sink_keys"), block_ids=blocks, windows=(WINDOW,)),
     )[1]  # fmt: skip
     in_block = seen & (blocks[:, None, :, None] == blocks[:, None, None, :])
     for found, keys in zip(masses[..., 2:4].unbind(-1), (seen, in_block), strict=True):
@@ -111,6 +113,21 @@ def test_generated_token_by_token_it_is_what_one_pass_gives(
         found = model.generate(ids(), **asked, **settings)
         again = {name: value for name, value in settings.items() if name == "num_beams"}
         assert torch.equal(found, model.generate(ids(), **asked, **again, use_cache=False))
+
+
+def test_without_a_kernel_it_has_its_window_too() -> None:
+    logits = []
+    for attention in (IMPLEMENTATION, REFERENCE):
+        with torch.no_grad():
+            logits.append(sparse(small_model("deepseek_v3"), attention)(ids(), use_cache=False).logits)
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_without_a_number_and_a_request_is_plain() -> None:
+    qkv = random_qkv((4, 4), LENGTH, torch.float32)
+    output, masses = AttentionInterface()[IMPLEMENTATION](SimpleNamespace(is_causal=False), *qkv, None)
+    assert torch.equal(output, torch.nn.functional.scaled_dot_product_attention(*qkv).transpose(1, 2))
+    assert masses is None
 
 
 def test_a_free_layer_has_a_window_and_no_penalty(tiny_gpt2: Callable[..., Any]) -> None:

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 
 from progloc.accounts.probes import Knockout, Trace, TracedAttention
 from progloc.accounts.text import AuditedText
+from progloc.attention.request import AttentionRequest
 from progloc.dialling import dialled
 from progloc.servable import attention_modules
 
@@ -211,7 +212,7 @@ def _logits(
             logits_to_keep=(wanted - start).to(model.device) if last else 1,
             **({} if stays is None else {"attention_mask": stays[:, :seen].to(model.device)}),
             **({} if positions is None else {"position_ids": positions[:, part].to(model.device)}),
-            **({"locality_probe": probe} if last else {}),
+            **({"attention_request": AttentionRequest(probe=probe)} if last else {}),
             **({"block_ids": block_ids[:, :seen].to(model.device)} if is_dialled else {}),
         )
     logits = outputs.logits  # (B, W, V)

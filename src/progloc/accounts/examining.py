@@ -1,8 +1,8 @@
-"""One model looked at on one text: trace, take parts away, compare, decide."""
+"""Examine one model on one text: trace its attention, take blocks away, compare, decide."""
 
 from __future__ import annotations
 
-__all__ = ["examine", "planned"]
+__all__ = ["estimate_cost", "examine"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from progloc.accounts.agreement import baselines, correlation, leading_source, random_sets, top_blocks
 from progloc.accounts.effects import KNOCKOUTS_AT_ONCE, Reading, knocked_out, passes_of, read, removals
-from progloc.accounts.pictures import by_token, margins, of_answer
+from progloc.accounts.pictures import answer_picture, margin_masses, token_pictures
 from progloc.accounts.schema import (
     EFFECTS,
     OPERATORS,
@@ -30,16 +30,16 @@ from progloc.accounts.verdict import verdict
 from progloc.blocks import FloatArray
 
 
-def planned(text: AuditedText, most_blocks: int, sets: int) -> Cost:
-    """Return what `examine` takes at most."""
-    whole, answer = len(text.ids), len(text.answer_ids)
+def estimate_cost(text: AuditedText, most_blocks: int, sets: int) -> Cost:
+    """Return the most that `examine` costs."""
+    length, answer = len(text.ids), len(text.answer_ids)
     if len(text.sources) < 2:
-        return Cost(1, whole)
-    tested = _ranked(text, most_blocks) + (text.cut is not None)
-    together = 3 + sets  # all sources, the first ones, the others, and what is drawn
+        return Cost(1, length)
+    tested = _count_ranked(text, most_blocks) + (text.cut is not None)
+    together = 3 + sets  # all sources, the top ones, the rest, and random sets
     knockouts = 2 * tested
     passes = 1 + -(-knockouts // KNOCKOUTS_AT_ONCE) + passes_of(text, tested + together) + passes_of(text, tested)
-    return Cost(passes, whole * (1 + 2 * tested + together) + knockouts * (answer + 1))
+    return Cost(passes, length * (1 + 2 * tested + together) + knockouts * (answer + 1))
 
 
 def examine(
@@ -53,70 +53,70 @@ def examine(
     seed: int,
     progress: Callable[[int], None],
 ) -> Examination:
-    """Look at a model on a text, and test what is seen. The model is in evaluation mode, and dialled as it is to be.
+    """Trace a model's attention on a text, and test the picture. The caller sets evaluation mode and the dial.
 
     Args:
-        name: what the model is called.
+        name: the model's name, for the result.
         model: a localised model.
-        text: the text.
-        layers: those traced.
-        most_blocks: how many blocks are taken away, at most.
-        sets: how many random sets of blocks.
-        seed: of what is drawn.
-        progress: called with a number of forward passes done.
+        text: prompt and answer.
+        layers: the layers to trace.
+        most_blocks: the most blocks that are taken away one by one.
+        sets: how many random sets of blocks are taken away.
+        seed: of all random draws.
+        progress: called with the number of forward passes just done.
     """
     reading = read(model, text, layers)
     progress(1)
     traced = [reading.traced[layer] for layer in layers]
-    heads, sinks = by_token(traced)  # (n, layers, H, M), (n, layers, H)
-    whole = of_answer(traced)  # (layers, H, M)
-    by_layer = whole.mean(1)
+    by_token, sinks = token_pictures(traced)  # (n, layers, H, M), (n, layers, H)
+    by_head = answer_picture(traced)  # (layers, H, M)
+    by_layer = by_head.mean(1)
     picture = by_layer.mean(0)
-    tested, faithfulness = _tested(
+    tested, faithfulness = _test_picture(
         model, text, layers, reading, picture, most_blocks=most_blocks, sets=sets, seed=seed, progress=progress
     )
-    found, reasons = verdict(faithfulness, len(text.answer_ids))
+    judgement, reasons = verdict(faithfulness, len(text.answer_ids))
     lambdas = model.locality.lambdas
-    guaranteed, inside = margins(traced)
+    guaranteed, inside = margin_masses(traced)
     return Examination(
         model=name,
-        verdict=found,
+        verdict=judgement,
         reasons=reasons,
         picture=picture,
         sink_mass=float(sinks.mean()),
         layers=tuple(
             TracedLayer(
-                layer, lambdas[layer], by_layer[n], float(sinks[:, n].mean()), whole[n],
-                tuple(sinks[:, n].mean(0).tolist()), guaranteed[n], inside[n],
+                layer, lambdas[layer], by_layer[index], float(sinks[:, index].mean()), by_head[index],
+                tuple(sinks[:, index].mean(0).tolist()), guaranteed[index], inside[index],
             )
-            for n, layer in enumerate(layers)
+            for index, layer in enumerate(layers)
         ),
-        answer=heads.mean(2),
+        answer=by_token.mean(2),
         answer_sink_mass=sinks.mean(2),
-        answer_heads=heads,
+        answer_heads=by_token,
         log_probs=tuple(reading.log_probs.tolist()),
         tested=tested,
         faithfulness=faithfulness,
     )  # fmt: skip
 
 
-def _ranked(text: AuditedText, most_blocks: int) -> int:
-    """Return how many sources are ranked; a block that goes on into the answer is measured besides."""
+def _count_ranked(text: AuditedText, most_blocks: int) -> int:
+    """Return how many sources are ranked. A block that continues into the answer is tested, but not ranked."""
     return min(len(text.sources), max(2, most_blocks - (text.cut is not None)))
 
 
-def _chosen(text: AuditedText, masses: FloatArray, count: int) -> list[int]:
-    """Return which sources are ranked: all, or those with the most mass and as many spread over the rest."""
+def _choose_ranked(text: AuditedText, masses: FloatArray, count: int) -> list[int]:
+    """Return which sources are ranked: all, or those with the most mass and as many spread evenly over the rest."""
     order = sorted(text.sources, key=lambda block: -masses[block])
     if len(order) == count:
         return text.sources
     half = -(-count // 2)
     top, rest = order[:half], sorted(order[half:])
     spread = np.linspace(0, len(rest) - 1, count - len(top)).round().astype(int)
-    return sorted([*top, *(rest[place] for place in spread)])
+    return sorted([*top, *(rest[index] for index in spread)])
 
 
-def _tested(
+def _test_picture(
     model: Any,
     text: AuditedText,
     layers: Sequence[int],
@@ -128,60 +128,59 @@ def _tested(
     seed: int,
     progress: Callable[[int], None],
 ) -> tuple[tuple[TestedBlock, ...], Faithfulness | None]:
-    """Take blocks away, one by one and in sets, and compare with the picture."""
+    """Take blocks away, one by one and in sets, and compare the effects with the picture."""
     if len(text.sources) < 2:
         return (), None
-    ranked = _chosen(text, picture.mass_no_sink, _ranked(text, most_blocks))
+    ranked = _choose_ranked(text, picture.mass_no_sink, _count_ranked(text, most_blocks))
     log_prob = float(reading.log_probs.sum())
     blocks = ranked if text.cut is None else [*ranked, text.cut]
     sizes = text.prompt_sizes[ranked].astype(float)
     masses = {name: getattr(picture, name)[ranked] for name in PICTURES}
-    top = top_blocks(masses["mass_no_sink"].tolist(), sizes.tolist())
-    drawn = random_sets(sizes.tolist(), top, sets, seed)
-    first = [ranked[place] for place in top]
+    top_indices = top_blocks(masses["mass_no_sink"].tolist(), sizes.tolist())
+    random_indices = random_sets(sizes.tolist(), top_indices, sets, seed)
+    top = [ranked[index] for index in top_indices]
     together = [
         text.sources,
-        first,
-        [block for block in text.sources if block not in first],
-        *([ranked[place] for place in places] for places in drawn),
+        top,
+        [block for block in text.sources if block not in top],
+        *([ranked[index] for index in indices] for indices in random_indices),
     ]
-    progress(
-        passes_of(text, len(blocks) + 3 + sets) - passes_of(text, len(blocks) + len(together))
-    )  # there are no more
+    # passes of the estimate that are not needed: there may be fewer random sets than asked for
+    progress(passes_of(text, len(blocks) + 3 + sets) - passes_of(text, len(blocks) + len(together)))
     alone = [[block] for block in blocks]
     removed = removals(model, text, reading.past, [*alone, *together], progress=progress)
     deleted = removals(model, text, reading.past, alone, closed=True, progress=progress)
     cuts = [(block, renormalise) for renormalise in (True, False) for block in blocks]
     cut = knocked_out(model, text, reading.past, layers, cuts, progress)
     effects = log_prob - np.array([removed[: len(alone)], deleted, *np.reshape(cut, (2, -1))])  # (4, N)
-    everything, shown, rest, *at_random = (
-        Removal(tuple(chosen), int(text.prompt_sizes[chosen].sum()), log_prob - without)
-        for chosen, without in zip(together, removed[len(alone) :], strict=True)
+    all_sources, top_removal, rest, *random_removals = (
+        Removal(tuple(removed_blocks), int(text.prompt_sizes[removed_blocks].sum()), log_prob - without)
+        for removed_blocks, without in zip(together, removed[len(alone) :], strict=True)
     )
     by_effect = dict(zip(EFFECTS, effects[:, : len(ranked)], strict=True))
     leading = (leading_source(effect, ranked, masses["mass_no_sink"], by_effect[effect]) for effect in OPERATORS)
     return (
         tuple(
-            TestedBlock(block, whole=block != text.cut, **dict(zip(EFFECTS, each, strict=True)))
-            for block, each in zip(blocks, effects.T.tolist(), strict=True)
+            TestedBlock(block, whole=block != text.cut, **dict(zip(EFFECTS, block_effects, strict=True)))
+            for block, block_effects in zip(blocks, effects.T.tolist(), strict=True)
         ),
         Faithfulness(
             log_prob=log_prob,
-            log_prob_without=log_prob - everything.effect,
-            correlations=tuple(_correlations(masses, by_effect, sizes, seed)),
-            leading=tuple(each for each in leading if each is not None),
-            top=shown,
+            log_prob_without=log_prob - all_sources.effect,
+            correlations=tuple(_correlate(masses, by_effect, sizes, seed)),
+            leading=tuple(source for source in leading if source is not None),
+            top=top_removal,
             rest=rest,
-            random=tuple(at_random),
+            random=tuple(random_removals),
             sources=len(ranked),
         ),
     )
 
 
-def _correlations(
+def _correlate(
     masses: Mapping[str, FloatArray], effects: Mapping[str, FloatArray], sizes: FloatArray, seed: int
 ) -> Iterator[Correlation]:
-    """Compare every picture with every effect, and pictures that know nothing with those of the operators."""
+    """Compare every picture with every effect, and the baselines with the effects of the operators."""
     for name, mass in masses.items():
         for effect in EFFECTS:
             yield correlation(name, effect, mass, effects[effect], sizes, seed)

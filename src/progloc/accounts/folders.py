@@ -1,73 +1,51 @@
-"""Audits of models by their folders or hub names: what `progloc audit` does."""
+"""Audit models by folder or hub name, as `progloc audit` does."""
 
 from __future__ import annotations
 
-__all__ = ["NO_BASE", "audit_folder", "base_of", "open_models"]
+__all__ = ["NO_BASE", "audit_folder", "open_models", "resolve_base"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from progloc.accounts.audit import audit
+from progloc.accounts.auditing import audit
 from progloc.accounts.schema import Audit
-from progloc.data import Corpus
 from progloc.errors import ProglocError
-from progloc.evaluation import configured
-from progloc.model import load
-from progloc.training.inputs import load_tokenizer
+from progloc.resolve import NamedModel, resolve
 
 NO_BASE = "none"
-"""As a base: nothing is set beside the audited model."""
+"""As a base: the audited model is not compared with any other."""
 
 
-def base_of(model: str, given: str | None, say: Callable[[str], None] = lambda _: None) -> str | None:
-    """Return the model to set beside another, or None: the given one, else the one that `locality.json` records.
+def resolve_base(named: NamedModel, base: str | None, say: Callable[[str], None] = lambda _: None) -> NamedModel | None:
+    """Return the model to compare an audited one with, on the same blocks; None for no comparison.
 
     Args:
-        model: see `open_models`.
-        given: a folder, a hub name, or "none"; by default the recorded one, where it can be had.
-        say: hears in one line why the recorded one is left out.
+        named: the audited model, from `resolve`.
+        base: a run's folder, a Hugging Face folder, a hub name, or "none"; by default the model that `locality.json`
+            records, where it is available.
+        say: called with one line that says why the recorded model is left out.
 
     Raises:
-        ProglocError: the model cannot be had.
+        ProglocError: the given model is not available.
     """
-    if given is not None:
-        return None if given == NO_BASE else given
-    _, _, stored = configured(model)
-    recorded = stored.get("base_model")
-    if recorded is None:
+    if base is not None:
+        return None if base == NO_BASE else resolve(base, blocks=named.config.blocks)
+    if named.base is None:
         return None
     try:
-        configured(recorded)
+        return resolve(named.base, blocks=named.config.blocks)
     except ProglocError:
-        say(f"alone: the model it was made from, {recorded}, cannot be had here; --base MODEL sets one beside it")
+        say(f"alone: the model it was made from, {named.base}, cannot be had here; --base MODEL sets one beside it")
         return None
-    return str(recorded)
 
 
-def open_models(
-    model: str,
-    base: str | None = None,
-    *,
-    schedule: str | tuple[float, ...] | None = None,
-    blocks: str | None = None,
-) -> tuple[Any, Any, Any]:
-    """Return a model, the one to set beside it (or None) on the same blocks, and their tokenizer.
-
-    Args:
-        model: a run's folder, a Hugging Face folder, or a hub name. Without `locality.json` it is not localised.
-        base: likewise; None: nothing.
-        schedule: instead of the model's own.
-        blocks: instead of the model's own.
+def open_models(named: NamedModel, base: NamedModel | None) -> tuple[Any, Any, Any]:
+    """Return the audited model, its base (or None), and their tokenizer.
 
     Raises:
-        ProglocError: a model that cannot be had or localised.
+        ProglocError: a model is not available, or cannot be localised.
     """
-    folder, config, _ = configured(model, schedule, blocks)
-    loaded = load(folder, config)
-    tokenizer = load_tokenizer(folder, Corpus("prompt", ""))
-    if base is None:
-        return loaded, None, tokenizer
-    return loaded, load(*configured(base, blocks=config.blocks)[:2]), tokenizer
+    return named.load(), None if base is None else base.load(), named.load_tokenizer()
 
 
 def audit_folder(
@@ -82,9 +60,10 @@ def audit_folder(
     say: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Audit:
-    """Audit a model's answer; for what is not named here see `audit`, `base_of` and `open_models`."""
+    """Audit a model's answer; the parameters are those of `audit`, `resolve` and `resolve_base`."""
     if not prompt.strip():
         raise ProglocError("the prompt is empty; expected some text that is answered, as in --prompt 'A class is'")
-    loaded, beside, tokenizer = open_models(model, base_of(model, base, say), schedule=schedule, blocks=blocks)
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    loaded, loaded_base, tokenizer = open_models(named, resolve_base(named, base, say))
     delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
-    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=beside, dial=delta, **settings)
+    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=loaded_base, dial=delta, **settings)

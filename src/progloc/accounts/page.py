@@ -40,49 +40,49 @@ EXCERPT = 90
 
 @dataclass(frozen=True)
 class Block:
-    """What the page says of a block wherever it names it."""
+    """A block of the prompt, as the page names it in lists and captions."""
 
     number: int
     excerpt: str
     share: float
     """Of the prompt's tokens."""
     cut: bool
-    """Whether the prompt's end cuts through it."""
+    """Whether the block continues into the answer."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Tokens in a row that are of one block."""
+    """Consecutive tokens of one block."""
 
     block: int
     pieces: tuple[str, ...]
-    """The text of each."""
+    """The text of each token."""
     start: int
-    """The first one's place in the text."""
+    """Position of the first token in the text."""
     first: bool
     """Whether the block begins here."""
 
 
 def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
-    """Cut a part of the text where the block changes."""
-    begun: set[int] = set()
+    """Split a part of the text wherever the block changes."""
+    seen: set[int] = set()
     runs = []
-    for block, places in groupby(range(start, stop), key=audit.block_ids.__getitem__):
-        first, *others = places
+    for block, positions in groupby(range(start, stop), key=audit.block_ids.__getitem__):
+        first, *others = positions
         pieces = tuple(map(visible, audit.tokens[first : first + 1 + len(others)]))
-        runs.append(Run(block, pieces, first, block not in begun))
-        begun.add(block)
+        runs.append(Run(block, pieces, first, block not in seen))
+        seen.add(block)
     return runs
 
 
 def _blocks(audit: Audit) -> list[Block]:
-    """Describe every block of the prompt, by number."""
+    """Return the prompt's blocks, in the order of their numbers."""
     prompt = audit.block_ids[: audit.answer_start]
     sizes = Counter(prompt)
     texts: dict[int, list[str]] = {}
     for block, text in zip(prompt, audit.tokens, strict=False):
         texts.setdefault(block, []).append(text)
-    cut = {each.block for each in audit.examined.tested if not each.whole}
+    cut = {tested.block for tested in audit.examined.tested if not tested.whole}
     return [
         Block(number, _excerpt(texts[number]), sizes[number] / len(prompt), number in cut) for number in sorted(sizes)
     ]
@@ -94,51 +94,51 @@ def _excerpt(texts: Sequence[str]) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow the page's own style and script, and nothing else."""
+    """Return the Content-Security-Policy that allows the page's own style and script, and nothing else."""
 
-    def own(text: str) -> str:
+    def sha(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    return f"default-src 'none'; style-src {own(style)}; script-src {own(script)}; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; style-src {sha(style)}; script-src {sha(script)}; base-uri 'none'; form-action 'none'"
 
 
-def _made_by(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say what made the audit, a line each."""
+def _provenance(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the software and machine that made the audit, as (name, value) rows."""
     git = environment.get("git")
     state = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}" if git else None
-    lines = {**environment, "git": state}
-    return [(name, str(value)) for name, value in lines.items() if value is not None]
+    rows = {**environment, "git": state}
+    return [(name, str(value)) for name, value in rows.items() if value is not None]
 
 
-def _beside(name: str) -> str:
-    """Read a file that lies beside the template."""
+def _read_asset(name: str) -> str:
+    """Read a file from the template's folder."""
     return (resources.files("progloc.accounts") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _most_first(examined: Examination) -> list[TestedBlock]:
-    """Sort what was tested by mass, so that a table shows whether effects fall with it."""
-    return sorted(examined.tested, key=lambda each: -examined.picture.mass_no_sink[each.block])
+def _by_mass(examined: Examination) -> list[TestedBlock]:
+    """Sort the tested blocks by mass, the largest first, so that a table shows whether effects fall with it."""
+    return sorted(examined.tested, key=lambda tested: -examined.picture.mass_no_sink[tested.block])
 
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    found = templates("progloc.accounts")
-    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    found.filters.update(percent=percent, signed=signed)
-    return found
+    environment = templates("progloc.accounts")
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    environment.filters.update(percent=percent, signed=signed)
+    return environment
 
 
 def page(audit: Audit) -> str:
     """Return an audit as a complete HTML document.
 
-    It loads nothing and may be opened from disk. Its Content-Security-Policy allows its own style and script alone, so
-    nothing that stands in a text can run. What it shows is `audit.to_dict(heads=False)`, which it also holds as JSON.
+    It loads nothing and can be opened from disk. Its Content-Security-Policy allows only its own style and script, so
+    nothing in an audited text can run. It shows `audit.to_dict(heads=False)`, and contains the same as JSON.
 
     Args:
-        audit: of a text of any length; the size grows with the answer's tokens × traced layers × blocks.
+        audit: of a text of any length; the page's size grows with the answer's tokens × traced layers × blocks.
     """
     template = _templates().get_template("audit.html.j2")
-    style, script = _beside("audit.css"), _beside("audit.js")
+    style, script = _read_asset("audit.css"), _read_asset("audit.js")
     examinations: dict[str, Examination] = {"examined": audit.examined}
     if audit.base is not None:
         examinations["base"] = audit.base
@@ -162,8 +162,8 @@ def page(audit: Audit) -> str:
         effects=EFFECTS,
         baselines=BASELINES,
         scatter=scatter,
-        most_first=_most_first,
-        made_by=_made_by(audit.environment),
+        most_first=_by_mass,
+        made_by=_provenance(audit.environment),
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),

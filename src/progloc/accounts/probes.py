@@ -8,14 +8,14 @@ from __future__ import annotations
 
 __all__ = ["Knockout", "Trace", "TracedAttention"]
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from progloc.attention.margins import margin
+from progloc.attention.request import LayerAttention
 from progloc.errors import ProglocError
 from progloc.measures.guarantees import guaranteed_mass
 
@@ -54,29 +54,29 @@ class Trace:
     found: dict[int, TracedAttention] = field(default_factory=dict)
     """By layer."""
 
-    def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **attention: Any) -> None:
-        """Note one layer's attention; see `progloc.attention.Probe`."""
-        layer = _layer(module, self.layers, attention)
-        if layer is None:
+    def __call__(self, layer: LayerAttention) -> None:
+        """Note one layer's attention."""
+        if not _is_probed(layer, self.layers):
             return
+        query, key = layer.query, layer.key
         past, last = key.shape[2] - query.shape[2], key.shape[2] - 1
         parts = []
         for start in range(last - self.queries, last, CHUNK):
             end = min(start + CHUNK, last)
             rows = query[:, :, start - past : end - past]
-            parts.append(self._of(rows, key[:, :, :end], value[0, :, :end], attention))
-        self.found[layer] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+            parts.append(self._of(rows, key[:, :, :end], layer.value[0, :, :end], layer))
+        self.found[layer.index] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
-    def _of(self, query: Tensor, key: Tensor, value: Tensor, attention: Any) -> tuple[Tensor, ...]:
+    def _of(self, query: Tensor, key: Tensor, value: Tensor, layer: LayerAttention) -> tuple[Tensor, ...]:
         """Return what a TracedAttention holds of the last c of K tokens.
 
         Args:
             query: (1, H, c, D).
             key: (1, H_kv, K, D).
             value: (H_kv, K, D).
-            attention: see `progloc.attention.Probe`.
+            layer: whose attention it is.
         """
-        scores = _scores(query, key, attention)[0]  # (H, c, K)
+        scores = _scores(query, key, layer)[0]  # (H, c, K)
         weights = scores.softmax(-1)
         blocks = int(self.division.max()) + 1
         own = self.own[: key.shape[2]]
@@ -86,13 +86,12 @@ class Trace:
         seen[:, 0] = False
         same = own[asking, None] == own  # (c, K)
         inside, outer = seen & same, seen & ~same
-        margin = scores.masked_fill(~inside, math.inf).amin(-1) - scores.masked_fill(~outer, NEVER).amax(-1)
         return (
             weights[..., 1:] @ member[1:],
             weights[..., 0],
             (weights * norms[:, None]) @ member,
             (weights * inside).sum(-1),
-            guaranteed_mass(margin, inside.sum(-1), outer.sum(-1)),
+            guaranteed_mass(margin(scores, inside, outer), inside.sum(-1), outer.sum(-1)),
         )
 
 
@@ -106,11 +105,12 @@ class Knockout:
     renormalise: Tensor
     """(B,) boolean: whether what is left is renormalised to sum to 1, as if the keys were not there."""
 
-    def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **attention: Any) -> Tensor | None:
-        """Return a layer's output (B, H, n, D) without the keys; see `progloc.attention.Probe`."""
-        if _layer(module, self.layers, attention) is None:
+    def __call__(self, layer: LayerAttention) -> Tensor | None:
+        """Return a layer's output (B, H, n, D) without the keys."""
+        if not _is_probed(layer, self.layers):
             return None
-        scores = _scores(query, key, attention)  # (B, H, n, K)
+        key, value = layer.key, layer.value
+        scores = _scores(layer.query, key, layer)  # (B, H, n, K)
         cut = nn.functional.pad(self.cut, (0, key.shape[2] - self.cut.shape[1]))[:, None, None]
         without = scores.masked_fill(cut, NEVER).softmax(-1)
         kept = scores.softmax(-1).masked_fill(cut, 0.0)
@@ -118,19 +118,17 @@ class Knockout:
         return (weights.unflatten(1, (value.shape[1], -1)) @ value[:, :, None]).flatten(1, 2)
 
 
-def _layer(module: nn.Module, layers: Collection[int], attention: Any) -> int | None:
-    """Return a layer's number where it is one of those probed."""
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    if layer not in layers:
-        return None
-    seen = attention["seen"]
-    if attention["window"] or (seen is not None and seen.ndim == 4):
-        within = f"a window of {attention['window']} tokens" if attention["window"] else "a window of the model's own"
+def _is_probed(layer: LayerAttention, layers: Collection[int]) -> bool:
+    """Return whether a layer is one of those probed; raise ProglocError for one that sees but a part of the text."""
+    if layer.index not in layers:
+        return False
+    if layer.window or (layer.seen is not None and layer.seen.ndim == 4):
+        within = f"a window of {layer.window} tokens" if layer.window else "a window of the model's own"
         raise ProglocError(
-            f"layer {layer} attends within {within}, which an audit does not trace; expected layers that see the whole "
-            "text, or a text that fits the window"
+            f"layer {layer.index} attends within {within}, which an audit does not trace; expected layers that see the "
+            "whole text, or a text that fits the window"
         )
-    return layer
+    return True
 
 
 def _causal(queries: int, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,23 +138,17 @@ def _causal(queries: int, key: Tensor) -> tuple[Tensor, Tensor]:
     return places <= asking[:, None], asking
 
 
-def _scores(query: Tensor, key: Tensor, attention: Any) -> Tensor:
-    """Return the scores that attention is the softmax of, (B, H, n, K) in at least float32, the dial's bias in them.
+def _scores(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
+    """Return the scores that attention is the softmax of, (B, H, n, K) in at least float32, as the dial has them.
 
     Args:
         query: (B, H, n, D), of the last n tokens.
         key: (B, H_kv, K, D).
-        attention: see `progloc.attention.Probe`.
+        layer: whose attention it is.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     rows = query.to(wide).unflatten(1, (key.shape[1], -1))  # (B, H_kv, G, n, D)
-    scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * attention["scaling"]
+    scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * layer.scale
     seen, asking = _causal(query.shape[2], key)
-    outside, block_ids = attention["outside"], attention["block_ids"]
-    if outside < 1:  # method.md §9
-        block_ids = block_ids[:, : key.shape[2]]
-        stays = block_ids[:, asking, None] == block_ids[:, None]  # (B, n, K)
-        if attention["keep_sink"]:
-            stays[..., 0] = True
-        scores = torch.where(stays[:, None], scores, scores + (math.log(outside) if outside else NEVER))
-    return scores.masked_fill(~seen, NEVER)
+    is_first = torch.arange(key.shape[2], device=key.device) == 0
+    return layer.lower(scores, asking, key.shape[2], is_first).masked_fill(~seen, NEVER)

@@ -1,4 +1,4 @@
-"""Mass against effect, a point a tested source: where everything lies in a drawing of fixed size."""
+"""The layout of a scatter plot of mass against effect, one point per tested source, in a fixed size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Tick:
-    """A value on an axis, and where it lies."""
+    """A value on an axis, and its coordinate."""
 
     at: float
     value: float
@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Point:
-    """A block, and where it lies; y grows downwards."""
+    """A block and its coordinates; y grows downwards."""
 
     block: int
     x: float
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A drawing, in its own units."""
+    """A scatter plot; lengths are in units of its own view box."""
 
     points: tuple[Point, ...]
     across: tuple[Tick, ...]
@@ -51,36 +51,39 @@ class Scatter:
 
 
 def _ticks(values: Sequence[float], start: float, stop: float) -> tuple[Tick, ...]:
-    """Round values around 0 and all of these, spread from `start` to `stop`."""
-    from matplotlib.ticker import MaxNLocator  # reading ratings, which import pages, needs none
+    """Return ticks at round values that cover 0 and all `values`, at coordinates from `start` to `stop`."""
+    from matplotlib.ticker import MaxNLocator  # reading ratings imports pages, and needs no matplotlib
 
     low, high = min(0.0, *values), max(0.0, *values)
-    chosen = MaxNLocator(5).tick_values(low, high if high > low else 1.0)
-    scale = (stop - start) / (chosen[-1] - chosen[0])
-    return tuple(Tick(round(start + scale * (value - chosen[0]), 1), float(value)) for value in chosen)
+    ticks = MaxNLocator(5).tick_values(low, high if high > low else 1.0)
+    scale = (stop - start) / (ticks[-1] - ticks[0])
+    return tuple(Tick(round(start + scale * (value - ticks[0]), 1), float(value)) for value in ticks)
 
 
-def _place(value: float, ticks: Sequence[Tick]) -> float:
+def _coordinate(value: float, ticks: Sequence[Tick]) -> float:
     first, last = ticks[0], ticks[-1]
     return round(first.at + (last.at - first.at) * (value - first.value) / (last.value - first.value), 1)
 
 
 def scatter(examined: Examination) -> Scatter:
-    """Place every tested source by its mass without the sink (across) and what its removal costs in nats (up).
+    """Place each tested source by its mass without the sink (across) and the effect of its removal in nats (up).
 
     Args:
         examined: with at least one tested source.
     """
-    sources = [each for each in examined.tested if each.whole]
-    masses = [float(examined.picture.mass_no_sink[each.block]) for each in sources]
+    sources = [tested for tested in examined.tested if tested.whole]
+    masses = [float(examined.picture.mass_no_sink[source.block]) for source in sources]
     across = _ticks(masses, LEFT, WIDTH - RIGHT)
-    up = _ticks([each.removal for each in sources], HEIGHT - BOTTOM, TOP)
-    least = sorted(masses, reverse=True)[: NAMED + 1][-1] if len(masses) > NAMED else -1.0
+    up = _ticks([source.removal for source in sources], HEIGHT - BOTTOM, TOP)
+    unlabelled = sorted(masses, reverse=True)[: NAMED + 1][-1] if len(masses) > NAMED else -1.0
     return Scatter(
         points=tuple(
-            Point(each.block, _place(mass, across), _place(each.removal, up), mass, each.removal, mass > least)
-            for each, mass in zip(sources, masses, strict=True)
+            Point(
+                source.block, _coordinate(mass, across), _coordinate(source.removal, up),
+                mass, source.removal, named=mass > unlabelled,
+            )
+            for source, mass in zip(sources, masses, strict=True)
         ),
         across=across,
         up=up,
-    )
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What an audit found, as plain data: the document that the page shows and that `--json` prints."""
+"""An audit's result, as plain data: the document that the page shows and that `--json` prints."""
 
 from __future__ import annotations
 
@@ -23,72 +23,76 @@ __all__ = [
 ]
 
 import dataclasses
+import html
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from progloc.blocks import FloatArray
 from progloc.schedules import NOT_LOCALISED
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 AUDIT_SCHEMA_VERSION = 2
 PICTURES = ("mass", "mass_no_sink", "value_mass")
-"""The three ways to draw the same attention; `mass_no_sink` is the one that is shown first and judged."""
+"""Three ways to draw the same attention; `mass_no_sink` is shown first, and is the one that the verdict is about."""
 EFFECTS = ("removal", "deletion", "knockout", "knockout_raw")
-"""The ways to take a block away; see `TestedBlock`."""
+"""Four ways to take a block away; see `TestedBlock`."""
 OPERATORS = EFFECTS[:2]
-"""Those that a picture has to agree with."""
+"""The effects that a picture has to agree with."""
 BASELINES = ("recency", "last_block", "length")
-"""Pictures that know nothing of the model, which one has to beat: late blocks first, the last alone, long first."""
+"""Pictures that ignore the model, and that a good one has to beat: late blocks first, the last alone, long first."""
 WITHHELD = ""
-"""The verdict on a picture that is shown unjudged."""
+"""The verdict of a picture that is shown without one."""
 DIGITS = 5
 
 
 def shares(parts: FloatArray) -> FloatArray:
-    """Return parts (…, M) as shares of their sum; equal shares of nothing."""
+    """Return parts (…, M) as shares of their sum; equal shares where the sum is 0."""
     total = parts.sum(-1, keepdims=True)
     return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
 
 
 @dataclass(frozen=True)
 class Picture:
-    """How attention is shared out over the M blocks of a prompt, three ways; each (…, M), in [0, 1], sums to 1."""
+    """Attention's shares over the M blocks of a prompt, in three ways; each is (…, M), in [0, 1], and sums to 1."""
 
-    whole: FloatArray
+    with_answer: FloatArray
     """(3, …, M + 1): in the order of `PICTURES`, with the answer's own tokens last; sums to 1."""
 
     @property
     def mass(self) -> FloatArray:
-        """m: the mass on every block, the first token's in its own block."""
-        return shares(self.whole[0, ..., :-1])
+        """m: the mass on each block; that on the first token counts to its block."""
+        return shares(self.with_answer[0, ..., :-1])
 
     @property
     def mass_no_sink(self) -> FloatArray:
-        """m°: of the mass that is not on the first token, the share on every block."""
-        return shares(self.whole[1, ..., :-1])
+        """m°: each block's share of the mass that is not on the first token."""
+        return shares(self.with_answer[1, ..., :-1])
 
     @property
     def value_mass(self) -> FloatArray:
-        """Each key's weight times the norm of its value, as a share of the sum of these."""
-        return shares(self.whole[2, ..., :-1])
+        """Each block's share of attention weights times the norms of the values."""
+        return shares(self.with_answer[2, ..., :-1])
 
     @property
     def answer_share(self) -> dict[str, FloatArray]:
-        """By picture what of the whole was on the answer's own tokens, (…): no part of the picture."""
-        return dict(zip(PICTURES, self.whole[..., -1], strict=True))
+        """By picture, the share of all attention on the answer's own tokens, (…), which the picture leaves out."""
+        return dict(zip(PICTURES, self.with_answer[..., -1], strict=True))
 
     def __getitem__(self, where: Any) -> Picture:
-        return Picture(self.whole[:, *(where if isinstance(where, tuple) else (where,))])
+        return Picture(self.with_answer[:, *(where if isinstance(where, tuple) else (where,))])
 
     def mean(self, axis: int | tuple[int, ...]) -> Picture:
-        """Return the mean over leading axes, of the whole: where little is on the prompt, it counts for little."""
+        """Return the mean over leading axes, of `with_answer`: a token counts by its attention on the prompt."""
         axes = (axis,) if isinstance(axis, int) else axis
-        return Picture(self.whole.mean(tuple(each + 1 for each in axes)))
+        return Picture(self.with_answer.mean(tuple(axis + 1 for axis in axes)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return lists of numbers, by name."""
+        """Return lists of numbers, by picture."""
         return {
             **{name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES},
             "answer_share": {name: np.round(share, DIGITS).tolist() for name, share in self.answer_share.items()},
@@ -111,11 +115,11 @@ class TracedLayer:
     guaranteed_mass: float
     """In-block mass without the sink that the score margin alone guarantees, the mean over heads, [0, 1]."""
     in_block_mass: float
-    """The in-block mass without the sink that there is: F° of the answer's tokens, the mean over heads."""
+    """In-block mass without the sink that was measured: F° of the answer's tokens, the mean over heads."""
 
     @property
     def guaranteed(self) -> bool:
-        """Whether the margin alone guarantees most of the mass shown: at least half of it."""
+        """Whether the margin alone guarantees at least half of the in-block mass."""
         return self.guaranteed_mass >= 0.5 * self.in_block_mass
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,27 +142,27 @@ class TracedLayer:
 
 @dataclass(frozen=True)
 class TestedBlock:
-    """A block of the prompt that was taken away. Effects are log p(answer) with it less without it, in nats.
+    """A block of the prompt, and the effects of taking it away: log p(answer) with it minus without it, in nats.
 
-    A positive effect: without the block the answer is less likely.
+    An effect is positive where the answer is less likely without the block.
     """
 
     block: int
     removal: float
-    """The block's tokens removed, all others kept where they are."""
+    """The block's tokens are removed; all others keep their positions."""
     deletion: float
-    """The block's tokens deleted: what follows moves up."""
+    """The block's tokens are deleted; those after it move up."""
     knockout: float
-    """Attention from the answer to the block cut in the traced layers, what is left renormalised."""
+    """Attention from the answer to the block is cut in the traced layers; the rest of it is renormalised."""
     knockout_raw: float
     """The same without renormalising."""
     whole: bool = True
-    """Whether it is a source. Else the prompt's end cuts through it: it is not ranked, and in no set."""
+    """Whether it is a source. If not, it continues into the answer, is not ranked, and is in no set."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A set of blocks removed together, all others kept where they are."""
+    """A set of blocks that was removed together; all others keep their positions."""
 
     blocks: tuple[int, ...]
     tokens: int
@@ -168,29 +172,29 @@ class Removal:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How one picture agrees with one kind of effect, over the sources tested."""
+    """How well one picture agrees with one kind of effect, over the tested sources."""
 
     picture: str
     """One of `PICTURES`, or of `BASELINES`."""
     effect: str
     """One of `EFFECTS`."""
     rho: float | None
-    """Spearman's ρ; None where either is the same for every block, or there are fewer than three."""
+    """Spearman's ρ; None where either is the same for every block, or there are fewer than three blocks."""
     low: float | None
     high: float | None
-    """Its 95% bootstrap interval over blocks."""
+    """The 95% bootstrap interval of ρ, over blocks."""
     p_shuffled: float | None
-    """How often a picture whose masses are shuffled among the blocks ranks them at least as well."""
+    """How often a picture with its masses shuffled among the blocks ranks them at least as well."""
     rho_for_size: float | None
-    """ρ of what both have per token: longer blocks hold more mass and cost more to lose."""
+    """ρ of mass and effect per token, because longer blocks have more mass and larger effects."""
     overlap: float | None = None
-    """How much of the picture is where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses and ε effects above 0,
-    both as shares of their sum over the sources tested. None without effects."""
+    """How much of the picture lies where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses and ε the effects
+    above 0, both as shares of their sum over the tested sources. None without effects."""
 
 
 @dataclass(frozen=True)
 class LeadingSource:
-    """The source that it costs most to lose, and what the picture makes of it. Shares are over the sources tested."""
+    """The source with the largest effect, and its share of the picture. Shares are over the tested sources."""
 
     effect: str
     """One of `OPERATORS`."""
@@ -198,74 +202,74 @@ class LeadingSource:
     nats: float
     """The effect of losing it."""
     effect_share: float
-    """Of the sum of effects above 0, [0, 1]."""
+    """Its share of the sum of effects above 0, [0, 1]."""
     picture_share: float
-    """Of mass without the sink, [0, 1]."""
+    """Its share of the mass without the sink, [0, 1]."""
     rival_share: float
-    """The most that any other source has of it."""
+    """The largest share that any other source has of that mass."""
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What the tests found. Log probabilities are of the whole answer, in nats."""
+    """The results of the tests. Log probabilities are of the whole answer, in nats."""
 
     log_prob: float
     log_prob_without: float
-    """With no source left: the first token of the prompt stays, and a block that its end cuts through."""
+    """With every source removed. The prompt's first token and a block that continues into the answer stay."""
     correlations: tuple[Correlation, ...]
     leading: tuple[LeadingSource, ...]
-    """One an operator, where anything has an effect above 0."""
+    """One per operator, where any effect is above 0."""
     top: Removal
-    """The sources with the most mass (without the sink), until they hold a fifth of the tokens tested."""
+    """The sources with the most mass (without the sink), as many as hold a fifth of the tested tokens."""
     rest: Removal
-    """Every other source, tested or not: the answer has to rest on `top` alone."""
+    """Every other source, tested or not; without them, the answer has only `top` to rest on."""
     random: tuple[Removal, ...]
-    """Other sets of sources of as many tokens, drawn at random."""
+    """Random other sets of sources with about as many tokens as `top`."""
     sources: int
-    """How many are ranked."""
+    """How many sources are ranked."""
 
     def share(self, removal: Removal) -> float | None:
-        """Return an effect as a share of what losing every source costs; None where that costs nothing."""
-        whole = self.log_prob - self.log_prob_without
-        return removal.effect / whole if whole > 0 else None
+        """Return a removal's effect as a share of that of losing every source; None where the latter is not above 0."""
+        support = self.log_prob - self.log_prob_without
+        return removal.effect / support if support > 0 else None
 
     @property
     def comprehensiveness(self) -> float | None:
-        """The share of the answer's support by its sources that goes with `top`; high where it was needed."""
+        """The share of the sources' support for the answer that is lost without `top`; high where `top` was needed."""
         return self.share(self.top)
 
     @property
     def sufficiency(self) -> float | None:
-        """The share of the answer's support that stays with `top` alone; high where it is enough."""
+        """The share of the sources' support for the answer that `top` alone gives; high where `top` is enough."""
         lost = self.share(self.rest)
         return None if lost is None else 1.0 - lost
 
     @property
     def beaten(self) -> float | None:
-        """The share of random sets whose loss costs less than that of `top`; None without any."""
+        """The share of random sets with a smaller effect than `top`; None without random sets."""
         if not self.random:
             return None
-        return sum(each.effect < self.top.effect for each in self.random) / len(self.random)
+        return sum(removal.effect < self.top.effect for removal in self.random) / len(self.random)
 
     @property
     def p_random(self) -> float | None:
-        """How likely a random set does as well as `top`: (1 + those that cost as much) ÷ (1 + all), None without."""
-        as_good = sum(each.effect >= self.top.effect for each in self.random)
+        """The p of `top`'s effect: (1 + random sets with as large an effect) ÷ (1 + random sets); None without any."""
+        as_good = sum(removal.effect >= self.top.effect for removal in self.random)
         return (1 + as_good) / (1 + len(self.random)) if self.random else None
 
     @property
     def overlap(self) -> float | None:
-        """How much of the picture is where the effects of removal are, [0, 1]; see `Correlation`."""
+        """How much of the picture lies where the effects of removal are, [0, 1]; see `Correlation`."""
         return self.correlation().overlap
 
     @property
     def overlap_by_length(self) -> float | None:
-        """The same of a picture that shades blocks by their numbers of tokens: what a good picture has to beat."""
+        """The overlap of a picture that shades blocks by their number of tokens: a good picture has to beat it."""
         return self.correlation("length").overlap
 
     def correlation(self, picture: str = "mass_no_sink", effect: str = OPERATORS[0]) -> Correlation:
-        """Return one of the correlations."""
-        return next(each for each in self.correlations if (each.picture, each.effect) == (picture, effect))
+        """Return the correlation of one picture with one kind of effect."""
+        return next(pair for pair in self.correlations if (pair.picture, pair.effect) == (picture, effect))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -282,34 +286,34 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class Examination:
-    """One model looked at on one text: its picture, the tests of it, and the verdict."""
+    """One model on one text: its picture, the tests of the picture, and the verdict."""
 
     model: str
     verdict: str
-    """One of `progloc.accounts.VERDICTS`; `WITHHELD`: the page shows the picture and nothing of its tests."""
+    """One of `progloc.accounts.verdict.VERDICTS`; or `WITHHELD`, and the page shows the picture without its tests."""
     reasons: tuple[str, ...]
-    """Sentences, the one that decided first."""
+    """Sentences; the decisive one comes first."""
     picture: Picture
-    """(M,), the whole answer: the mean over the traced layers."""
+    """(M,), of the whole answer: the mean over the traced layers."""
     sink_mass: float
     layers: tuple[TracedLayer, ...] = field(repr=False)
     answer: Picture = field(repr=False)
-    """(n, traced layers, M): of every token of the answer, the mean over heads."""
+    """(n, traced layers, M), of each token of the answer: the mean over heads."""
     answer_sink_mass: FloatArray = field(repr=False)
     """(n, traced layers)."""
     answer_heads: Picture = field(repr=False)
     """(n, traced layers, H, M)."""
     log_probs: tuple[float, ...] = field(repr=False)
-    """Of every token of the answer, n numbers, nats."""
+    """Of each token of the answer, n numbers, nats."""
     tested: tuple[TestedBlock, ...] = ()
     faithfulness: Faithfulness | None = None
-    """None where there was nothing to test: the prompt has fewer than two sources."""
+    """None where nothing could be tested: the prompt has fewer than two sources."""
 
     def to_dict(self, *, heads: bool) -> dict[str, Any]:
         """Return plain data.
 
         Args:
-            heads: every token of the answer by head too, which is most of the document.
+            heads: include each token of the answer by head, which is most of the document.
         """
         sinks = np.round(self.answer_sink_mass, DIGITS).tolist()
         return {
@@ -328,42 +332,42 @@ class Examination:
                 }
                 for n, log_prob in enumerate(self.log_probs)
             ],
-            "tested": [dataclasses.asdict(each) for each in self.tested],
+            "tested": [dataclasses.asdict(tested) for tested in self.tested],
             "faithfulness": None if self.faithfulness is None else self.faithfulness.to_dict(),
         }
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an audit takes, known before it starts."""
+    """The work of an audit, known before it starts."""
 
     passes: int
-    """Forward passes, those that write the answer aside."""
+    """Forward passes, without those that write the answer."""
     tokens: int
-    """Tokens in these passes together."""
+    """Tokens in all these passes, at most."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """An answer, what it rested on, and whether that picture may be believed."""
+    """An answer, what it rested on, and whether that picture can be believed."""
 
     examined: Examination
     base: Examination | None
-    """The same text with the model before localising, where one was given."""
+    """The model to compare with, on the same text; None without one."""
     prompt: str
     answer: str
     given: bool
     """Whether the answer was given, and not written by the model."""
     tokens: tuple[str, ...] = field(repr=False)
-    """The text of every token, prompt and answer; together they are the text."""
+    """The text of each token of prompt and answer; joined, they are the text."""
     block_ids: tuple[int, ...] = field(repr=False)
-    """Each token's block, 0 … M−1 in the order of their first tokens; M: the answer, which is a side of its own."""
+    """Each token's block, 0 … M−1 in the order of their first tokens; M for every token of the answer."""
     answer_start: int
-    """The first token of the answer."""
+    """The position of the answer's first token."""
     blocks: str
     """The partitioner."""
     causal: bool
-    """Whether it decides a token's block without what follows."""
+    """Whether the partitioner assigns a token's block without seeing what follows."""
     schedule: str | tuple[float, ...]
     dial: float | tuple[float, ...]
     cost: Cost
@@ -372,19 +376,19 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """One of `progloc.accounts.VERDICTS`."""
+        """One of `progloc.accounts.verdict.VERDICTS`."""
         return self.examined.verdict
 
     @property
     def localised(self) -> bool:
-        """Whether the model is; else λ is 0 in every layer, and the base is just another model."""
+        """Whether the model is localised; if not, λ is 0 in every layer, and the base is just another model."""
         return self.schedule != NOT_LOCALISED
 
     def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
         """Return the document as plain data; docs/audit.schema.json describes it.
 
         Args:
-            heads: every token of the answer by head too.
+            heads: include each token of the answer by head.
         """
         return {
             "schema_version": AUDIT_SCHEMA_VERSION,
@@ -408,3 +412,32 @@ class Audit:
     def to_json(self) -> str:
         """Return `to_dict` as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_html(self) -> str:
+        """Return the page that `progloc audit` writes: one HTML document, which loads nothing."""
+        from progloc.accounts.page import page  # page imports this module
+
+        return page(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per block of the prompt: its text, its share of each picture, its effects in nats.
+
+        Effects of a block that was not tested are NaN; `whole` says whether it is a source.
+        """
+        import pandas as pd
+
+        count = max(self.block_ids)
+        texts = [""] * count
+        for token, block in zip(self.tokens[: self.answer_start], self.block_ids, strict=False):
+            texts[block] += token
+        pictures = {name: getattr(self.examined.picture, name) for name in PICTURES}
+        effects = pd.DataFrame(
+            [dataclasses.asdict(tested) for tested in self.examined.tested],
+            columns=[field.name for field in dataclasses.fields(TestedBlock)],
+        ).set_index("block")
+        return pd.DataFrame({"text": texts, **pictures}).rename_axis(index="block").join(effects)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the page, in a frame of its own."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" sandbox="allow-scripts" style="width: 100%; height: 40em; border: 0"></iframe>'

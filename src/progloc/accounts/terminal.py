@@ -1,4 +1,4 @@
-"""What the command line shows of an audit: the verdict, its reasons, and the blocks the answer rested on."""
+"""An audit in the terminal: the verdict, its reasons, and the blocks the answer rested on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from progloc.report.progress import progress_bar
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
 SHOWN = 8
-"""Blocks in the table."""
-WIDEST_NUMBER = 6
+"""How many blocks the table lists."""
+NUMBER_WIDTH = 6
 
 
 class AuditProgress:
-    """A bar over an audit's forward passes, with their number in a line before it starts."""
+    """A progress bar over an audit's forward passes; their number is printed before they start."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,66 +42,66 @@ class AuditProgress:
         self._bar.stop()
 
     def note(self, line: str) -> None:
-        """Say something beside the bar."""
+        """Print a line above the bar."""
         self._console.print(line, style="dim", soft_wrap=True)
 
     def announce(self, cost: Cost) -> None:
-        """Say what is to come."""
+        """Print the cost of the audit, and set the bar's total."""
         self.note(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens")
         self._bar.update(self._task, description="testing the picture", total=cost.passes)
 
     def advance(self, passes: int) -> None:
-        """Note passes done."""
+        """Count further passes."""
         self._bar.update(self._task, advance=passes)
 
 
-def audit_summary(found: Audit) -> Group:
-    """Return the verdict with its reasons, the blocks with most mass, and how the base compares."""
+def audit_summary(audit: Audit) -> Group:
+    """Return the verdict with its reasons, the blocks with the most mass, and how the base compares."""
     parts: list[RenderableType] = [
-        Text.assemble(("Verdict: ", "bold"), (found.verdict, STYLES.get(found.verdict, "bold yellow"))),
-        *(Padding(reason, (0, 0, 0, 2), expand=False) for reason in found.examined.reasons),
-        *(() if found.localised else [f"{found.examined.model} is not localised: λ is 0 in every layer."]),
-        _blocks(found),
-        _tests(found.examined),
+        Text.assemble(("Verdict: ", "bold"), (audit.verdict, STYLES.get(audit.verdict, "bold yellow"))),
+        *(Padding(reason, (0, 0, 0, 2), expand=False) for reason in audit.examined.reasons),
+        *(() if audit.localised else [f"{audit.examined.model} is not localised: λ is 0 in every layer."]),
+        _block_table(audit),
+        _test_line(audit.examined),
     ]
-    if found.base is not None:
-        parts.append(f"Beside it, {found.base.model}: {found.base.verdict}. {_tests(found.base)}")
+    if audit.base is not None:
+        parts.append(f"Beside it, {audit.base.model}: {audit.base.verdict}. {_test_line(audit.base)}")
     return Group(*parts)
 
 
-def _blocks(found: Audit) -> Group:
-    layers = layers_named([layer.layer for layer in found.examined.layers])
+def _block_table(audit: Audit) -> Group:
+    layers = layers_named([layer.layer for layer in audit.examined.layers])
     title = f"What the answer rested on, {layers}, without the mass on the first token"
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("block", "share", "removed, nats"):
-        table.add_column(heading, justify="right", min_width=max(len(heading), WIDEST_NUMBER))
+        table.add_column(heading, justify="right", min_width=max(len(heading), NUMBER_WIDTH))
     table.add_column("text", no_wrap=True, overflow="ellipsis")
-    masses = found.examined.picture.mass_no_sink
-    effects = {each.block: each.removal for each in found.examined.tested}
+    masses = audit.examined.picture.mass_no_sink
+    effects = {tested.block: tested.removal for tested in audit.examined.tested}
     texts = [""] * len(masses)
-    for token, block in zip(found.tokens[: found.answer_start], found.block_ids, strict=False):
+    for token, block in zip(audit.tokens[: audit.answer_start], audit.block_ids, strict=False):
         texts[block] += token
     for block in masses.argsort()[::-1][:SHOWN].tolist():
         effect = f"{effects[block]:+.2f}" if block in effects else ""
         table.add_row(str(block), f"{masses[block]:.1%}", effect, one_line(texts[block]))
-    own = found.examined.picture.answer_share["mass_no_sink"]
+    own = audit.examined.picture.answer_share["mass_no_sink"]
     shares = f"Shares are of the prompt: {own:.1%} of all attention was on the answer's own words."
-    return with_title(title, table, f"{shares}\nThe answer: {one_line(found.answer)}")
+    return with_title(title, table, f"{shares}\nThe answer: {one_line(audit.answer)}")
 
 
-def _tests(examined: Examination) -> str:
+def _test_line(examined: Examination) -> str:
     """Return one line: rank correlation with its interval, comprehensiveness, sufficiency."""
-    tested = examined.faithfulness
-    if tested is None:
+    tests = examined.faithfulness
+    if tests is None:
         return "Nothing could be tested."
-    found = tested.correlation()
-    rho = "undefined" if found.rho is None else f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    correlation = tests.correlation()
+    if correlation.rho is None:
+        rho = "undefined"
+    else:
+        rho = f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
     shares = [
         f"{name} {value:.2f}"
-        for name, value in (
-            ("comprehensiveness", tested.comprehensiveness),
-            ("sufficiency", tested.sufficiency),
-        )
+        for name, value in (("comprehensiveness", tests.comprehensiveness), ("sufficiency", tests.sufficiency))
         if value is not None
     ]
     return f"Rank correlation of mass with the effect of removal {rho}; {', '.join(shares)}."

@@ -1,8 +1,8 @@
-"""The text that is audited: a prompt and its answer as tokens, and the blocks they are in."""
+"""The audited text: a prompt and its answer as tokens, and the blocks of these tokens."""
 
 from __future__ import annotations
 
-__all__ = ["AuditedText", "prompt_ids", "read_text", "spaced", "written_answer"]
+__all__ = ["AuditedText", "insert_space", "prompt_ids", "read_text", "write_answer"]
 
 import re
 import unicodedata
@@ -25,9 +25,9 @@ from progloc.generation import write_on
 
 @dataclass(frozen=True)
 class AuditedText:
-    """A prompt of P tokens and an answer of n, T = P + n in all; the first token is the sink, and always stays.
+    """A prompt of P tokens and an answer of n, T = P + n in all. The first token is the sink, and is never removed.
 
-    The answer is a side of its own: a block that goes on into it is one of the prompt up to there.
+    The answer is a part of its own: a block that continues into it counts as a block of the prompt, up to the answer.
     """
 
     ids: Tensor
@@ -37,9 +37,9 @@ class AuditedText:
     block_ids: Tensor
     """What a dialled model is called with: (T,), or (T, G) where layers differ in granularity."""
     own: Tensor
-    """(T,): the block of every token in the last traced layer, which may go on from the prompt into the answer."""
+    """(T,): each token's block in the last traced layer; the last of the prompt may continue into the answer."""
     tokens: tuple[str, ...]
-    """What each token adds to the text, T strings; together they are the text."""
+    """The text of each token, T strings; joined, they are the text."""
 
     @property
     def prompt(self) -> str:
@@ -66,29 +66,29 @@ class AuditedText:
 
     @cached_property
     def prompt_sizes(self) -> IntArray:
-        """How many tokens of each block of the prompt can be taken away, (M,): the first one of the text stays."""
+        """How many tokens of each block of the prompt can be removed, (M,): all but the first token of the text."""
         return np.bincount(self.division[1 : self.answer_start].numpy(), minlength=int(self.division[-1]))
 
     @property
     def cut(self) -> int | None:
-        """The block of the prompt that its end cuts through: the answer goes on with it. None: it ends with a block.
+        """The block that continues from the prompt into the answer; None where the prompt ends with its last block.
 
-        White space at the answer's beginning, which may be counted to the sentence before it, is no going on.
+        White space at the answer's beginning does not count: partitioners may assign it to the sentence before it.
         """
         last, answer = self.answer_start - 1, range(self.answer_start, len(self.ids))
-        first = next((place for place in answer if self.tokens[place].strip()), last + 1)
+        first = next((position for position in answer if self.tokens[position].strip()), last + 1)
         return int(self.division[last]) if self.own[last] == self.own[first] else None
 
     @property
     def sources(self) -> list[int]:
-        """The whole blocks of the prompt, of which there are tokens that can be taken away."""
+        """The whole blocks of the prompt that have tokens which can be removed."""
         return [block for block in np.flatnonzero(self.prompt_sizes).tolist() if block != self.cut]
 
     def in_prompt(self, blocks: Sequence[int]) -> Tensor:
-        """Return which tokens go where blocks are taken from the prompt, (P,) boolean."""
-        found = torch.isin(self.division[: self.answer_start], torch.tensor(blocks, dtype=self.division.dtype))
-        found[0] = False
-        return found
+        """Return which tokens of the prompt are removed with these blocks, (P,) boolean."""
+        removed = torch.isin(self.division[: self.answer_start], torch.tensor(blocks, dtype=self.division.dtype))
+        removed[0] = False
+        return removed
 
 
 def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int, layer: int) -> AuditedText:
@@ -96,13 +96,13 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
 
     Args:
         model: a localised model.
-        tokenizer: its own, a fast one.
+        tokenizer: the model's, a fast one.
         ids: T token ids.
         answer_start: P.
-        layer: the last traced layer: where layers differ in granularity, its blocks are shown.
+        layer: the last traced layer. Where layers differ in granularity, its blocks are shown.
 
     Raises:
-        ProglocError: a prompt of fewer than two tokens, or a tokenizer that text cannot be had from.
+        ProglocError: the prompt has fewer than two tokens, or the tokenizer cannot restore the text.
     """
     if answer_start < 2 or answer_start >= len(ids):
         raise ProglocError(
@@ -111,42 +111,42 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
         )
     locality = model.locality
     text = TextFromIds(tokenizer)(np.asarray(ids, dtype=np.int64))
-    whole = torch.tensor([list(ids)])
+    batch = torch.tensor([list(ids)])  # (1, T)
     if locality.partitioner.causal:
-        blocks = BlocksSoFar(locality.partitioner, tokenizer)(whole)[0]
+        blocks = BlocksSoFar(locality.partitioner, tokenizer)(batch)[0]
     else:
         blocks = torch.from_numpy(locality.partitioner(text))
-    shown = blocks if blocks.ndim == 1 else blocks[:, locality.granularity[layer]]
+    own = blocks if blocks.ndim == 1 else blocks[:, locality.granularity[layer]]
     ends = np.maximum.accumulate(text.offsets[:, 1])
     ends[-1] = len(text.text)
     starts = np.append(0, ends[:-1])
     return AuditedText(
-        whole[0],
+        batch[0],
         answer_start,
         blocks,
-        shown,
+        own,
         tuple(text.text[start:end] for start, end in zip(starts, ends, strict=True)),
     )
 
 
 def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> tuple[list[int], int]:
-    """Return the ids of a prompt, or of a prompt and a given continuation, and how many are the prompt's.
+    """Return the token ids of a prompt and its continuation, if one is given, and how many of them are the prompt's.
 
-    The prompt's are those that a model goes on from, and the continuation is read with the prompt before it.
+    The prompt's ids are those that a model would continue; the continuation is tokenised in the prompt's context.
     """
     ids = encode(tokenizer, prompt).input_ids.tolist()
     return [*ids, *encode_after(tokenizer, prompt, continuation or "")], len(ids)
 
 
 _WITHOUT_SPACES = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Scripts that put no space between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese."""
+"""Characters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese."""
 
 
-def spaced(prompt: str, continuation: str | None) -> tuple[str, str | None]:
-    """Return a prompt and its answer, as people type them, with the space between words where tokenizers have it.
+def insert_space(prompt: str, continuation: str | None) -> tuple[str, str | None]:
+    """Return a prompt and its answer, as people type them, with the space between them where tokenizers expect it.
 
-    That is before the answer's first word: spaces at the prompt's end go there. Where neither side has white space, one
-    space is put there if a word, or a mark that closes something, meets a word, or a mark that opens something.
+    That is before the answer's first word: spaces at the prompt's end are moved there. Where neither side has white
+    space, one space is inserted if a word or a closing mark is followed by a word or an opening mark.
     """
     words = prompt.rstrip(" ")
     if not words or not continuation or continuation[0].isspace():
@@ -159,12 +159,12 @@ def spaced(prompt: str, continuation: str | None) -> tuple[str, str | None]:
 
 
 def _in_word(character: str) -> bool:
-    """Return whether a character is a letter or digit, or belongs to one, in a script with spaces between words."""
+    """Return whether a character is part of a word (letter, digit, combining mark) in a script with word spaces."""
     return unicodedata.category(character)[0] in "LMN" and not _WITHOUT_SPACES.match(character)
 
 
 class _EveryToken(BaseStreamer):
-    """Calls a function at every token that is written, which may stop the writing by raising."""
+    """Calls a function at each generated token; an exception in it stops the generation."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
@@ -176,22 +176,22 @@ class _EveryToken(BaseStreamer):
         pass
 
 
-def written_answer(
-    model: Any, tokenizer: Any, ids: Sequence[int], most: int, every_token: Callable[[], None] = lambda: None
+def write_answer(
+    model: Any, tokenizer: Any, ids: Sequence[int], max_new_tokens: int, every_token: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """Return what a model goes on with from token ids, greedily, whatever its generation settings; see `write_on`.
+    """Return a model's greedy continuation of token ids, whatever its generation settings; see `write_on`.
 
     Args:
         model: a localised model.
-        tokenizer: its own.
+        tokenizer: the model's.
         ids: of the prompt.
-        most: how many tokens.
-        every_token: called at each.
+        max_new_tokens: the most tokens to write.
+        every_token: called at each new token.
 
     Raises:
-        ProglocError: it has nothing to say, or no room for so many tokens.
+        ProglocError: the model ends the text at once, or its context has no room for so many tokens.
     """
-    new = write_on(model, tokenizer, ids, most, greedy=True, streamer=_EveryToken(every_token))
+    new = write_on(model, tokenizer, ids, max_new_tokens, greedy=True, streamer=_EveryToken(every_token))
     if not new:
         raise ProglocError("the model ends the text at once; expected some continuation: give one with --continuation")
     return new

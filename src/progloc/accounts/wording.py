@@ -1,4 +1,4 @@
-"""What the audit's page calls things, in words for someone who is no engineer."""
+"""The words of the audit's page, for readers who are not engineers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VerdictWords:
-    """A verdict as a sentence, and how far it reaches."""
+    """A verdict in sentences: what it says, how it was tested, and what it does not say."""
 
     mark: str
-    """Says it without colour."""
+    """Shows the verdict without colour."""
     headline: str
     meaning: str
     limits: str
@@ -32,7 +32,7 @@ class VerdictWords:
 
 @dataclass(frozen=True)
 class Name:
-    """What something is called, and one sentence that explains it."""
+    """A label, and one sentence that explains it."""
 
     label: str
     sentence: str
@@ -91,20 +91,20 @@ EFFECTS = {
     "knockout_raw": Name("Knockout, rest unchanged", "The same, but attention to the rest stays as it was."),
 }
 TITLES = {"examined": "Localised", "base": "Before localising"}
-"""What an audit's two models are called."""
+"""Labels of an audit's two models."""
 UNLOCALISED_TITLES = {"examined": "Not localised", "base": "Set beside it"}
 BASELINES = {"recency": "later first", "last_block": "the last", "length": "longer first"}
 
 
 def percent(share: float | None) -> str:
-    """Write a share as a percentage; None as a dash."""
+    """Format a share as a percentage; None as a dash."""
     if share is None:
         return "–"
     return signed(100 * share, 0 if abs(share) >= 0.0995 else 1) + "%"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """Write a number with so many digits and a true minus sign; None as a dash."""
+    """Format a number with `digits` decimals and a true minus sign; None as a dash."""
     if value is None:
         return "–"
     text = f"{value:.{digits}f}"

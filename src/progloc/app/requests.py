@@ -47,7 +47,7 @@ class AuditRequest:
     compare: bool = True
     """Look at the base as well, where the server has one."""
     as_is: bool = False
-    """Join prompt and answer exactly; else with a space between words, see `progloc.accounts.text.spaced`."""
+    """Join prompt and answer exactly; else with a space between words, see `progloc.accounts.text.insert_space`."""
     writer: str = LOCALISED
     """Which of the two systems writes the answer, where none is given."""
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from progloc.accounts.audit import audit
-from progloc.accounts.folders import base_of, open_models
+from progloc.accounts.auditing import audit
+from progloc.accounts.folders import open_models, resolve_base
 from progloc.accounts.schema import Audit
-from progloc.accounts.text import spaced
+from progloc.accounts.text import insert_space
 from progloc.app.blinding import BASE
 from progloc.app.database import Database
 from progloc.app.guard import LOOPBACK
@@ -24,6 +24,7 @@ from progloc.app.requests import AuditRequest, Limits, Refused
 from progloc.app.worker import Progress, RunAudit
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
+from progloc.resolve import resolve
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -44,7 +45,7 @@ def auditor(localised: Any, before: Any, tokenizer: Any) -> RunAudit:
     def run(request: AuditRequest, progress: Progress) -> Audit:
         given = (request.prompt, request.continuation)
         return audit(
-            localised, *(given if request.as_is else spaced(*given)), tokenizer=tokenizer,
+            localised, *(given if request.as_is else insert_space(*given)), tokenizer=tokenizer,
             base=before if request.compare else None, writer=before if request.writer == BASE else None,
             dial=request.dial, max_new_tokens=request.max_new_tokens,
             announce=progress.announce, progress=progress,
@@ -116,8 +117,8 @@ def serve(
     """Serve audits of a model, and a study of them, until interrupted.
 
     Args:
-        model: see `open_models`.
-        base: see `base_of`.
+        model: see `resolve`.
+        base: see `resolve_base`.
         schedule: instead of the model's own.
         blocks: instead of the model's own.
         host: the address to listen on.
@@ -126,7 +127,7 @@ def serve(
         study: the prompts of a study, one a paragraph.
         remote: let other machines in.
         ready: see `run_app`.
-        say: see `base_of`.
+        say: see `resolve_base`.
 
     Raises:
         ProglocError: an address other machines reach without ``remote``, a study without a base, a file or a model that
@@ -140,14 +141,15 @@ def serve(
         raise ProglocError(f"progloc serve needs {error.name}; run pip install 'progloc[app]'") from error
     if host not in LOOPBACK and not remote:
         raise ProglocError(f"--host {host} would let other machines in; expected 127.0.0.1, or --allow-remote as well")
-    base = base_of(model, base, say)
-    if study is not None and base is None:
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    beside = resolve_base(named, base, say)
+    if study is not None and beside is None:
         raise ProglocError("--study without a model to compare with; expected the one before localising too: --base M")
     limits = Limits()
     prompts = read_prompts(study, limits) if study is not None else []
     try:
         with contextlib.closing(Database(data)) as database, FileLock(f"{data}.lock", timeout=0):
-            localised, before, tokenizer = open_models(model, base, schedule=schedule, blocks=blocks)
+            localised, before, tokenizer = open_models(named, beside)
             app = create_app(
                 auditor(localised, before, tokenizer), database, model=model,
                 base=None if before is None else str(before.config._name_or_path),

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 __all__ = ["fast_attention"]
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from progloc.attention.dial import Dial
 from progloc.attention.margins import MARGIN_CHANNELS, chunked_margins
 from progloc.attention.masses import CHANNELS, entropy_terms
-from progloc.attention.ops import segment_attention, sink_scores
+from progloc.attention.ops import merge, segment_attention, sink_scores
 from progloc.attention.segments import Segments, first_tokens, keys_seen, segments
+from progloc.attention.sink import of_sinks, sinks
 
 NEVER = float("-inf")
-
-
-def _log(share: float) -> float:
-    return math.log(share) if share else NEVER
-
-
-def _gather(x: Tensor, tokens: Tensor) -> Tensor:
-    """(B, H, T, D) at tokens (B, T)."""
-    return x.gather(2, tokens[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
 class _Attention:
@@ -43,8 +35,7 @@ class _Attention:
         block_ids: (B, T) integers.
         scaling: what q·k is multiplied by.
         sink_apart: whether attention over the keys without the sink is asked for.
-        outside: w, what the odds of keys outside the block are multiplied by; below 1 the sink is to be apart.
-        keep_sink: the sink's odds stay as they are.
+        dial: how it is dialled; where it is, the sink is to be apart.
     """
 
     def __init__(
@@ -56,33 +47,26 @@ class _Attention:
         *,
         scaling: float,
         sink_apart: bool,
-        outside: float = 1.0,
-        keep_sink: bool = False,
+        dial: Dial,
     ) -> None:
         self.query, self.key, self.scaling, self.sink_apart = query, key, scaling, sink_apart
-        self.outside, self.labels = outside, [block_ids] if documents is None else [documents, block_ids]
+        self.dial, self.labels = dial, [block_ids] if documents is None else [documents, block_ids]
         position = torch.arange(query.shape[2], device=query.device)[None]
         if sink_apart and query.shape[2] == 1 and documents is None:  # there is no other key to slice off
             documents = position.expand(query.shape[0], -1)
         self.documents = None if documents is None else segments(documents)
-        self.sink = position[:, :1] if self.documents is None else first_tokens(self.documents)
+        self.sink = sinks(self.documents, query.device)
         """(1, 1) or (B, T): each token's sink."""
         self.is_sink = position == self.sink
-        self.sink_score = sink_scores(query, self.of_sink(key), scaling)
+        self.sink_score = sink_scores(query, of_sinks(key, self.sink), scaling)
         """s_i,sink, (B, H, T)."""
         if sink_apart and documents is not None:
             self.documents = segments(documents, self.is_sink)
-        self.sink_in_block = block_ids == block_ids.gather(-1, self.sink.expand_as(block_ids))
+        sink_block = block_ids.gather(-1, self.sink.expand_as(block_ids))
+        self.sink_in_block = block_ids == sink_block
         """(B, T)."""
-        self.sink_stays = torch.ones_like(self.sink_in_block) if keep_sink or outside == 1 else self.sink_in_block
-        """(B, T): whether the sink's odds are what they were."""
-        if outside < 1:
-            lower = self.sink_score + _log(outside)
-            self.sink_score = torch.where(self.sink_stays[:, None], self.sink_score, lower)
-
-    def of_sink(self, x: Tensor) -> Tensor:
-        """(B, H_kv, T, D) → what the sinks hold, (B, H_kv, 1 or T, D)."""
-        return x[:, :, :1] if self.sink.shape[-1] == 1 else _gather(x, self.sink)
+        if dial.turned:
+            self.sink_score = dial.lower(self.sink_score, block_ids[:, None], sink_block[:, None], True)
 
     def over_all(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output (B, H, T, D), and the log-sum-exps over all keys and over those that are not the sink.
@@ -94,13 +78,17 @@ class _Attention:
             return output, lse, lse
         others = self.over_others(value)
         at_sink = self.sink_score.masked_fill(self.is_sink[:, None], NEVER)  # its own row holds it already
-        output, lse = _mixed(others, (self._by_query_head(self.of_sink(value)), at_sink))
+        output, lse = merge(others, (self._by_query_head(of_sinks(value, self.sink)), at_sink))
         return output.to(value.dtype), lse, others[1]
 
     def over_others(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return output and log-sum-exp over the keys that are not the sink, as the dial has them."""
-        others = self._undialled(value)
-        return others if self.outside == 1 else self._dialled(others, self.within(self.labels[-1], value))
+        output, lse = self._undialled(value)
+        if not self.dial.turned:
+            return output, lse
+        of_block, lse_block = self.within(self.labels[-1], value)
+        lse, lse_block = self.dial.split(lse, lse_block)
+        return merge((output, lse), (of_block, lse_block))
 
     def _undialled(self, value: Tensor) -> tuple[Tensor, Tensor]:
         if self.documents is not None:
@@ -121,14 +109,7 @@ class _Attention:
     def lse_around(self, region: Tensor, lse_block: Tensor) -> Tensor:
         """Return the log-sum-exp over a region that holds a token's block, of which `within` gave ``lse_block``."""
         lse = self.within(region, None)[1]
-        return (
-            lse if self.outside == 1 else torch.logaddexp(lse + _log(self.outside), lse_block + _log(1 - self.outside))
-        )
-
-    def _dialled(self, others: tuple[Tensor, Tensor], block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return attention whose odds are multiplied by w outside the block: w of it all, and 1 − w of the block."""
-        w = self.outside
-        return _mixed((others[0], others[1] + _log(w)), (block[0], block[1] + _log(1 - w)))
+        return torch.logaddexp(*self.dial.split(lse, lse_block)) if self.dial.turned else lse
 
     def entropy_of_others(self) -> Tensor:
         """Return H° = LSE° − Σ_j A°_ij s_ij, (B, H, T) ≥ 0: the entropy of attention over what is not the sink.
@@ -138,21 +119,14 @@ class _Attention:
         """
         output, lse = self.over_others(self.key)
         mean = (self.query * output).sum(-1) * self.scaling
-        if 0 < self.outside < 1:  # else nothing is lowered, or nothing has any mass there
+        if 0 < self.dial.outside < 1:  # else nothing is lowered, or nothing has any mass there
             inside = self.within(self.labels[-1], None)[1]
-            mean = mean - _log(self.outside) * torch.expm1((inside - lse).clamp(max=0.0))
+            mean = mean - self.dial.log_outside * torch.expm1((inside - lse).clamp(max=0.0))
         return (lse - mean).clamp(min=0.0)
 
     def _by_query_head(self, x: Tensor) -> Tensor:
         """(B, H_kv, …) → (B, H, …)."""
         return x.repeat_interleave(self.query.shape[1] // x.shape[1], 1)
-
-
-def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Merge two attentions over different keys: each an output (B, H, T, D) and its log-sum-exp (B, H, T)."""
-    lse = torch.logaddexp(one[1], other[1])
-    share = (other[1] - lse).exp()[..., None]
-    return one[0] + share * (other[0] - one[0]), lse
 
 
 def _ranks(blocks: Segments) -> Tensor:
@@ -199,12 +173,9 @@ def fast_attention(
     block_ids = block_ids.expand(query.shape[0], -1)
     documents = None if documents is None else documents.expand(query.shape[0], -1)
     scaling = scaling / temperature
-    settings: dict[str, Any] = {
-        "scaling": scaling,
-        "sink_apart": outside < 1 or any(name.endswith(("_no_sink", "_off_sink", "entropy")) for name in channels),
-        "outside": outside,
-        "keep_sink": keep_sink,
-    }
+    dial = Dial(outside, keep_sink)
+    apart = dial.turned or any(name.endswith(("_no_sink", "_off_sink", "entropy")) for name in channels)
+    settings: dict[str, Any] = {"scaling": scaling, "sink_apart": apart, "dial": dial}
     attention = _Attention(query, key, documents, block_ids, **settings)
     output, lse, lse_others = attention.over_all(value)
     lse_block = attention.within(block_ids, None)[1]

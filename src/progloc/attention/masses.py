@@ -19,7 +19,7 @@ from progloc.errors import ProglocError
 CHANNELS = ("log_mass", "log_sink")
 """Always there, in this order: log m and log A_i,sink, in nats, ≤ 0 (method.md §1, §3)."""
 MEASURED_CHANNELS = ("log_mass_no_sink", "log_off_sink", "entropy_no_sink", "keys", "block_keys", "sink_keys")
-"""On request, by the model's keyword `locality_channels`, in the order requested: log m° (the logarithm of the
+"""On request, by the channels of an `AttentionRequest`, in the order requested: log m° (the logarithm of the
 in-block share of what is not on the sink, 0 at the sink's own row), log(1 − A_i,sink) (−inf there) and H°_i, the
 entropy of what is not on the sink, in nats, all three from the keys without the sink and none by subtracting masses;
 and how many keys a token sees, of these how many in its block, and whether the sink (1 or 0)."""
@@ -45,8 +45,8 @@ def log_masses(outputs: Any) -> tuple[Tensor, ...]:
 
     Returns:
         One tensor (B, H, T, C) a layer, input to output, in nats and differentiable: ``[..., 0]`` the log in-block
-        mass, ``[..., 1]`` the log sink mass, further channels as requested. A layer that ``locality_layers`` left out
-        has zeros, which stand for nothing measured.
+        mass, ``[..., 1]`` the log sink mass, further channels as requested. A layer that the request left out has
+        zeros, which stand for nothing measured.
 
     Raises:
         ProglocError: the model was not localised, or was called without ``output_attentions=True``.

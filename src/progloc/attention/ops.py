@@ -4,7 +4,7 @@ one node each, whatever device and kernel serve it.
 
 from __future__ import annotations
 
-__all__ = ["fast_serves", "segment_attention", "sink_scores"]
+__all__ = ["fast_serves", "merge", "segment_attention", "sink_scores"]
 
 import importlib.util
 from typing import Any
@@ -165,6 +165,13 @@ def segment_attention(
     q, k = _unit_last(query), _unit_last(key)
     v = None if value is None else _unit_last(value)
     return _forward(q, k, v, [] if segments is None else list(segments), scaling)
+
+
+def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Merge two attentions over different keys: each an output (B, H, T, D) and its log-sum-exp (B, H, T)."""
+    lse = torch.logaddexp(first[1], second[1])
+    share = (second[1] - lse).exp()[..., None]
+    return first[0] + share * (second[0] - first[0]), lse
 
 
 def _unit_last(x: Tensor) -> Tensor:

@@ -7,33 +7,16 @@ window is two attentions within segments, in time and memory linear in the lengt
 
 from __future__ import annotations
 
-__all__ = ["chunks_of", "pairs", "windowed_attention", "windowed_mask"]
+__all__ = ["windowed_attention", "windowed_mask"]
 
 import torch
 from torch import Tensor
 
-from progloc.attention.ops import segment_attention, sink_scores
-from progloc.attention.segments import first_tokens, segments, tokens_before
+from progloc.attention.ops import merge, segment_attention, sink_scores
+from progloc.attention.segments import segments, tokens_before
+from progloc.attention.sink import of_sinks, seen_sinks, sinks
 
 NEVER = float("-inf")
-
-
-def chunks_of(documents: Tensor, window: int) -> Tensor:
-    """Return the chunk of each token within its document, (B, T), counted from 0.
-
-    Args:
-        documents: (B, T).
-        window: W, tokens a chunk.
-    """
-    return tokens_before(segments(documents)) // window
-
-
-def pairs(chunks: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Return the two ways in which chunks (B, T) make pairs, and whether the first is a token's own, (B, T).
-
-    Of a token's own way the pair is its chunk and the one before; labels are within a document.
-    """
-    return (chunks // 2, (chunks + 1) // 2), chunks % 2 == 1
 
 
 def windowed_attention(
@@ -53,20 +36,17 @@ def windowed_attention(
     batch, length = query.shape[0], query.shape[2]
     if documents is None:
         documents = torch.zeros(1, length, dtype=torch.long, device=query.device)
-    documents = documents.expand(batch, -1)
-    chunks = chunks_of(documents, window)
-    ways, first_way = pairs(chunks)
-    found = [segment_attention(query, key, value, segments(documents, way), scaling) for way in ways]
-    chosen = first_way[:, None]
-    output = torch.where(chosen[..., None], found[0][0], found[1][0])
-    lse = torch.where(chosen, found[0][1], found[1][1])
-    sink = first_tokens(segments(documents))
+    whole = segments(documents.expand(batch, -1))
+    chunks, sink = tokens_before(whole) // window, sinks(whole, query.device)  # (B, T), both
+    ways = (chunks // 2, (chunks + 1) // 2)
+    parts = [segment_attention(query, key, value, segments(documents, way), scaling) for way in ways]
+    chosen = (chunks % 2 == 1)[:, None]  # where a token's chunk is the second of its pair in the first way
+    output = torch.where(chosen[..., None], parts[0][0], parts[1][0])
+    lse = torch.where(chosen, parts[0][1], parts[1][1])
     far = (chunks > 1)[:, None]  # those that do not see the first token in their window
-    groups = query.shape[1] // key.shape[1]
-    of_sink = [x.gather(2, sink[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])) for x in (key, value)]
-    at_sink = sink_scores(query, of_sink[0], scaling).masked_fill(~far, NEVER)
-    share = (at_sink - torch.logaddexp(lse, at_sink)).exp()[..., None]
-    return (output + share * (of_sink[1].repeat_interleave(groups, 1) - output)).to(value.dtype)
+    at_sink = sink_scores(query, of_sinks(key, sink), scaling).masked_fill(~far, NEVER)
+    of_sink = of_sinks(value, sink).repeat_interleave(query.shape[1] // key.shape[1], 1)
+    return merge((output, lse), (of_sink, at_sink))[0].to(value.dtype)
 
 
 def windowed_mask(allowed: Tensor, window: int) -> Tensor:
@@ -78,7 +58,7 @@ def windowed_mask(allowed: Tensor, window: int) -> Tensor:
         window: W, tokens a chunk.
     """
     place = torch.arange(allowed.shape[-1], device=allowed.device)
-    first = allowed.int().argmax(-1, keepdim=True)
+    first = seen_sinks(allowed)[:, None, :, None]
     last = allowed.shape[-1] - 1 - allowed.flip(-1).int().argmax(-1, keepdim=True)
     near = (last - first) // window - (place - first) // window <= 1
     return allowed & (near | (place == first))

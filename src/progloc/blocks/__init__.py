@@ -20,6 +20,7 @@ from progloc.blocks.phrases import Phrases
 from progloc.blocks.recruited import Recruited
 from progloc.blocks.sentences import Sentences
 from progloc.blocks.similarity import Similarity, SimilarityClusters
+from progloc.lazy import exports
 
 __all__ = [
     "NO_BLOCK",
@@ -44,3 +45,5 @@ __all__ = [
     "prefix_ids",
     "register_partitioner",
 ]
+
+__getattr__, __dir__ = exports(__name__, {"BlocksSoFar": "so_far"})  # torch is loaded with it

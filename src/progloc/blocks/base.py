@@ -73,6 +73,9 @@ class Partitioner(ABC):
         if argument:
             raise ProglocError(f"the partitioner '{type(self).__name__}' takes no argument; given '{argument}'")
 
+    def __repr__(self) -> str:
+        return f"<partitioner {self.name or type(self).__name__}>"
+
     @abstractmethod
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return the block ids of a sequence, (T,) integers ≥ 0; (T, G) with several granularities."""

@@ -72,7 +72,7 @@ def audit_command(
     from progloc.accounts.folders import audit_folder
     from progloc.accounts.page import page
     from progloc.accounts.terminal import AuditProgress, audit_summary
-    from progloc.accounts.text import spaced
+    from progloc.accounts.text import insert_space
     from progloc.files import write_text
 
     if (prompt is None) == (study is None):
@@ -95,7 +95,7 @@ def audit_command(
     with AuditProgress(notes) as bar:
         found = audit_folder(
             model,
-            *(given if as_is else spaced(*given)),
+            *(given if as_is else insert_space(*given)),
             base=base,
             schedule=None if schedule is None else schedule_value(schedule),
             blocks=blocks,

@@ -16,23 +16,22 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from progloc.measures.definitions import look, measures
 from progloc.report.printing import visible, with_title
 from progloc.report.progress import progress_bar
 
 if TYPE_CHECKING:
-    from progloc.measures import Report
+    from progloc.measures.report import Report
     from progloc.paper.verdicts import Answer
 
-SHOWN = (
-    ("fidelity", "fidelity F", "3"),
-    ("fidelity_no_sink", "F without sink", "3"),
-    ("entropy_bits", "entropy, bits", "2"),
-    ("entropy_bits_no_sink", "H without sink", "2"),
-    ("penalty_nats", "penalty, nats", "3"),
-    ("sink_mass", "sink mass", "3"),
-)
 SHADES = [Style(color="black", bgcolor=f"bright_{colour}") for colour in ("cyan", "yellow", "green", "magenta")]
 DIM = Style(dim=True)
+
+
+def _shown() -> list[tuple[str, str, int]]:
+    """Return the measures that a terminal shows: name, heading, decimals."""
+    looks = ((name, look(name)) for name in measures)
+    return [(name, style.label, style.digits) for name, style in looks if not style.detail]
 
 
 def _table(*headings: str) -> Table:
@@ -49,10 +48,10 @@ def report_table(report: Report) -> Group:
     if report.special_tokens:
         said += f"; the text begins with {' '.join(report.special_tokens)}"
     title = f"perplexity {report.perplexity:.3f} over {report.tokens:,} predicted tokens · {said}"
-    table = _table("layer", *(heading for _, heading, _ in SHOWN))
+    table = _table("layer", *(heading for _, heading, _ in _shown()))
 
     def row(name: str, figures: Mapping[str, float], prefix: str = "", style: str = "") -> None:
-        table.add_row(name, *(f"{figures[prefix + key]:.{digits}f}" for key, _, digits in SHOWN), style=style)
+        table.add_row(name, *(f"{figures[prefix + key]:.{digits}f}" for key, _, digits in _shown()), style=style)
 
     for number, layer in enumerate(report.layers):
         row(str(number), layer)
@@ -67,7 +66,7 @@ def before_after(result: Mapping[str, Any]) -> Group:
     before, final, training = result["before"], result["final"], result["training"]
     kept = f"kept: step {training['kept_step']} of {training['steps']}"
     table = _table("on validation", "before", "after", "chance")
-    for key, heading, digits in (("perplexity", "perplexity", "2"), *SHOWN):
+    for key, heading, digits in (("perplexity", "perplexity", 2), *_shown()):
         chance = before.get(f"chance_{key}")
         after = f"{final[key]:.{digits}f}"
         table.add_row(heading, f"{before[key]:.{digits}f}", after, "" if chance is None else f"{chance:.{digits}f}")

@@ -55,6 +55,5 @@ def main() -> None:
             _stop(f"{error.filename}: {error.strerror}; expected a place you may read and write")
         raise
     if status == INTERRUPTED:
-        what = "starts again" if "--bench" in sys.argv else "goes on where this one stopped"
-        _stop(f"interrupted; the same command {what}", INTERRUPTED)
+        _stop("interrupted; the same command goes on where this one stopped", INTERRUPTED)
     raise SystemExit(status if isinstance(status, int) else 0)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 __all__ = ["blocks", "doctor", "schedule"]
 
-import shlex
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from progloc.cli.options import Json, app, given, notes, out_console, print_line, schedule_value
+from progloc.cli.options import Json, app, out_console, schedule_value
 from progloc.errors import ProglocError
 from progloc.report.printing import print_json
-
-BENCH: dict[str, Any] = {"rich_help_panel": "With --bench"}
 
 
 @app.command()
@@ -66,31 +61,9 @@ def blocks(
 
 @app.command()
 def doctor(
-    bench: Annotated[
-        bool, typer.Option("--bench", help="Time training steps with and without the penalty: ten minutes and more.")
-    ] = False,
-    lengths: Annotated[
-        str | None, typer.Option(help="Sequence lengths, e.g. 128,1024; 128x32 for a batch of 32.", **BENCH)
-    ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens a step: the batch is as many sequences.", **BENCH)] = None,
-    repeats: Annotated[int | None, typer.Option(help="Timed steps of each variant.", **BENCH)] = None,
-    layers: Annotated[int | None, typer.Option(help="The model's layers; GPT-2's 12.", **BENCH)] = None,
-    width: Annotated[int | None, typer.Option(help="The model's width; GPT-2's 768.", **BENCH)] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(help="Time what this regular expression names, and what that stands against.", **BENCH),
-    ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Time compiled models too.", **BENCH)] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Results folder; default results/bench.", **BENCH)] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine can run, and how fast; with --bench, what the penalty costs a step."""
-    options = given(lengths=lengths, tokens=tokens, repeats=repeats, layers=layers, width=width, only=only)
-    if bench:
-        _bench({**options, "compiled": compiled}, out or Path("results") / "bench", as_json)
-        return
-    if options or compiled or out is not None:
-        raise ProglocError("options of the benchmark were given without --bench; run progloc doctor --bench …")
+    """Say what this machine can run, and how fast."""
     from progloc.doctor import examine, to_table
 
     found = examine()
@@ -98,19 +71,3 @@ def doctor(
         print_json(found)
     else:
         out_console.print(to_table(found))
-
-
-def _bench(options: dict[str, Any], folder: Path, as_json: bool) -> None:
-    from progloc.benchmark import made_by, run_benchmark, run_tables, settings_for
-    from progloc.benchmark.report import write_report
-    from progloc.report.table import to_rich
-
-    run_benchmark(settings_for(**options), folder, notes, "progloc " + shlex.join(sys.argv[1:]))
-    found = write_report(folder)
-    if as_json:
-        print_json(found.to_dict())
-        return
-    for table in run_tables(found):
-        out_console.print(to_rich(table))
-    out_console.print(made_by(found), style="dim", highlight=False)
-    print_line("\nAlso written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))

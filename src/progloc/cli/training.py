@@ -64,7 +64,7 @@ def train(
     """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
     from progloc.cli.display import before_after, training_progress
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
-    from progloc.training.folder import RUN_FILE, claimed, describe_run
+    from progloc.run_folder import RUN_FILE, claimed, describe_run
     from progloc.training.inputs import gather
     from progloc.training.run import train_run
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from progloc.cross_entropy import IGNORED
 from progloc.data import collate
 from progloc.dialling import dial
-from progloc.measures import Report, measure
+from progloc.measures.measuring import measure
+from progloc.measures.report import Report
 
 DELTAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 

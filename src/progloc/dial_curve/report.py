@@ -22,12 +22,11 @@ from progloc.dial_curve.tables import conclusion, curve_table, layer_table, laye
 from progloc.dialling import odds_outside
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
-from progloc.evaluation import model_folder, opened
 from progloc.files import one_writer, write_bytes, write_json, write_text
-from progloc.model import load, localize, read_locality, stored_config
+from progloc.model import load, localize
 from progloc.report.progress import progress_bar
 from progloc.report.table import Table, escaped, to_markdown
-from progloc.training.inputs import check_length
+from progloc.resolve import check_length, open_sequences, resolve
 
 CURVE_FILE, TABLES_FILE, FIGURE_FILE = "dial.json", "tables.md", "dial.png"
 
@@ -73,10 +72,9 @@ def _beside(name: str, config: LocalityConfig) -> Any:
     Raises:
         ProglocError: no such model, or it was localised with other blocks.
     """
-    folder = model_folder(name)
-    stored = read_locality(folder)
-    own = stored_config(stored) if stored else config
-    model = load(folder, own)
+    named = resolve(name)
+    own = named.config if named.stored else config
+    model = load(named.folder, own)
     if not any(model.locality.lambdas):
         model = localize(model, config)
     if model.locality.config.blocks != config.blocks:
@@ -121,7 +119,8 @@ def dial_report(
         odds_outside(delta, (1.0,))  # refused before a model is opened
     if sequences < 1:
         raise ProglocError(f"--sequences {sequences}; expected a whole number ≥ 1")
-    loaded, whole, before = opened(model, corpus, schedule=schedule, blocks=blocks, sequence_length=sequence_length)
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    loaded, whole, before = open_sequences(named, corpus, sequence_length)
     localised = loaded.locality.localised
     if not localised:
         loaded = localize(loaded, dataclasses.replace(loaded.locality.config, schedule="localist"))
@@ -135,7 +134,7 @@ def dial_report(
         )
     length = len(whole[0]["input_ids"])
     for name in against:  # before the minutes that measuring takes
-        check_length(model_folder(name), length)
+        check_length(resolve(name).folder, length)
     spread = np.linspace(0, len(whole) - 1, min(sequences, len(whole))).round().astype(int)
     dataset = whole.select(spread.tolist())
     names = [model, *against]

@@ -1,18 +1,18 @@
 """What is measured of attention, and the pass that measures it."""
 
-from progloc.measures.definitions import Measure, Ratio, measures, register_measure
-from progloc.measures.measuring import measure
-from progloc.measures.report import Figures, LayerFigures, Report
-from progloc.measures.rows import Rows
+from progloc.lazy import exports
 
-__all__ = [
-    "Figures",
-    "LayerFigures",
-    "Measure",
-    "Ratio",
-    "Report",
-    "Rows",
-    "measure",
-    "measures",
-    "register_measure",
-]
+_MODULES = {
+    "Figures": "report",
+    "LayerFigures": "report",
+    "Measure": "definitions",
+    "Ratio": "definitions",
+    "Report": "report",
+    "Rows": "rows",
+    "measure": "measuring",
+    "measures": "definitions",
+    "register_measure": "definitions",
+}
+
+__all__ = list(_MODULES)
+__getattr__, __dir__ = exports(__name__, _MODULES)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from progloc.attention.masses import CHANNELS, MEASURED_CHANNELS, log_masses
+from progloc.attention.request import AttentionRequest
 from progloc.attention.segments import PADDING, KeysSeen
 from progloc.cross_entropy import IGNORED
 from progloc.data.collate import collate, predicted
@@ -73,7 +74,7 @@ def measure(
                 **batch.inputs,
                 block_ids=batch.block_ids,
                 output_attentions=True,
-                locality_channels=channels,
+                attention_request=AttentionRequest(channels),
                 use_cache=False,
             )
             loss_sum += loss.item()

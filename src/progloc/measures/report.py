@@ -4,13 +4,19 @@ from __future__ import annotations
 
 __all__ = ["Figures", "LayerFigures", "Report"]
 
+import html
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from progloc.measures.definitions import look
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Figures(Mapping[str, float]):
@@ -105,3 +111,33 @@ class Report:
     def to_json(self) -> str:
         """Return `to_dict` as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each layer and head, (L · H rows, indexed by both), and a column for each measure."""
+        import pandas as pd
+
+        heads = {
+            (number, head): dict(figures)
+            for number, layer in enumerate(self.layers)
+            for head, figures in enumerate(layer.heads)
+        }
+        frame = pd.DataFrame.from_dict(heads, orient="index")
+        frame.index = pd.MultiIndex.from_tuples(list(heads), names=["layer", "head"])
+        return frame
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the measures by layer, the model's and chance below."""
+        import pandas as pd
+
+        names = [name for name in self.model if not look(name).detail]
+        rows = {str(number): layer for number, layer in enumerate(self.layers)}
+        chance = {name: self.chance.get(f"chance_{name}", math.nan) for name in names}
+        shown = {
+            layer: {look(name).label: f"{figures[name]:.{look(name).digits}f}" for name in names}
+            for layer, figures in {**rows, "model": self.model, "chance": chance}.items()
+        }
+        table = pd.DataFrame.from_dict(shown, orient="index").rename_axis(index="layer").to_html()
+        about = (
+            f"perplexity {self.perplexity:.3f} over {self.tokens:,} predicted tokens · {self.schedule}, {self.blocks}"
+        )
+        return f"<p>{html.escape(about)}</p>{table}"

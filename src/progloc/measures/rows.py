@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from progloc.attention.masses import entropy_terms
-from progloc.attention.segments import PADDING, KeysSeen, first_tokens, segments
+from progloc.attention.segments import PADDING, KeysSeen, segments
+from progloc.attention.sink import sinks
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Rows:
 def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return (real, beyond_sink, beyond_first_block), (B, 1, T) booleans, from documents and block ids (B, T)."""
     real = documents != PADDING
-    sink = first_tokens(segments(documents))
+    sink = sinks(segments(documents), documents.device)
     beyond_sink = real & (torch.arange(sink.shape[-1], device=sink.device) != sink)
     beyond_first_block = real & (block_ids != block_ids.gather(-1, sink))
     return real[:, None], beyond_sink[:, None], beyond_first_block[:, None]

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from progloc.attention.segments import documents_in, keys_seen
-from progloc.measures import measures
+from progloc.measures.definitions import measures
 from progloc.measures.rows import flags, uniform_rows
 
 ROWS = 256

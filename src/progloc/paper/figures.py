@@ -6,28 +6,40 @@ colour), grey for λ = 0, vermilion for λ = 1, and a few more for schedules of 
 
 from __future__ import annotations
 
-__all__ = ["Drawing", "drawings", "figure"]
+__all__ = ["Drawing", "drawings", "figure", "frontier_by_blocks", "learned_schedules"]
 
 import base64
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from progloc.paper.comparisons import depth, layer, measured
-from progloc.paper.frontier_figure import frontier_by_blocks
-from progloc.paper.learned_figure import learned_schedules
+from progloc.blocks.fixed import is_fixed
+from progloc.paper.comparisons import depth, gap, layer, measured
+from progloc.paper.frontier import above_chance
+from progloc.paper.results import Figure as Reading
 from progloc.paper.results import Run, Suite
-from progloc.report.plot import png, scale_by_ratio, styled
-from progloc.report.statistics import mean_interval
+from progloc.paper.semantic import control_of
+from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
+from progloc.report.statistics import Estimate, mean_interval
+from progloc.schedules import parse_schedule
 
 _GREY, _VERMILION = "#7f7f7f", "#d55e00"
 _OTHERS = (("#aa3377", "s"), ("#e69f00", "^"), ("#332288", "v"), ("#999933", "P"), ("#56b4e9", "X"))
 """Colour and marker of schedules that are neither polynomial nor uniform, in the suite's order."""
+
+
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), ":", (0, (1, 1)))
+_LOOKS = tuple(zip(COLOURS, "os^DvPX", _DASHES, strict=True))
+"""Each with a marker and a dash of its own."""
+_LABEL_STEP = 0.075
+"""The least distance of two labels, as a share of the height."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +157,108 @@ def _frontier(suite: Suite) -> Figure | None:
     return drawn
 
 
-figure(
+@dataclass(frozen=True)
+class _Mark:
+    """One schedule's place: means over seeds with their intervals."""
+
+    schedule: str
+    locality: Estimate
+    gap: Estimate
+
+
+def _marks(suite: Suite, blocks: str, locality: Reading) -> list[_Mark]:
+    """Return a partitioner's points in order of locality; λ=0 has a gap of 1."""
+    names = dict.fromkeys(run.name for run in suite.compared if run.blocks == blocks)
+    marks = [
+        _Mark(suite.one(name).schedule, mean_interval(suite.values(name, locality).values()), gap(suite, name).estimate)
+        for name in names
+    ]
+    placed = [mark for mark in marks if math.isfinite(mark.locality.mean) and math.isfinite(mark.gap.mean)]
+    return sorted(placed, key=lambda mark: mark.locality.mean)
+
+
+def _whisker(estimates: Sequence[Estimate]) -> np.ndarray | None:
+    """Return how far each interval reaches below and above its mean, (2, n); None where there is none."""
+    ends = [(each.mean - each.low, each.high - each.mean) for each in estimates if each.low is not None and each.high]
+    return np.array(ends).T if len(ends) == len(estimates) else None
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Return label heights no nearer to each other than `_LABEL_STEP`, in the order given, around the same middle."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    placed = list(heights)
+    for below, index in pairwise(order):
+        placed[index] = max(placed[index], placed[below] + _LABEL_STEP)
+    shift = (sum(placed) - sum(heights)) / max(len(heights), 1)
+    return [height - shift for height in placed]
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
+    """Write each line's name right of the panel, with a thin line to where it ends: (name, x, y, colour)."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = _apart([float(to_axes.transform((x, y))[1]) for _, x, y, _ in ends])
+    for (name, x, y, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(1.03, height), textcoords="axes fraction", color=colour, va="center", fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkB": 5},
+        )  # fmt: skip
+
+
+def _looks(suite: Suite) -> dict[str, dict[str, Any]]:
+    """Return how each partitioner is drawn: a control as the one whose size it has, but dotted and hollow."""
+    first, *others = suite.partitioners
+    of = {control_of(suite, blocks): blocks for blocks in others if not is_fixed(blocks)}
+    of = {control: blocks for control, blocks in of.items() if control not in (None, first)}
+    looks = {}
+    for index, blocks in enumerate(blocks for blocks in suite.partitioners if blocks not in of):
+        colour, marker, dash = _LOOKS[index % len(_LOOKS)]
+        looks[blocks] = {"color": colour, "marker": marker, "linestyle": dash}
+    dotted = {"linestyle": ":", "markerfacecolor": "white"}
+    return looks | {control: looks[blocks] | dotted for control, blocks in of.items() if control is not None}
+
+
+@figure(
     "frontier-by-blocks",
     "What locality costs, by blocks",
     "One line a partitioner, one point a schedule (named on the first line), whiskers: 95% t-intervals over seeds. Low "
     "and to the right is better. Dotted and hollow: fixed blocks of the size of those of that colour, their control. "
     "Right: the share of the way from chance to 1, for larger blocks hold more by chance.",
-)(frontier_by_blocks)
+)
+def frontier_by_blocks(suite: Suite) -> Figure | None:
+    """Draw the gap against F° (left) and F° above chance (right); None with fewer than two partitioners or no gap."""
+    if len(suite.partitioners) < 2:
+        return None
+    looks = _looks(suite)
+    drawn = Figure(figsize=(11.5, 4.4), layout="constrained")
+    panels = drawn.subplots(1, 2)
+    readings: list[tuple[str, Reading]] = [
+        ("fidelity without the sink F°", measured("fidelity_no_sink")),
+        ("F° above chance, (F° − chance) ÷ (1 − chance)", above_chance),
+    ]
+    for axes, (label, reading) in zip(panels, readings, strict=True):
+        lines = {blocks: marks for blocks in suite.partitioners if (marks := _marks(suite, blocks, reading))}
+        if not lines:
+            return None
+        ends = []
+        for blocks, marks in lines.items():
+            look = looks[blocks]
+            x, y = [mark.locality.mean for mark in marks], [mark.gap.mean for mark in marks]
+            axes.errorbar(
+                x, y, xerr=_whisker([mark.locality for mark in marks]), yerr=_whisker([mark.gap for mark in marks]),
+                **look, markersize=5.5, linewidth=1.3, elinewidth=0.9, capsize=2,
+            )  # fmt: skip
+            ends.append((blocks, x[-1], y[-1], look["color"]))
+        first, *others = next(iter(lines.values()))
+        for mark, offset, side in ((first, (0, -12), "center"), *((mark, (-4, 6), "right") for mark in others)):
+            axes.annotate(
+                mark.schedule, (mark.locality.mean, mark.gap.mean), xytext=offset, textcoords="offset points",
+                fontsize=7.5, color="#555555", ha=side,
+            )  # fmt: skip
+        scale_by_ratio(axes, "×")
+        axes.margins(0.08)
+        axes.set(xlabel=label, ylabel="gap: perplexity ÷ that of λ=0")
+        _label_ends(axes, ends)
+    return drawn
 
 
 @figure(
@@ -170,12 +277,44 @@ def _schedules(suite: Suite) -> Figure | None:
     return drawn
 
 
-figure(
+def _draw_learned(name: str, runs: list[Run], final: Axes, course: Axes) -> None:
+    layers = len(runs[0].lambdas)
+    depths = [depth(index, layers) for index in range(layers)]
+    final.plot(depths, parse_schedule("quintic")(layers), color="#7f7f7f", linestyle="--", label="quintic")
+    for run in runs:
+        label = f"{name}, a seed" if run is runs[0] else None
+        final.plot(depths, run.lambdas, color="#aa3377", marker="o", markersize=4, linewidth=1.1, label=label)
+    for index, position in enumerate(depths):
+        shade = mpl.colormaps["viridis_r"](0.1 + 0.9 * position)
+        for run in runs:
+            label = f"layer {index}" if run is runs[0] and index in (0, layers - 1) else None
+            steps, values = zip(
+                *((point["step"], point["lambdas"][index]) for point in run.lambdas_course), strict=True
+            )
+            course.plot(steps, values, color=shade, linewidth=1.1, label=label)
+    final.set(xlabel="relative depth ℓ/(L−1)", ylabel="λ(ℓ)", ylim=(0, 1), title=name)
+    course.set(xlabel="step", ylabel="λ(ℓ)", ylim=(0, 1))
+    for axes in (final, course):
+        axes.legend(fontsize="small")
+
+
+@figure(
     "learned-schedules",
     "λ(ℓ) as it was learned",
     "Left: the kept checkpoints', one line a seed, over quintic's. Right: how they came there, a line a layer and seed "
     "(input's layer: light, output's: dark). λ is learned in stage 2 alone.",
-)(learned_schedules)
+)
+def learned_schedules(suite: Suite) -> Figure | None:
+    """Draw every architecture whose λ was learned, a row each; None where none was."""
+    runs = {name: list(suite.by_name[name].values()) for name in suite.architectures}
+    learned = {name: each for name, each in runs.items() if all(run.lambdas_course for run in each)}
+    if not learned:
+        return None
+    drawn = Figure(figsize=(9.2, 3.5 * len(learned)), layout="constrained")
+    panels = drawn.subplots(len(learned), 2, squeeze=False)
+    for (name, each), (final, course) in zip(learned.items(), panels, strict=True):
+        _draw_learned(name, each, final, course)
+    return drawn
 
 
 def _by_layer(suite: Suite, measures: Sequence[tuple[str, str]]) -> Figure | None:

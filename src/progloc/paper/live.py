@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from progloc.measures.definitions import look, measures
 from progloc.paper.plan import Plan, PlannedRun
 
 
@@ -86,7 +87,8 @@ class Standing:
             caption_justify="left",
         )
         table.add_column("run")
-        for heading in ("seeds", "perplexity", "gap", "entropy", "fidelity", "F°", "sink"):
+        looks = {name: look(name) for name in measures if not look(name).detail}
+        for heading in ("seeds", "perplexity", "gap", *(style.symbol for style in looks.values())):
             table.add_column(heading, justify="right")
         for name in dict.fromkeys(run.name for run in self.plan.runs):
             runs = [run for run in self.plan.runs if run.name == name]
@@ -94,14 +96,8 @@ class Standing:
             gaps = [gap for run in runs if run.folder in self.results and (gap := self._gap(run)) is not None]
             running = self._current is not None and self._current.name == name
             figures = [
-                f"{fmean(final[key] for final in finals):.{digits}f}" if finals else "–"
-                for key, digits in (
-                    ("perplexity", 2),
-                    ("entropy_bits", 2),
-                    ("fidelity", 3),
-                    ("fidelity_no_sink", 3),
-                    ("sink_mass", 3),
-                )
+                f"{fmean(values):.{digits}f}" if (values := [final[key] for final in finals if key in final]) else "–"
+                for key, digits in (("perplexity", 2), *((name, style.digits) for name, style in looks.items()))
             ]
             figures.insert(1, f"{fmean(gaps):.3f}×" if gaps else "–")
             style = "bold" if running else ("" if finals else "dim")

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from progloc.attention.margins import MARGIN_CHANNELS
 from progloc.attention.masses import MEASURED_CHANNELS, log_masses
+from progloc.attention.request import AttentionRequest
 from progloc.data import collate
 from progloc.errors import ProglocError
-from progloc.measures import Figures, Ratio, Rows, measures
+from progloc.measures.definitions import Ratio, measures
 from progloc.measures.guarantees import entropy_bound, guaranteed_entropy_bound, guaranteed_mass
 from progloc.measures.passes import Sums, batches, evaluating
-from progloc.measures.rows import flags
+from progloc.measures.report import Figures
+from progloc.measures.rows import Rows, flags
 
 _ASKED = (*MEASURED_CHANNELS, *MARGIN_CHANNELS)
 
@@ -80,8 +82,8 @@ def check(
     with evaluating(model):
         for batch in batches(model, dataset, batch_size, collator):
             outputs = model(
-                **batch.inputs, block_ids=batch.block_ids, output_attentions=True, locality_channels=_ASKED,
-                use_cache=False, logits_to_keep=1,
+                **batch.inputs, block_ids=batch.block_ids, output_attentions=True,
+                attention_request=AttentionRequest(_ASKED), use_cache=False, logits_to_keep=1,
             )  # fmt: skip
             layers = log_masses(outputs)
             marks = [[mark.double() for mark in flags(batch.documents, ids)] for ids in batch.divisions]

@@ -19,7 +19,7 @@ from progloc.paper.results import SUITE_FILE, Suite, load_suite
 from progloc.paper.tables import reading, suite_tables
 from progloc.paper.verdicts import Answer
 from progloc.report.table import Column, Table, filled, to_markdown
-from progloc.training.folder import RESULT_FILE
+from progloc.run_folder import RESULT_FILE
 
 
 def _without_heads(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from progloc.config import RunConfig, from_mapping
 from progloc.data import Corpus, load_corpus, split, tokenise
 from progloc.errors import ProglocError
 from progloc.paper.results import Run
-from progloc.training.inputs import SCRATCH
+from progloc.resolve import SCRATCH
 
 CHUNK = 100
 """So many characters in a row that were trained on make a text one that was."""

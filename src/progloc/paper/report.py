@@ -10,7 +10,7 @@ from pathlib import Path
 
 from progloc.errors import ProglocError
 from progloc.files import write_text
-from progloc.paper import paper
+from progloc.paper import published
 from progloc.paper.claims import LOCALISED, answers
 from progloc.paper.comparisons import at_the_end, gap, measured
 from progloc.paper.figures import Drawing, drawings
@@ -115,8 +115,8 @@ def _page(suite: Suite, pictures: list[Drawing]) -> str:
         pictures=pictures,
         made_by=made_by(suite),
         settings=settings(suite),
-        contradictions=paper.CONTRADICTIONS,
-        source=paper.SOURCE,
+        contradictions=published.CONTRADICTIONS,
+        source=published.SOURCE,
     )
 
 

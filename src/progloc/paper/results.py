@@ -6,7 +6,18 @@ DIR/runs/<name>-seed<k>/result.json         one finished run
 
 from __future__ import annotations
 
-__all__ = ["CSV_COLUMNS", "SUITE_FILE", "Figure", "MissingRun", "Run", "Suite", "load_suite", "rows", "write_csv"]
+__all__ = [
+    "CSV_COLUMNS",
+    "SUITE_FILE",
+    "Figure",
+    "MissingRun",
+    "Run",
+    "Suite",
+    "csv_columns",
+    "load_suite",
+    "rows",
+    "write_csv",
+]
 
 import csv
 import io
@@ -16,22 +27,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
-from progloc.training.folder import RESULT_FILE, plain
+from progloc.measures.definitions import BUILT_IN
+from progloc.run_folder import RESULT_FILE, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUITE_FILE = "suite.json"
 
-_MEASURES = (
-    "entropy_bits", "entropy_bits_no_sink", "fidelity", "fidelity_no_sink", "fidelity_no_first_block", "penalty_nats",
-    "sink_mass",
-)  # fmt: skip
 _CHANCE = ("chance_entropy_bits", "chance_entropy_bits_no_sink", "chance_fidelity", "chance_fidelity_no_sink")
 _EPOCH = ("epoch", "stage", "perplexity", "fidelity", "fidelity_no_sink")
-_REPORT = ("perplexity", "layers", *_MEASURES, *_CHANCE)
+_REPORT = ("perplexity", "layers", *BUILT_IN, *_CHANCE)
 _REQUIRED = {
     "": (
         "name", "role", "seed", "beta", "lambdas", "config", "data", "environment", "before", "final", "epochs",
@@ -108,6 +119,11 @@ class Run:
         return _number(self.training[name])
 
     @property
+    def further_measures(self) -> list[str]:
+        """The measures beyond progloc's own that were registered when it was measured."""
+        return [name for name in self.final if f"chance_{name}" in self.final and name not in BUILT_IN]
+
+    @property
     def alpha(self) -> float:
         """α, the penalty coefficient."""
         return float(self.config["locality"]["alpha"])
@@ -166,6 +182,12 @@ class Suite:
         return {name: runs for name, runs in grouped.items() if runs}
 
     @property
+    def further_measures(self) -> list[str]:
+        """The measures beyond progloc's own that every finished run has."""
+        lists = [run.further_measures for run in self.runs]
+        return [name for name in lists[0] if all(name in others for others in lists)] if lists else []
+
+    @property
     def compared(self) -> list[Run]:
         """The runs of one penalty and one budget, whatever their partitioner."""
         return [run for run in self.runs if run.role in ("architecture", "partitioner")]
@@ -189,6 +211,12 @@ class Suite:
     def distributed(self) -> str | None:
         """The name of the architecture with λ = 0, if any of its runs is finished."""
         return next((name for name in self.architectures if self.one(name).is_distributed), None)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `results.csv` as a table: a row for each finished run."""
+        import pandas as pd
+
+        return pd.DataFrame(rows(self), columns=list(csv_columns(self)))
 
     def one(self, name: str) -> Run:
         """Return any run of that name: for what does not depend on the seed."""
@@ -242,7 +270,7 @@ def _read_run(path: Path, planned: MissingRun) -> Run:
     if (content["name"], content["seed"]) != (planned.name, planned.seed):
         raise ProglocError(f"{path} holds {content['name']}, seed {content['seed']}; expected {planned.folder}")
     layers, lambdas = content["final"]["layers"], content["lambdas"]
-    if not lambdas or len(layers) != len(lambdas) or any(key not in layer for layer in layers for key in _MEASURES):
+    if not lambdas or len(layers) != len(lambdas) or any(key not in layer for layer in layers for key in BUILT_IN):
         raise ProglocError(
             f"{path} has {len(layers)} layers and {len(lambdas)} values of λ; expected every measure of each layer: "
             "delete it and run the suite again"
@@ -289,7 +317,8 @@ def load_suite(folder: Path) -> Suite:
     return Suite(folder, plan, tuple(runs), tuple(missing))
 
 
-CSV_COLUMNS: dict[str, Callable[[Suite, Run], object]] = {
+Column = Callable[[Suite, Run], object]
+CSV_COLUMNS: dict[str, Column] = {
     "run": lambda suite, run: run.name,
     "schedule": lambda suite, run: run.schedule,
     "beta": lambda suite, run: run.beta,
@@ -318,19 +347,30 @@ CSV_COLUMNS: dict[str, Callable[[Suite, Run], object]] = {
 """The columns of `results.csv`, in order: the promised nineteen, then five more. Empty cells are what has no value."""
 
 
+def csv_columns(suite: Suite) -> dict[str, Column]:
+    """Return the columns of a suite's `results.csv`: `CSV_COLUMNS`, and every further measure with its chance level."""
+
+    def reading(name: str) -> Column:
+        return lambda suite, run: run.measure(name)
+
+    further = (name for measure in suite.further_measures for name in (measure, f"chance_{measure}"))
+    return CSV_COLUMNS | {name: reading(name) for name in further}
+
+
 def rows(suite: Suite) -> list[dict[str, object]]:
-    """Return one row a finished run, with the columns of `CSV_COLUMNS`; None where there is no value."""
+    """Return one row a finished run, with the columns of `csv_columns`; None where there is no value."""
 
     def defined(value: object) -> object:
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    return [{name: defined(column(suite, run)) for name, column in CSV_COLUMNS.items()} for run in suite.runs]
+    columns = csv_columns(suite)
+    return [{name: defined(column(suite, run)) for name, column in columns.items()} for run in suite.runs]
 
 
 def write_csv(suite: Suite, path: Path) -> None:
     """Write `rows` as CSV."""
     text = io.StringIO()
-    table = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, csv_columns(suite), lineterminator="\n")
     table.writeheader()
     table.writerows(rows(suite))
     write_text(path, text.getvalue())

@@ -14,12 +14,12 @@ from rich.live import Live
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.paper.controls import Control, size_control
 from progloc.paper.live import Standing
 from progloc.paper.plan import Plan, PlannedRun
 from progloc.paper.results import SUITE_FILE
-from progloc.training.folder import check_folder, claimed, finished, plain
+from progloc.run_folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
 from progloc.training.remeasure import remeasure_run
 from progloc.training.run import estimate_seconds, train_run

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from progloc.accounts.audit import audit, late_layers
+from progloc.accounts.auditing import audit, late_layers
 from progloc.accounts.schema import EFFECTS, PICTURES, Audit
 from progloc.accounts.verdict import SOURCES
 from progloc.config import LocalityConfig, RunConfig, from_mapping
@@ -34,7 +34,7 @@ from progloc.model import load
 from progloc.paper.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
 from progloc.paper.passages import Passage, cut, held_out, spread
 from progloc.paper.results import Run, Suite, load_suite
-from progloc.training.folder import MODEL_FOLDER
+from progloc.run_folder import MODEL_FOLDER
 from progloc.training.inputs import gather
 
 FIGURES = ("overlap", "overlap_by_length", "comprehensiveness", "sufficiency", "beaten", "p_random")

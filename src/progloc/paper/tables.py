@@ -20,7 +20,8 @@ __all__ = [
 
 from collections.abc import Callable, Sequence
 
-from progloc.paper import paper
+from progloc.measures.definitions import look
+from progloc.paper import published
 from progloc.paper.compared import architectures_tested, cells_tested, gradients_tested, layers_tested
 from progloc.paper.comparisons import at_the_end, cells, depth, gap, last_layer, layer, measured, trained
 from progloc.paper.elsewhere import table_6
@@ -74,7 +75,7 @@ def _paper(label: str) -> Column:
     return Column(label, paper=True)
 
 
-_PAPER_NOTE = f"The columns of the paper's own figures: {paper.SOURCE}."
+_PAPER_NOTE = f"The columns of the paper's own figures: {published.SOURCE}."
 _NAME = Column("Architecture", text=True)
 _SEEDS = Column("Seeds", detail=True)
 
@@ -98,6 +99,7 @@ def table_1(suite: Suite) -> list[Table]:
         ("Fidelity F", "fidelity", 3),
         ("F°", "fidelity_no_sink", 3),
         ("Sink mass", "sink_mass", 3),
+        *((look(name).label, name, look(name).digits) for name in suite.further_measures),
     ]
     columns = (
         _NAME, _SEEDS, Column("Perplexity"), Column("vs baseline (gap)"),
@@ -111,7 +113,7 @@ def table_1(suite: Suite) -> list[Table]:
     )  # fmt: skip
     rows = []
     for name in suite.architectures:
-        theirs = paper.TABLE_1.get(name)
+        theirs = published.TABLE_1.get(name)
         rows.append((
             _label(suite, name),
             str(len(suite.by_name[name])),
@@ -156,7 +158,7 @@ def table_2(suite: Suite) -> list[Table]:
         return []
     strong, short = max(alpha for alpha, _ in found), min(epochs for _, epochs in found)
     weak, long = min(alpha for alpha, _ in found), max(epochs for _, epochs in found)
-    theirs = {(strong, short): paper.TABLE_2[0], (weak, long): paper.TABLE_2[1]}
+    theirs = {(strong, short): published.TABLE_2[0], (weak, long): published.TABLE_2[1]}
     previous = suite.values(found.get((strong, short), ""), measured("perplexity"))
     columns = (
         Column("Penalty coef. α"), Column("Epochs"), _SEEDS, Column("Perplexity"), Column("Improvement"),
@@ -230,11 +232,11 @@ def table_3(suite: Suite) -> list[Table]:
     theirs = tuple(
         (
             f"{row.layer} ({row.label})" if row.label else str(row.layer),
-            f"{depth(row.layer, paper.TABLE_3_LAYERS):.2f}",
+            f"{depth(row.layer, published.TABLE_3_LAYERS):.2f}",
             *(number(value, 3) for value in (row.lambda_quintic, row.lambda_linear)),
             *(number(value, 2) for value in (row.entropy_quintic, row.entropy_linear)),
         )
-        for row in paper.TABLE_3
+        for row in published.TABLE_3
     )
     some = suite.runs[0].final
     chance = {"F": number(some["chance_fidelity"], 3), "F°": number(some["chance_fidelity_no_sink"], 3)}
@@ -257,7 +259,7 @@ def table_3(suite: Suite) -> list[Table]:
         "Δ: paired difference to the λ=0 run.",
     )
     note = (
-        f"The paper's own: {paper.SOURCE}, {paper.TABLE_3_LAYERS} layers; entropy in bits. Its λ "
+        f"The paper's own: {published.SOURCE}, {published.TABLE_3_LAYERS} layers; entropy in bits. Its λ "
         "of quintic is not (ℓ/(L−1))⁵, which gives 0.0015 at layer 3 and 0.367 at layer 9."
     )
     own = Table("Table 3 as the paper has it", note, tuple(map(_paper, labels)), theirs)
@@ -283,7 +285,7 @@ def table_4(suite: Suite) -> list[Table]:
     )  # fmt: skip
     rows = []
     for name in suite.architectures:
-        theirs = paper.TABLE_4.get(name)
+        theirs = published.TABLE_4.get(name)
         clipped = mean_interval(100 * run.trained("clipped_share") for run in suite.by_name[name].values())
         rows.append((
             _label(suite, name), str(len(suite.by_name[name])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "check_length", "gather", "load_tokenizer", "open_model", "special_tokens"]
+__all__ = ["Inputs", "gather", "open_model"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
 
-from progloc.adapters import base_of_adapter, file_of
-from progloc.blocks import partitioner, prefix_ids
+from progloc.blocks import partitioner
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
-from progloc.generation import context_length
-from progloc.hub import check_hub, pretrained
 from progloc.model import load
+from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
 from progloc.schedules import parse_schedule
-from progloc.training.scratch import SCRATCH_SIZES, scratch_model, scratch_size, scratch_tokenizer
-
-SCRATCH = "scratch:"
-MODELS = f"a Hugging Face folder or hub name, or {' or '.join(SCRATCH + size for size in SCRATCH_SIZES)}"
+from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer
 
 
 @dataclass(frozen=True)
@@ -78,36 +72,6 @@ class Inputs:
         }
 
 
-def load_tokenizer(model: str, corpus: Corpus) -> Any:
-    """Return the tokenizer of a folder, hub name or `scratch:SIZE` (that one is trained on the corpus).
-
-    Raises:
-        ProglocError: there is none.
-    """
-    if model.startswith(SCRATCH):
-        return scratch_tokenizer(corpus, model.removeprefix(SCRATCH))
-    own = file_of(model, "tokenizer_config.json")  # of an adapter, its base model's where it has none
-    return pretrained(AutoTokenizer, model if own is None else str(own.parent), f"expected {MODELS}")
-
-
-def special_tokens(tokenizer: Any) -> list[str]:
-    """Return what a tokenizer puts before a text, such as ["<s>"]."""
-    return list(tokenizer.convert_ids_to_tokens(list(prefix_ids(tokenizer))))
-
-
-def check_length(model: str, sequence_length: int) -> int:
-    """Return the model's number of layers; ProglocError if there is no such model, or its context is too short."""
-    check_hub(model, "model", MODELS)
-    config = pretrained(AutoConfig, base_of_adapter(model) or model, f"expected {MODELS}").get_text_config(decoder=True)
-    context = context_length(config)
-    if context is not None and sequence_length > context:
-        raise ProglocError(
-            f"sequences of {sequence_length} tokens; {model} has a context of {context}; "
-            f"expected --sequence-length {context} or less"
-        )
-    return int(config.num_hidden_layers)
-
-
 def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, progress: bool = False) -> Inputs:
     """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
 
@@ -120,13 +84,10 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
     corpus = load_corpus(config.corpus)
-    scratch = config.model.startswith(SCRATCH)
-    if scratch:
-        layers = scratch_size(config.model.removeprefix(SCRATCH)).layers
-    else:
-        layers = check_length(config.model, config.sequence_length)
+    scratch, size = config.model.startswith(SCRATCH), config.model.removeprefix(SCRATCH)
+    layers = scratch_size(size).layers if scratch else check_length(config.model, config.sequence_length)
     parse_schedule(config.locality.schedule, config.locality.denominator)(layers)  # a list has to fit the model
-    tokenizer = load_tokenizer(config.model, corpus)
+    tokenizer = scratch_tokenizer(corpus, size) if scratch else load_tokenizer(config.model)
     say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)
     parts = split(sequences, config.validation_fraction, config.split_seed, config.max_sequences)
@@ -135,7 +96,6 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     if scratch:
         # on the whole training side: the permutation is one, so what `parts` validates on is never in it
         whole = split(sequences, config.validation_fraction, config.split_seed)
-        size = config.model.removeprefix(SCRATCH)
         say(f"{config.model}: a GPT-2 pretrained on the training side, once; the next run finds it in the cache")
         model = str(
             scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, progress=progress)

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from progloc.files import read_mapping, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.measures.passes import locality_of
 from progloc.model import Locality, read_locality
 from progloc.schedules import parse_schedule

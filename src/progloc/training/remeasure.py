@@ -12,9 +12,9 @@ from progloc.config import RunConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import load
-from progloc.training.folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, claimed, describe_run, finished
+from progloc.run_folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, claimed, describe_run, finished
 from progloc.training.inputs import Inputs
 
 _EPOCH = ("epoch", "step", "stage", "perplexity")

@@ -20,12 +20,9 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, require_space, write_json
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import Locality
-from progloc.schedules import parse_schedule
-from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget
-from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
-from progloc.training.folder import (
+from progloc.run_folder import (
     EVENTS_FILE,
     MODEL_FOLDER,
     REFERENCE_FOLDER,
@@ -35,6 +32,9 @@ from progloc.training.folder import (
     describe_run,
     finished,
 )
+from progloc.schedules import parse_schedule
+from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget
+from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
 from progloc.training.inputs import Inputs, open_model
 from progloc.training.stages import Stages
 from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, selection, training_arguments

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progloc.attention.masses import log_masses
+from progloc.attention.request import AttentionRequest
 from progloc.calls import REENTRANT
 from progloc.config import TrainingConfig
 from progloc.data import collate
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.servable import attention_modules
 from progloc.training.budget import Goal, of_stage_two
@@ -135,16 +136,9 @@ class LocalistTrainer(ScheduleTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self.begin_learning()
         stage = self.stage
-        temperature = self.stages.temperature(stage)
         config, weights = self.locality.config, self.locality.weights
-        asked = {
-            "output_attentions": True,
-            "use_cache": False,
-            "locality_layers": self._penalised,
-            "locality_channels": config.penalty.channels,
-        }
-        if temperature != 1.0:
-            asked["attention_temperature"] = temperature
+        request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
+        asked = {"output_attentions": True, "use_cache": False, "attention_request": request}
         with self._fusing(), self._dialled(sampled=True):
             ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
 

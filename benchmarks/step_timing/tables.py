@@ -6,12 +6,12 @@ __all__ = ["growth_table", "made_by", "run_tables", "step_table", "step_tables",
 
 from collections.abc import Iterable, Sequence
 
-from progloc.benchmark.results import Benchmark, Spread, spread
-from progloc.benchmark.targets import GROWTH, TARGETS, Target, growth, judge, relative_growth
-from progloc.benchmark.variants import FORWARD, SDPA, Shape, Variant, variants
 from progloc.environment import KERNELS, NOT_INSTALLED
 from progloc.report.formats import ABSENT, number
 from progloc.report.table import Column, Table
+from step_timing.results import Benchmark, Spread, spread
+from step_timing.targets import GROWTH, TARGETS, Target, growth, judge, relative_growth
+from step_timing.variants import FORWARD, SDPA, Shape, Variant, variants
 
 
 def made_by(benchmark: Benchmark) -> str:

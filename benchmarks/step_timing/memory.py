@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config
 
-from progloc.benchmark.variants import Shape, Variant
+from step_timing.variants import Shape, Variant
 
 _STATUS, _MEMINFO, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/meminfo"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"

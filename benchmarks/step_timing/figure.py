@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from progloc.benchmark.partitions import FIXED, SCATTERED, SENTENCE_LIKE, WHOLE
-from progloc.benchmark.results import Benchmark, Spread, spread
-from progloc.benchmark.variants import SDPA, Shape, Variant, variants
 from progloc.report.plot import COLOURS, png, styled
+from step_timing.partitions import FIXED, SCATTERED, SENTENCE_LIKE, WHOLE
+from step_timing.results import Benchmark, Spread, spread
+from step_timing.variants import SDPA, Shape, Variant, variants
 
 _BLACK, _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _ = COLOURS
 # marks and dashes say the same without colour

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from progloc.benchmark.figure import drawing
-from progloc.benchmark.results import BENCHMARK_FILE, Benchmark, read_benchmark
-from progloc.benchmark.tables import made_by, run_tables, step_tables, target_table
 from progloc.files import write_text
 from progloc.report.table import filled, to_markdown
+from step_timing.figure import drawing
+from step_timing.results import BENCHMARK_FILE, Benchmark, read_benchmark
+from step_timing.tables import made_by, run_tables, step_tables, target_table
 
 TABLES_FILE, FIGURE_FILE = "performance.md", "performance.png"
 

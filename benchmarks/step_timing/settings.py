@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from progloc.benchmark.variants import Shape, Variant, variants
 from progloc.errors import ProglocError
+from step_timing.variants import Shape, Variant, variants
 
 HEAD_DIMENSION = 64
 LENGTHS = {"cpu": "128,1024", "cuda": "128x32,128,1024,2048,4096,8192,16384"}

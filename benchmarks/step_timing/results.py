@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from progloc.benchmark.settings import Settings
-from progloc.benchmark.variants import Shape
 from progloc.config import from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
+from step_timing.settings import Settings
+from step_timing.variants import Shape
 
 BENCHMARK_FILE = "benchmark.json"
 SCHEMA_VERSION = 1
@@ -91,7 +91,7 @@ class Benchmark:
 def read_benchmark(path: Path) -> Benchmark:
     """Read a `benchmark.json`; raises ProglocError where it is none."""
     if not path.is_file():
-        raise ProglocError(f"no {path.name} in {path.parent}; run progloc doctor --bench --out {path.parent}")
+        raise ProglocError(f"no {path.name} in {path.parent}; run python benchmarks/step_cost.py --out {path.parent}")
     found = read_mapping(path)
     try:
         if (version := found["schema_version"]) != SCHEMA_VERSION:
@@ -100,4 +100,4 @@ def read_benchmark(path: Path) -> Benchmark:
         settings = from_mapping(Settings, found["settings"], "settings")
         return Benchmark(found["command"], found["environment"], settings, timings)
     except KeyError as error:
-        raise ProglocError(f"{path} has no {error}; expected a file that progloc doctor --bench wrote") from error
+        raise ProglocError(f"{path} has no {error}; expected a file that benchmarks/step_cost.py wrote") from error

@@ -11,10 +11,10 @@ __all__ = ["GROWTH", "TARGETS", "Judged", "Target", "growth", "judge", "relative
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from progloc.benchmark.partitions import FIXED, SCATTERED, SENTENCE_LIKE
-from progloc.benchmark.results import Benchmark, Spread, spread
-from progloc.benchmark.settings import Settings
-from progloc.benchmark.variants import (
+from step_timing.partitions import FIXED, SCATTERED, SENTENCE_LIKE
+from step_timing.results import Benchmark, Spread, spread
+from step_timing.settings import Settings
+from step_timing.variants import (
     FORWARD,
     LOCALIST,
     LOCALIST_COMPILED,

@@ -40,12 +40,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from progloc.attention.masses import log_masses
 from progloc.attention.plugin import IMPLEMENTATION
-from progloc.benchmark.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
+from progloc.attention.request import AttentionRequest
 from progloc.config import LocalityConfig
 from progloc.fused_loss import FusedLoss
-from progloc.measures import measure
+from progloc.measures.measuring import measure
 from progloc.model import localize
 from progloc.objective import Penalty, locality_penalty, penalty_by_head
+from step_timing.partitions import FIXED, PARTITIONS, SENTENCE_LIKE
 
 ALPHA = LocalityConfig().alpha
 CLIP = 1e-6
@@ -170,7 +171,7 @@ def localist_loss(model: Any, ids: Tensor, penalty: Penalty | None = None, **ask
         asked: further keywords of the model's call, such as ``block_ids`` (B, T).
     """
     penalty = penalty or Penalty()
-    asked = {"output_attentions": True, "locality_channels": penalty.channels, **asked}
+    asked = {"output_attentions": True, "attention_request": AttentionRequest(penalty.channels), **asked}
     outputs = model(input_ids=ids, labels=ids, use_cache=False, **asked)
     by_head = penalty_by_head(log_masses(outputs), penalty=penalty)
     loss: Tensor = outputs.loss + ALPHA * locality_penalty(by_head, torch.tensor(model.locality.lambdas))

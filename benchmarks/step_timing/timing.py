@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import GPT2LMHeadModel, set_seed
 
-from progloc.benchmark.memory import estimated_bytes, free_bytes, peak_bytes
-from progloc.benchmark.results import BENCHMARK_FILE, SCHEMA_VERSION, Benchmark, Timing, spread
-from progloc.benchmark.settings import Settings
-from progloc.benchmark.variants import SDPA, Shape, Variant, random_gpt2, steps
 from progloc.environment import describe_environment
 from progloc.files import write_json
-from progloc.training.folder import claimed
+from progloc.run_folder import claimed
+from step_timing.memory import estimated_bytes, free_bytes, peak_bytes
+from step_timing.results import BENCHMARK_FILE, SCHEMA_VERSION, Benchmark, Timing, spread
+from step_timing.settings import Settings
+from step_timing.variants import SDPA, Shape, Variant, random_gpt2, steps
 
 PROBED = 128
 """Tokens of the step that the time of all is estimated from."""

@@ -1,0 +1,94 @@
+"""Names that are loaded when they are first asked for (PEP 562), and modules that have moved."""
+
+from __future__ import annotations
+
+__all__ = ["exports", "follow_moves"]
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "auditing": "accounts",
+    "auditing.audit": "accounts.auditing",
+    "auditing.blinding": "app.blinding",
+    "auditing.display": "accounts.terminal",
+    "auditing.passages": "paper.passages",
+    "auditing.ratings": "app.ratings",
+    "auditing.report": "accounts.schema",
+    "auditing.rubric": "app.rubric",
+    "auditing.server": "app",
+    "auditing.study": "paper.study",
+    "auditing.study_tables": "paper.study_tables",
+    "display": "cli.display",
+    "printing": "report.printing",
+    "suite": "paper",
+    "suite.rendering": "report.table",
+    "suite.statistics": "report.statistics",
+    "templating": "report.templating",
+    "training.folder": "run_folder",
+}
+"""Where modules and packages went, within progloc; their old names are to go with 0.2."""
+
+
+def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and `__dir__`.
+
+    Args:
+        package: its name.
+        modules: each public name, and the module within the package that defines it.
+    """
+
+    def load(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        value = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted({*vars(sys.modules[package]), *modules})
+
+
+def _new_name(name: str) -> str | None:
+    """Return what a module of progloc is called now; None where it has not moved."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        moved = MOVED.get(".".join(parts[:end]))
+        if moved is not None:
+            return ".".join(["progloc", moved, *parts[end:]])
+    return None
+
+
+class _Moves(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module that moved under its old name, as the same module."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Return how to load a module that moved."""
+        new = _new_name(name) if name.startswith("progloc.") else None
+        return None if new is None else importlib.util.spec_from_loader(name, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return the module where it is now, and warn of its old name."""
+        new = _new_name(spec.name)
+        assert new is not None
+        warnings.warn(f"{spec.name} is {new} now", DeprecationWarning, stacklevel=2)
+        module = importlib.import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it is, its own specification too, which importing it again put aside."""
+        old = module.__spec__
+        if old is not None and old.loader is self:
+            module.__spec__ = old.loader_state
+
+
+def follow_moves() -> None:
+    """Let modules that moved be imported by their old names."""
+    if not any(isinstance(finder, _Moves) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Moves())
