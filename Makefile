@@ -17,7 +17,7 @@ setup: $(STAMP)  ## make .venv and install progloc with what develops it
 $(STAMP): pyproject.toml constraints.txt
 	rm -f $@
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --constraint constraints.txt --editable '.[dev,lint]'
 	touch $@
 
 reproduce: setup  ## run the paper's seven architectures, small, and report them (ARGS="--seeds 3")
