@@ -22,6 +22,7 @@ from progloc.paper.page import write_tables
 from progloc.report.formats import interval
 from progloc.report.statistics import mean_interval, paired_difference
 from progloc.report.table import Column, Table
+from progloc.results import RunResult
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run, without_penalty
 
@@ -68,11 +69,11 @@ def made(config: RunConfig, seed: int, alphas: Sequence[float], folder: Path, in
     return {name: _figures(result, reference) for name, result in results.items()}
 
 
-def _figures(result: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
-    lambdas, layers = result["lambdas"], result["final"]["layers"]
-    weighted = sum(λ * layer["fidelity_no_sink"] for λ, layer in zip(lambdas, layers, strict=True))
-    price = result["final"]["perplexity"] / reference["final"]["perplexity"] - 1
-    return {"price": price, "fidelity": weighted / sum(lambdas)}
+def _figures(result: RunResult, reference: RunResult) -> dict[str, float]:
+    layers = zip(result.lambdas, result.by_layer("fidelity_no_sink"), strict=True)
+    weighted = sum(λ * fidelity for λ, fidelity in layers)
+    price = result.measure("perplexity") / reference.measure("perplexity") - 1
+    return {"price": price, "fidelity": weighted / sum(result.lambdas)}
 
 
 def table(found: dict[int, dict[str, Any]], budget: float) -> Table:

@@ -12,6 +12,7 @@ import pytest
 
 from progloc import LocalityConfig, ProglocError
 from progloc.config import RunConfig, TrainingConfig
+from progloc.results import RunResult
 from progloc.training.budget import FidelityGoal, PerplexityBudget, of_stage_two
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
@@ -74,37 +75,37 @@ def inputs() -> Inputs:
 
 
 @pytest.fixture(scope="module")
-def budgeted(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def budgeted(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
     folder = tmp_path_factory.mktemp("budget") / "run"
     return folder, train_run(CONFIG, folder, inputs, name="linear")
 
 
-def test_the_price_is_to_the_training_without_a_penalty(budgeted: tuple[Path, dict[str, Any]]) -> None:
+def test_the_price_is_to_the_training_without_a_penalty(budgeted: tuple[Path, RunResult]) -> None:
     folder, result = budgeted
     reference = json.loads((folder / "reference" / "result.json").read_text())
     assert not any(reference["lambdas"])
-    assert [e["step"] for e in reference["epochs"]] == [e["step"] for e in result["epochs"]]
-    price = result["final"]["perplexity"] / reference["final"]["perplexity"] - 1
-    assert result["goal"] == {
+    assert [e["step"] for e in reference["epochs"]] == [e["step"] for e in result.epochs]
+    price = result.final["perplexity"] / reference["final"]["perplexity"] - 1
+    assert result.goal == {
         "goal": "budget", "asked": 0.05, "found": pytest.approx(price, rel=1e-5), "held": price <= 0.05,
     }  # fmt: skip
 
 
-def test_alpha_follows_the_evaluations(budgeted: tuple[Path, dict[str, Any]]) -> None:
+def test_alpha_follows_the_evaluations(budgeted: tuple[Path, RunResult]) -> None:
     folder, result = budgeted
     course = tuple((e["step"], e["loss"]) for e in json.loads((folder / "reference/result.json").read_text())["epochs"])
-    stage_two = [e for e in result["epochs"] if e["stage"] == 2]
+    stage_two = [e for e in result.epochs if e["stage"] == 2]
     goal = PerplexityBudget(0.5, budget=0.05, reference=course)
     for step in read_events(folder / "events.jsonl", "step"):
         if step["stage"] == 2:
             before = [e for e in stage_two if e["step"] < step["step"]]
             assert step["alpha"] == pytest.approx(goal.alpha_after(before))
     best = min(stage_two, key=goal.rank)
-    assert result["training"]["kept_step"] == best["step"]
+    assert result.training["kept_step"] == best["step"]
 
 
 def test_an_interrupted_training_goes_on_with_its_alpha(
-    budgeted: tuple[Path, dict[str, Any]], inputs: Inputs, tmp_path: Path
+    budgeted: tuple[Path, RunResult], inputs: Inputs, tmp_path: Path
 ) -> None:
     _, whole = budgeted
 
@@ -115,17 +116,17 @@ def test_an_interrupted_training_goes_on_with_its_alpha(
     with pytest.raises(KeyboardInterrupt):
         train_run(CONFIG, tmp_path, inputs, name="linear", heard=interrupt)
     resumed = train_run(CONFIG, tmp_path, inputs, name="linear")
-    assert resumed["final"] == whole["final"]
-    assert [e["goal_rank"] for e in resumed["epochs"]] == [e["goal_rank"] for e in whole["epochs"]]
+    assert resumed.final == whole.final
+    assert [e["goal_rank"] for e in resumed.epochs] == [e["goal_rank"] for e in whole.epochs]
 
 
 def test_a_goal_of_fidelity_needs_no_reference(inputs: Inputs, tmp_path: Path) -> None:
     training = dataclasses.replace(CONFIG.training, budget=None, fidelity_goal=0.2)
     result = train_run(dataclasses.replace(CONFIG, training=training), tmp_path, inputs, name="linear")
     assert not (tmp_path / "reference").exists()
-    kept = next(e for e in result["epochs"] if e["step"] == result["training"]["kept_step"])
-    assert result["goal"]["found"] == kept["penalised_fidelity"]
-    assert result["goal"]["held"] == (kept["penalised_fidelity"] >= 0.2)
+    kept = next(e for e in result.epochs if e["step"] == result.training["kept_step"])
+    assert result.goal["found"] == kept["penalised_fidelity"]
+    assert result.goal["held"] == (kept["penalised_fidelity"] >= 0.2)
 
 
 def test_there_has_to_be_something_to_adapt(inputs: Inputs, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from progloc.report.progress import progress_bar
 if TYPE_CHECKING:
     from progloc.measures.report import Report
     from progloc.paper.verdicts import Answer
+    from progloc.results import RunResult
 
 SHADES = [Style(color="black", bgcolor=f"bright_{colour}") for colour in ("cyan", "yellow", "green", "magenta")]
 DIM = Style(dim=True)
@@ -61,9 +62,9 @@ def report_table(report: Report) -> Group:
     return with_title(title, table)
 
 
-def before_after(result: Mapping[str, Any]) -> Group:
+def before_after(result: RunResult) -> Group:
     """Return a run's measures on the validation split before and after training."""
-    before, final, training = result["before"], result["final"], result["training"]
+    before, final, training = result.before, result.final, result.training
     kept = f"kept: step {training['kept_step']} of {training['steps']}"
     table = _table("on validation", "before", "after", "chance")
     for key, heading, digits in (("perplexity", "perplexity", 2), *_shown()):
@@ -73,12 +74,12 @@ def before_after(result: Mapping[str, Any]) -> Group:
     last_before, last = before["layers"][-1], final["layers"][-1]
     for key, heading in (("fidelity", "last layer F"), ("fidelity_no_sink", "last layer F without sink")):
         table.add_row(heading, f"{last_before[key]:.3f}", f"{last[key]:.3f}", f"{before['chance_' + key]:.3f}")
-    if goal := result.get("goal"):
+    if goal := result.goal:
         what = {"budget": "price in perplexity", "fidelity": "F without sink, weighted by λ"}[goal["goal"]]
         shown = "+.2%" if goal["goal"] == "budget" else ".3f"
         outcome = "held" if goal["held"] else "not held"
         table.add_row(f"{what}: asked {goal['asked']:{shown}}, {outcome}", "", f"{goal['found']:{shown}}", "")
-    return with_title(f"{result['name']}, seed {result['seed']}; {kept}", table)
+    return with_title(f"{result.name}, seed {result.seed}; {kept}", table)
 
 
 def claims_table(claims: Sequence[Answer]) -> Group:

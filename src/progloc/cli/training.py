@@ -102,7 +102,7 @@ def train(
         with training_progress(notes, label) as heard:
             result = train_run(run, folder, inputs, name=named, heard=heard, say=say)
     if as_json:
-        print_json(result)
+        print_json(result.to_dict())
         return
     out_console.print(before_after(result))
     print_line(f"\n{folder / 'model'}  · progloc evaluate {folder / 'model'}")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from progloc.measures.definitions import look, measures
 from progloc.paper.plan import Plan, PlannedRun
+from progloc.results import RunResult
 
 
 class Standing:
@@ -20,7 +21,7 @@ class Standing:
 
     def __init__(self, plan: Plan, estimates: dict[str, float]) -> None:
         self.plan = plan
-        self.results: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, RunResult] = {}
         self._estimates = estimates
         self._current: PlannedRun | None = None
         self._progress = ""
@@ -42,7 +43,7 @@ class Standing:
                 f"step {step}/{steps} · stage {logs['stage']} · CE {logs['ce']:.3f} · Σλp {logs['penalty_nats']:.2f}"
             )
 
-    def finish(self, run: PlannedRun, result: dict[str, Any]) -> None:
+    def finish(self, run: PlannedRun, result: RunResult) -> None:
         """A run is done."""
         if self._share > 0:  # made now, not found
             self._spent += time.monotonic() - self._began
@@ -63,13 +64,13 @@ class Standing:
         for other in self.plan.runs:
             same = (other.config.training.seed, other.config.training.epochs) == (training.seed, training.epochs)
             if same and other.config.locality.schedule == "distributed" and other.folder in self.results:
-                ours, theirs = self.results[run.folder]["final"], self.results[other.folder]["final"]
+                ours, theirs = self.results[run.folder].final, self.results[other.folder].final
                 return float(ours["perplexity"] / theirs["perplexity"])
         return None
 
     def line(self, run: PlannedRun) -> str:
         """Return a finished run as one line."""
-        final, gap = self.results[run.folder]["final"], self._gap(run)
+        final, gap = self.results[run.folder].final, self._gap(run)
         return (
             f"[{len(self.results)}/{len(self.plan.runs)}] {run.folder}: perplexity {final['perplexity']:.2f}, "
             f"gap {f'{gap:.3f}×' if gap else '–'}, fidelity {final['fidelity']:.3f}, "
@@ -92,7 +93,7 @@ class Standing:
             table.add_column(heading, justify="right")
         for name in dict.fromkeys(run.name for run in self.plan.runs):
             runs = [run for run in self.plan.runs if run.name == name]
-            finals = [self.results[run.folder]["final"] for run in runs if run.folder in self.results]
+            finals = [self.results[run.folder].final for run in runs if run.folder in self.results]
             gaps = [gap for run in runs if run.folder in self.results and (gap := self._gap(run)) is not None]
             running = self._current is not None and self._current.name == name
             figures = [

@@ -29,39 +29,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
 from progloc.files import read_json, write_text
-from progloc.measures.definitions import BUILT_IN
-from progloc.run_folder import RESULT_FILE, plain
+from progloc.results import RunResult
+from progloc.run_folder import RESULT_FILE, finished
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUITE_FILE = "suite.json"
 
-_CHANCE = ("chance_entropy_bits", "chance_entropy_bits_no_sink", "chance_fidelity", "chance_fidelity_no_sink")
-_EPOCH = ("epoch", "stage", "perplexity", "fidelity", "fidelity_no_sink")
-_REPORT = ("perplexity", "layers", *BUILT_IN, *_CHANCE)
-_REQUIRED = {
-    "": (
-        "name", "role", "seed", "beta", "lambdas", "config", "data", "environment", "before", "final", "epochs",
-        "training",
-    ),
-    "config.locality": ("schedule", "blocks", "alpha"),
-    "config.training": ("epochs", "max_grad_norm"),
-    "before": _REPORT,
-    "final": (*_REPORT, "weighted_penalty_nats"),
-    "training": (
-        "steps", "seconds", "kept_epoch", "mean_penalty_nats", "max_penalty_nats", "mean_penalty_nats_unweighted",
-        "max_penalty_nats_unweighted", "gradient_norm_mean", "gradient_norm_max", "clipped_share",
-    ),
-}  # fmt: skip
-
-
-def _number(value: Any) -> float:
-    """JSON has no NaN: what could not be computed is null there, and NaN here."""
-    return math.nan if value is None else float(value)
+Run = RunResult
+Figure = Callable[[Run], float]
+"""Anything that reads one number off a run."""
 
 
 @dataclass(frozen=True)
@@ -76,92 +56,6 @@ class MissingRun:
     def folder(self) -> str:
         """The run's folder within `runs/`."""
         return f"{self.name}-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One finished run, as its `result.json` tells it. Measures of L layers are in order from input to output."""
-
-    name: str
-    role: str
-    seed: int
-    beta: float | None
-    lambdas: tuple[float, ...]
-    """λ(ℓ), L numbers in [0, 1]."""
-    config: Mapping[str, Any] = field(repr=False)
-    data: Mapping[str, Any] = field(repr=False)
-    environment: Mapping[str, Any] = field(repr=False)
-    before: Mapping[str, Any] = field(repr=False)
-    """The measures before fine-tuning, on validation."""
-    final: Mapping[str, Any] = field(repr=False)
-    """The measures of the kept checkpoint, on validation."""
-    epochs: tuple[Mapping[str, Any], ...] = field(repr=False)
-    training: Mapping[str, Any] = field(repr=False)
-    elsewhere: Mapping[str, Any] | None = field(repr=False, default=None)
-    """The measures of the kept checkpoint on the second text, if there is one."""
-    lambdas_course: tuple[Mapping[str, Any], ...] = field(repr=False, default=())
-    """Where λ was learned: what it was at some steps, {"step", "lambdas"}."""
-
-    def measure(self, name: str) -> float:
-        """Return a measure of the kept checkpoint (method.md §3); NaN where it was undefined."""
-        return _number(self.final[name])
-
-    def by_layer(self, name: str) -> list[float]:
-        """Return a measure of the kept checkpoint for each of the L layers."""
-        return [_number(layer[name]) for layer in self.final["layers"]]
-
-    def at_the_end(self, name: str) -> float:
-        """Return a measure as the last evaluation found it, whichever checkpoint was kept."""
-        return _number(self.epochs[-1][name])
-
-    def trained(self, name: str) -> float:
-        """Return a figure of the training itself, such as `gradient_norm_mean`."""
-        return _number(self.training[name])
-
-    @property
-    def further_measures(self) -> list[str]:
-        """The measures beyond progloc's own that were registered when it was measured."""
-        return [name for name in self.final if f"chance_{name}" in self.final and name not in BUILT_IN]
-
-    @property
-    def alpha(self) -> float:
-        """α, the penalty coefficient."""
-        return float(self.config["locality"]["alpha"])
-
-    @property
-    def budget(self) -> int:
-        """The epochs asked for; early stopping may have used fewer."""
-        return int(self.config["training"]["epochs"])
-
-    @property
-    def schedule(self) -> str:
-        """The schedule's name, or its numbers."""
-        given = self.config["locality"]["schedule"]
-        if isinstance(given, str):
-            return given
-        return " ".join(",".join(f"{head:g}" for head in row) if isinstance(row, list) else f"{row:g}" for row in given)
-
-    @property
-    def blocks(self) -> str:
-        """The partitioner's name."""
-        return str(self.config["locality"]["blocks"])
-
-    @property
-    def is_distributed(self) -> bool:
-        """Whether λ is 0 in every layer."""
-        return not any(self.lambdas)
-
-    def same_but_for_locality(self, other: Run) -> bool:
-        """Whether both had the same data, budget, seed and every other setting that is not the penalty's."""
-
-        def rest(run: Run) -> dict[str, Any]:
-            return {key: value for key, value in run.config.items() if key != "locality"}
-
-        return self.seed == other.seed and self.data == other.data and rest(self) == rest(other)
-
-
-Figure = Callable[[Run], float]
-"""Anything that reads one number off a run."""
 
 
 @dataclass(frozen=True)
@@ -241,56 +135,6 @@ class Suite:
         return None if baseline is None else run.measure("perplexity") / baseline.measure("perplexity")
 
 
-def _check(mapping: Any, path: Path) -> None:
-    for where, keys in _REQUIRED.items():
-        inner = mapping
-        for part in where.split(".") if where else ():
-            inner = inner.get(part) if isinstance(inner, Mapping) else None
-        lacking = [key for key in keys if not isinstance(inner, Mapping) or key not in inner]
-        if lacking:
-            name = f"{where}.{lacking[0]}" if where else lacking[0]
-            raise ProglocError(f"{path} has no '{name}'; expected a run's result: delete it and run the suite again")
-
-
-def _with_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings, with those that came later than the run at what is now their default."""
-    return {**defaults, **config} | {
-        name: _with_defaults(config.get(name, {}), inner)
-        for name, inner in defaults.items()
-        if isinstance(inner, Mapping)
-    }
-
-
-def _read_run(path: Path, planned: MissingRun) -> Run:
-    content = read_json(path)
-    _check(content, path)
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ProglocError(f"{path} has schema version {version}; this progloc reads {SCHEMA_VERSION}")
-    if (content["name"], content["seed"]) != (planned.name, planned.seed):
-        raise ProglocError(f"{path} holds {content['name']}, seed {content['seed']}; expected {planned.folder}")
-    layers, lambdas = content["final"]["layers"], content["lambdas"]
-    if not lambdas or len(layers) != len(lambdas) or any(key not in layer for layer in layers for key in BUILT_IN):
-        raise ProglocError(
-            f"{path} has {len(layers)} layers and {len(lambdas)} values of λ; expected every measure of each layer: "
-            "delete it and run the suite again"
-        )
-    if any(key not in epoch for epoch in content["epochs"] for key in _EPOCH):
-        raise ProglocError(f"{path} has an epoch without one of {', '.join(_EPOCH)}: delete it and run the suite again")
-    return Run(
-        name=content["name"],
-        role=content["role"],
-        seed=content["seed"],
-        beta=content["beta"],
-        lambdas=tuple(float(value) for value in lambdas),
-        epochs=tuple(content["epochs"]),
-        elsewhere=content.get("elsewhere"),
-        lambdas_course=tuple(content.get("lambdas_course") or ()),
-        config=_with_defaults(content["config"], plain(RunConfig())),
-        **{key: content[key] for key in ("data", "environment", "before", "final", "training")},
-    )
-
-
 def load_suite(folder: Path) -> Suite:
     """Read a suite's folder. Runs that are not finished are listed in `missing`, in planned order.
 
@@ -309,30 +153,35 @@ def load_suite(folder: Path) -> Suite:
         ) from error
     runs, missing = [], []
     for run in planned:
-        path = folder / "runs" / run.folder / RESULT_FILE
-        if path.is_file():
-            runs.append(_read_run(path, run))
-        else:
+        run_folder = folder / "runs" / run.folder
+        if not finished(run_folder):
             missing.append(run)
+            continue
+        result = RunResult.read(run_folder)
+        if (result.name, result.seed) != (run.name, run.seed):
+            path = run_folder / RESULT_FILE
+            raise ProglocError(f"{path} holds {result.name}, seed {result.seed}; expected {run.folder}")
+        runs.append(result)
     return Suite(folder, plan, tuple(runs), tuple(missing))
 
 
 Column = Callable[[Suite, Run], object]
+
+
+def _measures(*names: str) -> dict[str, Column]:
+    return {name: lambda suite, run, name=name: run.measure(name) for name in names}  # type: ignore[misc]
+
+
 CSV_COLUMNS: dict[str, Column] = {
     "run": lambda suite, run: run.name,
     "schedule": lambda suite, run: run.schedule,
     "beta": lambda suite, run: run.beta,
     "blocks": lambda suite, run: run.blocks,
     "seed": lambda suite, run: run.seed,
-    "perplexity": lambda suite, run: run.measure("perplexity"),
+    **_measures("perplexity"),
     "gap": lambda suite, run: suite.gap(run),
-    "entropy_bits": lambda suite, run: run.measure("entropy_bits"),
-    "fidelity": lambda suite, run: run.measure("fidelity"),
-    "chance_fidelity": lambda suite, run: run.measure("chance_fidelity"),
-    "penalty_nats": lambda suite, run: run.measure("penalty_nats"),
-    "sink_mass": lambda suite, run: run.measure("sink_mass"),
-    "fidelity_no_sink": lambda suite, run: run.measure("fidelity_no_sink"),
-    "entropy_bits_no_sink": lambda suite, run: run.measure("entropy_bits_no_sink"),
+    **_measures("entropy_bits", "fidelity", "chance_fidelity", "penalty_nats", "sink_mass"),
+    **_measures("fidelity_no_sink", "entropy_bits_no_sink"),
     "last_layer_fidelity": lambda suite, run: run.by_layer("fidelity")[-1],
     "last_layer_fidelity_no_sink": lambda suite, run: run.by_layer("fidelity_no_sink")[-1],
     "last_layer_entropy_bits": lambda suite, run: run.by_layer("entropy_bits")[-1],
@@ -340,8 +189,7 @@ CSV_COLUMNS: dict[str, Column] = {
     "seconds": lambda suite, run: run.training["seconds"],
     "alpha": lambda suite, run: run.alpha,
     "epochs": lambda suite, run: run.budget,
-    "chance_fidelity_no_sink": lambda suite, run: run.measure("chance_fidelity_no_sink"),
-    "weighted_penalty_nats": lambda suite, run: run.measure("weighted_penalty_nats"),
+    **_measures("chance_fidelity_no_sink", "weighted_penalty_nats"),
     "kept_epoch": lambda suite, run: run.training["kept_epoch"],
 }
 """The columns of `results.csv`, in order: the promised nineteen, then five more. Empty cells are what has no value."""
@@ -349,12 +197,8 @@ CSV_COLUMNS: dict[str, Column] = {
 
 def csv_columns(suite: Suite) -> dict[str, Column]:
     """Return the columns of a suite's `results.csv`: `CSV_COLUMNS`, and every further measure with its chance level."""
-
-    def reading(name: str) -> Column:
-        return lambda suite, run: run.measure(name)
-
-    further = (name for measure in suite.further_measures for name in (measure, f"chance_{measure}"))
-    return CSV_COLUMNS | {name: reading(name) for name in further}
+    further = suite.further_measures
+    return CSV_COLUMNS | _measures(*(prefix + name for name in further for prefix in ("", "chance_")))
 
 
 def rows(suite: Suite) -> list[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["remeasure_run"]
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from progloc.config import RunConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, write_json
+from progloc.files import write_json
 from progloc.measures.measuring import measure
 from progloc.model import load
-from progloc.run_folder import MODEL_FOLDER, RESULT_FILE, RUN_FILE, claimed, describe_run, finished
+from progloc.results import RunResult
+from progloc.run_folder import MODEL_FOLDER, RUN_FILE, claimed, describe_run, finished
 from progloc.training.inputs import Inputs
 
 _EPOCH = ("epoch", "step", "stage", "perplexity")
@@ -23,7 +25,7 @@ _EPOCH = ("epoch", "step", "stage", "perplexity")
 
 def remeasure_run(
     config: RunConfig, folder: Path, inputs: Inputs, *, name: str, role: str, before: dict[str, Any], trained: Path
-) -> dict[str, Any]:
+) -> RunResult:
     """Measure the model of a finished run with λ = 0 on this config's blocks, and return that as a result of its own.
 
     The result is the other's with its own `name`, `config`, `before`, `final` and `elsewhere`; `measured_from` names
@@ -45,11 +47,11 @@ def remeasure_run(
     description = {**describe_run(config, name, role), "data": inputs.summary()}
     with claimed(folder, RUN_FILE, description):
         if finished(folder):
-            return read_mapping(folder / RESULT_FILE)
+            return RunResult.read(folder)
         if not finished(trained):
             raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
-        other = read_mapping(trained / RESULT_FILE)
-        if any(other["lambdas"]):
+        other = RunResult.read(trained)
+        if not other.is_distributed:
             raise ProglocError(
                 f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks"
             )
@@ -57,26 +59,30 @@ def remeasure_run(
         write_json(folder / RUN_FILE, description)
         started = time.monotonic()
         model = load(trained / MODEL_FOLDER, config.locality)
-        final, elsewhere = (
-            None if data is None else measure(model, data, batch_size=config.training.batch_size).to_dict()
-            for data in (inputs.validation, inputs.elsewhere)
-        )
-        of_blocks = dict.fromkeys(
-            ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"), None
-        )
-        result = {
-            **other,
-            **description,
-            "environment": describe_environment(),
-            "before": before,
-            "final": final,
-            "elsewhere": elsewhere,
-            "epochs": [
+        final = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+        elsewhere = None
+        if inputs.elsewhere is not None:
+            elsewhere = measure(model, inputs.elsewhere, batch_size=config.training.batch_size).to_dict()
+        summary = other.training.copy()
+        for figure in ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer"):
+            summary[figure] = None
+        summary["seconds"] = time.monotonic() - started
+        result = dataclasses.replace(
+            other,
+            name=name,
+            role=role,
+            config=description["config"],
+            data=description["data"],
+            environment=describe_environment(),
+            before=before,
+            final=final,
+            elsewhere=elsewhere,
+            epochs=tuple(
                 {**{key: epoch[key] for key in _EPOCH}, "fidelity": None, "fidelity_no_sink": None}
-                for epoch in other["epochs"]
-            ],
-            "training": {**other["training"], **of_blocks, "seconds": time.monotonic() - started},
-            "measured_from": trained.name,
-        }
-        write_json(folder / RESULT_FILE, result)
+                for epoch in other.epochs
+            ),
+            training=summary,
+            measured_from=trained.name,
+        )
+        result.write(folder)
         return result

@@ -19,14 +19,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, require_space, write_json
+from progloc.files import require_space, write_json
 from progloc.measures.measuring import measure
 from progloc.model import Locality
+from progloc.results import GoalOutcome, RunResult, TrainingSummary
 from progloc.run_folder import (
     EVENTS_FILE,
     MODEL_FOLDER,
     REFERENCE_FOLDER,
-    RESULT_FILE,
     RUN_FILE,
     claimed,
     describe_run,
@@ -61,8 +61,8 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
 
 def _training_summary(
     steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept: dict[str, Any], planned: int
-) -> dict[str, Any]:
-    """What happened (Table 4): penalties in nats, gradient norms before clipping.
+) -> TrainingSummary:
+    """Summarise the training.
 
     Penalties without λ are those of the evaluations, which look into every layer; training does not at λ = 0.
     """
@@ -104,24 +104,24 @@ def without_penalty(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, locality=locality, training=training)
 
 
-def _goal(config: RunConfig, reference: dict[str, Any] | None) -> Goal | None:
+def _goal(config: RunConfig, reference: RunResult | None) -> Goal | None:
     """Return what α adapts to, if to anything."""
     alpha, training = config.locality.alpha, config.training
     if training.fidelity_goal is not None:
         return FidelityGoal(alpha, fidelity=training.fidelity_goal)
     if training.budget is None or reference is None:
         return None
-    course = tuple((e["step"], e["loss"]) for e in reference["epochs"] if e["stage"] == 2)
+    course = tuple((e["step"], e["loss"]) for e in reference.epochs if e["stage"] == 2)
     return PerplexityBudget(alpha, budget=training.budget, reference=course)
 
 
-def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any] | None:
+def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: RunResult | None) -> GoalOutcome | None:
     """Return what α adapted to, what the kept checkpoint came to, and whether that holds."""
     if training.fidelity_goal is not None:
         asked, found = training.fidelity_goal, kept["penalised_fidelity"]
         return {"goal": "fidelity", "asked": asked, "found": found, "held": found >= asked}
     if training.budget is not None and reference is not None:
-        asked, found = training.budget, kept["perplexity"] / reference["final"]["perplexity"] - 1
+        asked, found = training.budget, kept["perplexity"] / reference.measure("perplexity") - 1
         return {"goal": "budget", "asked": asked, "found": found, "held": found <= asked}
     return None
 
@@ -139,11 +139,11 @@ def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
     locality.lambdas, locality.head_lambdas = schedule.resolve(len(measured), len(measured[0]), measured)
 
 
-def _course(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-    """Return a learned λ(ℓ) at some of the steps, the last among them; None where λ was not learned."""
+def _course(steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return a learned λ(ℓ) at some of the steps, the last among them; nothing where λ was not learned."""
     learned = [{"step": step["step"], "lambdas": step["lambdas"]} for step in steps if "lambdas" in step]
     every = math.ceil(len(learned) / COURSE_POINTS)
-    return learned[::-1][::every][::-1] if learned else None
+    return tuple(learned[::-1][::every][::-1]) if learned else ()
 
 
 def train_run(
@@ -154,11 +154,11 @@ def train_run(
     name: str,
     role: str = "architecture",
     before: dict[str, Any] | None = None,
-    reference: dict[str, Any] | None = None,
+    reference: RunResult | None = None,
     heard: Callable[[int, int, dict[str, Any]], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
     **arguments: Any,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train one model and return its result; a finished run is only read, an interrupted one goes on.
 
     Args:
@@ -180,7 +180,7 @@ def train_run(
     description = {**describe_run(config, name, role), "data": inputs.summary()}
     with claimed(folder, RUN_FILE, description):
         if finished(folder):
-            return read_mapping(folder / RESULT_FILE)
+            return RunResult.read(folder)
         return _train(config, folder, inputs, description, before, reference, heard, say, arguments)
 
 
@@ -190,11 +190,11 @@ def _train(
     inputs: Inputs,
     description: dict[str, Any],
     before: dict[str, Any] | None,
-    reference: dict[str, Any] | None,
+    reference: RunResult | None,
     heard: Callable[[int, int, dict[str, Any]], None] | None,
     say: Callable[[str], None],
     arguments: dict[str, Any],
-) -> dict[str, Any]:
+) -> RunResult:
     """Do what `train_run` does, in a folder that is this run's alone and not finished."""
     model = open_model(inputs, config)
     if config.training.adapts and not any(model.locality.lambdas):
@@ -265,21 +265,25 @@ def _train(
         if inputs.elsewhere is not None:
             elsewhere = measure(model, inputs.elsewhere, batch_size=training.batch_size).to_dict()
     _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
-    result = {
-        **description,
-        "seed": training.seed,
-        "beta": parse_schedule(config.locality.schedule, config.locality.denominator).beta,
-        "lambdas": list(model.locality.lambdas),
-        "head_lambdas": model.locality.head_lambdas and [list(row) for row in model.locality.head_lambdas],
-        "lambdas_course": _course(steps),
-        "environment": describe_environment(),
-        "before": before,
-        "final": final,
-        "elsewhere": elsewhere,
-        "epochs": evaluations,
-        "training": _training_summary(steps, evaluations, kept, planned),
-        "goal": _outcome(training, kept, reference),
-    }
-    write_json(folder / RESULT_FILE, result)
+    heads = model.locality.head_lambdas
+    result = RunResult(
+        name=description["name"],
+        role=description["role"],
+        config=description["config"],
+        data=description["data"],
+        seed=training.seed,
+        beta=parse_schedule(config.locality.schedule, config.locality.denominator).beta,
+        lambdas=tuple(model.locality.lambdas),
+        head_lambdas=heads and tuple(map(tuple, heads)),
+        lambdas_course=_course(steps),
+        environment=describe_environment(),
+        before=before,
+        final=final,
+        elsewhere=elsewhere,
+        epochs=tuple(evaluations),
+        training=_training_summary(steps, evaluations, kept, planned),
+        goal=_outcome(training, kept, reference),
+    )
+    result.write(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
