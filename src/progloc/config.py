@@ -12,10 +12,11 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -33,9 +34,42 @@ ADAPTATIONS = 32
 T = TypeVar("T")
 
 
-def _check(condition: bool, name: str, given: object, expected: str) -> None:
+class _Range(NamedTuple):
+    """Which values of its type a setting takes."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+_COUNT = _Range("a whole number ≥ 1", lambda value: value >= 1)
+_AT_LEAST_TWO = _Range("a whole number ≥ 2", lambda value: value >= 2)
+_SEED = _Range("a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+_NOT_NEGATIVE = _Range("a number ≥ 0", lambda value: 0 <= value < math.inf)
+_POSITIVE = _Range("a number > 0", lambda value: 0 < value < math.inf)
+_SHARE = _Range("a share in (0, 1)", lambda value: 0 < value < 1)
+_SHARE_OR_ZERO = _Range("a share in [0, 1)", lambda value: 0 <= value < 1)
+_SHARE_OR_ONE = _Range("a share in (0, 1]", lambda value: 0 < value <= 1)
+_DIAL = _Range(
+    "a number in [0, 1] or 'sampled'",
+    lambda value: value == "sampled" or (not isinstance(value, str) and 0 <= value <= 1),
+)
+
+
+def _check(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
-        raise ProglocError(f"{name} is {given!r}; expected {expected}")
+        raise ProglocError(f"{name} is {value!r}; expected {expected}")
+
+
+def _check_ranges(config: object) -> None:
+    """Raise ProglocError where a setting is not among its literals, or out of its range."""
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        value, origin, options = getattr(config, name), typing.get_origin(hint), typing.get_args(hint)
+        if origin is Literal:
+            _check(value in options, name, value, " or ".join(map(repr, options)))
+        elif origin is Annotated:
+            optional = type(None) in typing.get_args(options[0])
+            if not (optional and value is None):
+                _check(options[1].holds(value), name, value, options[1].expected + ", or nothing" * optional)
 
 
 @dataclass(frozen=True)
@@ -46,7 +80,7 @@ class LocalityConfig:
     """λ(ℓ): a schedule's name (see `progloc schedule`), one number in [0, 1] a layer, or a list of them: one a head."""
     blocks: str = "fixed:5"
     """The partitioner's name (see `progloc blocks`)."""
-    alpha: float = 0.05
+    alpha: Annotated[float, _NOT_NEGATIVE] = 0.05
     """α, the penalty coefficient, ≥ 0."""
     reduction: Literal["sum", "mean"] = "sum"
     """Σ over layers of λ(ℓ)·p (the paper's reading), or that divided by the number of layers."""
@@ -54,14 +88,14 @@ class LocalityConfig:
     """What ℓ is divided by in a polynomial schedule: L-1 as in the paper's tables, or L as in its formula."""
     sink_aware: bool = False
     """Leave the mass on a document's first token out of the account: a pretrained model parks attention there."""
-    fidelity_target: float | None = None
+    fidelity_target: Annotated[float | None, _SHARE_OR_ONE] = None
     """Tokens with at least this in-block mass pay nothing, in (0, 1]; without one all pay."""
     previous_block: bool = False
     """Let the block before a token's own count as its own."""
-    window: int | None = None
+    window: Annotated[int | None, _COUNT] = None
     """Make layers that the schedule leaves free (λ < 0.05, which then counts as 0) attend sparsely: each token to its
     own chunk of so many tokens, the chunk before, and the first token (paper §5.4.2)."""
-    clip: float | None = None
+    clip: Annotated[float | None, _SHARE] = None
     """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
 
     @property
@@ -72,13 +106,7 @@ class LocalityConfig:
         return Penalty(self.sink_aware, self.fidelity_target, self.previous_block, self.clip)
 
     def __post_init__(self) -> None:
-        _check(0 <= self.alpha < math.inf, "alpha", self.alpha, "a number ≥ 0")
-        _check(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
-        _check(self.denominator in ("L-1", "L"), "denominator", self.denominator, "'L-1' or 'L'")
-        _check(self.clip is None or 0 < self.clip < 1, "clip", self.clip, "a number between 0 and 1, or nothing")
-        _check(self.window is None or self.window >= 1, "window", self.window, "a whole number ≥ 1, or nothing")
-        target = self.fidelity_target
-        _check(target is None or 0 < target <= 1, "fidelity_target", target, "a share in (0, 1], or nothing")
+        _check_ranges(self)
         _check(isinstance(self.blocks, str), "blocks", self.blocks, "a partitioner's name")
         partitioner(self.blocks)
         if not isinstance(self.schedule, str):
@@ -90,41 +118,41 @@ class LocalityConfig:
 class TrainingConfig:
     """How a model is trained: two stages, what is kept, the optimiser (method.md §6; the paper's defaults)."""
 
-    epochs: int = 20
-    max_steps: int | None = None
+    epochs: Annotated[int, _COUNT] = 20
+    max_steps: Annotated[int | None, _COUNT] = None
     """Stop after this many optimiser steps, however many epochs that is."""
-    exploration: float = 0.25
+    exploration: Annotated[float, _SHARE_OR_ZERO] = 0.25
     """The share of the steps that is stage 1 (the paper: 5 of 20 epochs)."""
-    exploration_alpha: float = 0.1
+    exploration_alpha: Annotated[float, _NOT_NEGATIVE] = 0.1
     """What α is multiplied by in stage 1."""
-    exploration_temperature: float = 1.5
+    exploration_temperature: Annotated[float, _POSITIVE] = 1.5
     """What attention scores are divided by in stage 1; the paper gives no value, and 1.0 turns it off."""
-    learning_rate: float = 5e-5
-    batch_size: int = 8
-    accumulation: int = 4
+    learning_rate: Annotated[float, _POSITIVE] = 5e-5
+    batch_size: Annotated[int, _COUNT] = 8
+    accumulation: Annotated[int, _COUNT] = 4
     """Micro-batches a step: the effective batch is batch_size × accumulation."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, _POSITIVE] = 1.0
     fused_loss: bool = False
     """Compute the training loss without making logits: the same to rounding; refused for a model that needs them."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What a training step computes in. Weights, their updates, the penalty and every measurement stay in float32."""
-    patience: int | None = 5
+    patience: Annotated[int | None, _COUNT] = 5
     """Stop after this many evaluations of stage 2 without a better one; None never stops early."""
     select: Literal["objective", "perplexity"] = "objective"
     """What the kept checkpoint is best at, on validation, within stage 2: CE + α·Σλp, or perplexity (the paper)."""
-    evaluations: int | None = None
+    evaluations: Annotated[int | None, _COUNT] = None
     """Evaluate about this many times, evenly spread; by default once an epoch, or 32 times where α adapts."""
-    budget: float | None = None
+    budget: Annotated[float | None, _POSITIVE] = None
     """Adapt α so that locality costs this share of perplexity (0.01: +1%) beside a training without a penalty, which
     is made first."""
-    dial: float | Literal["sampled"] | None = None
+    dial: Annotated[float | Literal["sampled"] | None, _DIAL] = None
     """Train with the model dialled: at one δ in [0, 1], where it is then measured too, or, for one checkpoint that
     serves the whole dial, at a δ drawn anew for every micro-batch."""
-    fidelity_goal: float | None = None
+    fidelity_goal: Annotated[float | None, _SHARE] = None
     """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
-    lambda_learning_rate: float = 0.1
+    lambda_learning_rate: Annotated[float, _POSITIVE] = 0.1
     """Of the logits of a `learnable` schedule, for a gradient in nats."""
-    seed: int = 0
+    seed: Annotated[int, _SEED] = 0
 
     @property
     def adapts(self) -> bool:
@@ -137,31 +165,9 @@ class TrainingConfig:
         return ADAPTATIONS if self.evaluations is None and self.adapts else self.evaluations
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "epochs", self.epochs, "a whole number ≥ 1")
-        _check(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "a whole number ≥ 1")
-        _check(0 <= self.exploration < 1, "exploration", self.exploration, "a share in [0, 1)")
-        _check(0 <= self.exploration_alpha < math.inf, "exploration_alpha", self.exploration_alpha, "a number ≥ 0")
-        temperature = self.exploration_temperature
-        _check(0 < temperature < math.inf, "exploration_temperature", temperature, "a number > 0")
-        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a number > 0")
-        rate = self.lambda_learning_rate
-        _check(0 < rate < math.inf, "lambda_learning_rate", rate, "a number > 0")
-        _check(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number ≥ 1")
-        _check(self.accumulation >= 1, "accumulation", self.accumulation, "a whole number ≥ 1")
-        _check(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a number > 0")
-        _check(self.precision in ("fp32", "bf16", "fp16"), "precision", self.precision, "'fp32', 'bf16' or 'fp16'")
-        _check(self.patience is None or self.patience >= 1, "patience", self.patience, "a whole number ≥ 1, or nothing")
-        _check(self.select in ("objective", "perplexity"), "select", self.select, "'objective' or 'perplexity'")
-        enough = self.evaluations is None or self.evaluations >= 1
-        _check(enough, "evaluations", self.evaluations, "a whole number ≥ 1, or nothing")
-        _check(self.budget is None or 0 < self.budget < math.inf, "budget", self.budget, "a share > 0, or nothing")
-        goal = self.fidelity_goal
-        _check(goal is None or 0 < goal < 1, "fidelity_goal", goal, "a share in (0, 1), or nothing")
-        _check(self.budget is None or goal is None, "fidelity_goal", goal, "nothing beside a budget: one of the two")
-        turned = self.dial
-        allowed = turned in (None, "sampled") or (not isinstance(turned, str) and 0 <= turned <= 1)
-        _check(allowed, "dial", turned, "a number in [0, 1], 'sampled', or nothing")
-        _check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
+        _check_ranges(self)
+        both = self.budget is not None and self.fidelity_goal is not None
+        _check(not both, "fidelity_goal", self.fidelity_goal, "nothing beside a budget: one of the two")
 
 
 @dataclass(frozen=True)
@@ -174,37 +180,35 @@ class RunConfig:
     """A text file, a folder of them, a `datasets` name, or `python-docs`."""
     second_corpus: str | None = None
     """Another text, as `corpus`: the trained model is measured on it too, for the price elsewhere."""
-    sequence_length: int = 128
-    validation_fraction: float = 0.2
+    sequence_length: Annotated[int, _AT_LEAST_TWO] = 128
+    validation_fraction: Annotated[float, _SHARE] = 0.2
     split_seed: int = 0
     """Draws the split. Kept apart from `training.seed`, so that every seed is judged on the same tokens."""
-    max_sequences: int | None = None
+    max_sequences: Annotated[int | None, _AT_LEAST_TWO] = None
     """Fine-tune and validate on no more than this many sequences in all, drawn by `split_seed`."""
     locality: LocalityConfig = field(default_factory=LocalityConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        _check(self.sequence_length >= 2, "sequence_length", self.sequence_length, "a whole number ≥ 2")
-        _check(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "a share in (0, 1)")
+        _check_ranges(self)
         starts = not self.training.adapts or self.locality.alpha > 0
         _check(starts, "locality.alpha", self.locality.alpha, "a number > 0 to start from, where a goal adapts it")
-        enough = self.max_sequences is None or self.max_sequences >= 2
-        _check(enough, "max_sequences", self.max_sequences, "a whole number ≥ 2, or nothing")
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
     """Convert what YAML or JSON holds to the type a field is annotated with, or raise naming the key."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, key)
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
             return None
-        for option in (o for o in options if o is not type(None)):
-            try:
-                return _convert(value, option, key)
-            except ProglocError:
-                continue
+        for option in options:
+            if option is not type(None):
+                with suppress(ProglocError):
+                    return _convert(value, option, key)
         raise ProglocError(f"{key} is {value!r}; expected {hint}")
     if origin is Literal:
         _check(value in options, key, value, " or ".join(map(repr, options)))
@@ -212,19 +216,13 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if origin is dict:
         _check(isinstance(value, Mapping), key, value, "names, each with its settings")
         return {str(name): _convert(item, options[1], f"{key}.{name}") for name, item in value.items()}
-    if hint is Any:
-        return value
     if origin is tuple:
         _check(isinstance(value, list | tuple), key, value, "a list of numbers")
         return tuple(_convert(item, options[0], key) for item in value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    _check(isinstance(value, hint) and not (hint is int and isinstance(value, bool)), key, value, f"{hint.__name__}")
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)  # of text too, because YAML 1.1 reads 5e-5 as text
+    _check(isinstance(value, hint) and not (hint is int and isinstance(value, bool)), key, value, hint.__name__)
     return value
 
 
@@ -236,21 +234,17 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     """
     if not isinstance(mapping, Mapping):
         raise ProglocError(f"{where or 'the configuration'} is {mapping!r}; expected settings as 'key: value'")
+    prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    settings = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     values = {}
     for key, value in mapping.items():
-        path = f"{where}.{key}" if where else str(key)
-        if key not in known:
-            raise ProglocError(f"unknown setting '{path}'; {suggest(str(key), known)}")
-        values[key] = _convert(value, hints[key], path)
-    required = [
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing := [name for name in required if name not in values]:
-        raise ProglocError(f"the setting '{f'{where}.' if where else ''}{missing[0]}' is missing; it has no default")
+        if key not in settings:
+            raise ProglocError(f"unknown setting '{prefix}{key}'; {suggest(str(key), settings)}")
+        values[key] = _convert(value, hints[key], f"{prefix}{key}")
+    for name, setting in settings.items():
+        if name not in values and setting.default is setting.default_factory is dataclasses.MISSING:
+            raise ProglocError(f"the setting '{prefix}{name}' is missing; it has no default")
     return cls(**values)
 
 
