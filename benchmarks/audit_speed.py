@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.accounts.auditing import audit
 from progloc.accounts.page import page
 from progloc.accounts.schema import Cost
@@ -83,7 +84,7 @@ def measured(given: argparse.Namespace, prompt_tokens: int) -> tuple[str, ...]:
 
 def main() -> None:
     """Measure every length, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--text", required=True)
     parser.add_argument("--prompts", default="512,2048")
@@ -110,7 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -8,7 +8,6 @@ same sequences. Finished runs are not made again. The table goes to docs/budget.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
-from progloc.errors import ProglocError
 from progloc.paper.page import write_tables
 from progloc.report.formats import interval
 from progloc.report.statistics import mean_interval, paired_difference
@@ -115,7 +114,7 @@ def table(found: dict[int, dict[str, Any]], budget: float) -> Table:
 
 def main() -> None:
     """Make what is missing, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("results", metavar="RESULTS", type=Path)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--model", default="scratch:tiny")
@@ -138,7 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -8,7 +8,6 @@ exactly as long as asked. The table goes to docs/dial.md.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from statistics import median
@@ -18,10 +17,10 @@ import torch
 from rich.console import Console
 from transformers import AutoTokenizer
 
+from command_line import run_script, script_parser
 from progloc.config import LocalityConfig
 from progloc.data import load_corpus
 from progloc.dialling import dial
-from progloc.errors import ProglocError
 from progloc.hub import pretrained
 from progloc.model import load
 from progloc.paper.page import write_tables
@@ -67,7 +66,7 @@ def measured(model: Any, tokenizer: Any, batch: int, tokens: int, length: int, r
 
 def main() -> None:
     """Time every batch size, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--tokens", type=int, default=512)
@@ -98,7 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -9,16 +9,15 @@ again. The tables go to docs/dial.md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.dialling import dial
-from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.measures.measuring import measure
 from progloc.model import load
@@ -143,7 +142,7 @@ def enough_table(found: Found) -> Table:
 
 def main() -> None:
     """Make what is missing, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("results", metavar="RESULTS", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--model", default="scratch:tiny")
@@ -157,7 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(f"dial_study: {error}") from None
+    run_script(main)

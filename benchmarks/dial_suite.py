@@ -9,7 +9,6 @@ measured again. The tables go to docs/dial.md.
 
 from __future__ import annotations
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.config import RunConfig, from_mapping
 from progloc.dialling import dial
 from progloc.errors import ProglocError
@@ -138,7 +138,7 @@ def matched_table(found: Found) -> Table:
 
 def main() -> None:
     """Measure what is missing, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("suite", metavar="SUITE", type=Path)
     parser.add_argument("--sequences", type=int, default=32)
     given = parser.parse_args()
@@ -148,7 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(f"dial_suite: {error}") from None
+    run_script(main)

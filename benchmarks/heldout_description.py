@@ -8,10 +8,9 @@ token falls into the block of the last kept token before it, and is coded given 
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
+from command_line import script_parser
 from progloc.blocks import FloatArray, IntArray, Recruited, TokenisedText
 from progloc.blocks.recruited import BlockCode
 
@@ -73,7 +72,7 @@ def main() -> None:
     from progloc.data import load_corpus, tokenise
     from progloc.resolve import load_tokenizer
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("corpus")
     parser.add_argument("--length", type=int, default=512)

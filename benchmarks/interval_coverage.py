@@ -9,12 +9,12 @@ on every call. Takes some minutes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from command_line import script_parser
 from progloc.files import write_text
 from progloc.report.statistics import Estimate, bca_interval, crossed, mean_interval
 from progloc.report.table import Column, Table, filled, to_markdown
@@ -105,7 +105,7 @@ def table(samples: int) -> Table:
 
 def main() -> None:
     """Measure, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--samples", metavar="N", type=int, default=4000)
     samples = parser.parse_args().samples
     script = "benchmarks/interval_coverage.py"

@@ -15,7 +15,6 @@ docs/blocks.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -24,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from command_line import run_script, script_parser
 from progloc.blocks import Partitioner, TokenisedText, encode, partitioner
 from progloc.data import load_corpus
-from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.training.scratch import scratch_tokenizer
 from score_boundaries import PAGE, replaced
@@ -142,7 +141,7 @@ def measure_lines(names: Sequence[str]) -> None:
 
 def main() -> None:
     """Time the partitioners named, or those that need no model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*")
     parser.add_argument("--lines", action="store_true", help="time single long lines instead")
     parser.add_argument("--tokens", type=int, default=1_000_000)
@@ -160,7 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

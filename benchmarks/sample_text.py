@@ -8,14 +8,13 @@ another with an empty line between. A study on them asks of a model what it can 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from progloc.errors import ProglocError
+from command_line import run_script, script_parser
 from progloc.files import write_text
 from progloc.hub import pretrained
 
@@ -42,7 +41,7 @@ def sample(model: Any, tokenizer: Any, texts: int, tokens: int) -> list[str]:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
     parser.add_argument("--texts", type=int, default=600)
@@ -55,7 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

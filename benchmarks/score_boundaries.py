@@ -11,7 +11,6 @@ was found (|), what was missed ([-|-]) and what was put where none is ([+|+]).
 
 from __future__ import annotations
 
-import argparse
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from command_line import script_parser
 from progloc.blocks import Partitioner, TokenisedText, partitioner
 from progloc.blocks.spans import token_places
 from progloc.files import write_text
@@ -162,7 +162,7 @@ def marked(chosen: Partitioner, passage: Passage) -> str:
 
 def main() -> None:
     """Write the table, or show what was missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--missed", action="store_true", help="show the passages instead, with every mistake")
     if parser.parse_args().missed:
         for name, gold in SCORED.items():

@@ -14,7 +14,6 @@ out.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from command_line import script_parser
 from progloc.blocks import partitioner
 from progloc.blocks.paragraphs import read_lines
 from progloc.blocks.spans import whole_text
@@ -230,7 +230,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure what is installed and write the table, or write it from the numbers kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--table", action="store_true", help="write the table from the numbers kept")
     if not parser.parse_args().table:
         rows = [measured(OURS, ours())]

@@ -7,13 +7,12 @@ A table is printed, and `benchmark.json`, `performance.md` and `performance.png`
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from progloc.errors import ProglocError
+from command_line import run_script, script_parser
 from progloc.report.printing import console
 from progloc.report.table import to_rich
 from step_timing import made_by, run_benchmark, run_tables, settings_for
@@ -22,7 +21,7 @@ from step_timing.report import write_report
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--lengths", help="sequence lengths, e.g. 128,1024; 128x32 for a batch of 32")
     parser.add_argument("--tokens", type=int, help="tokens a step: the batch is as many sequences")
     parser.add_argument("--repeats", type=int, help="timed steps of each variant")
@@ -48,8 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        print(f"step_cost: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_script(main)

@@ -11,7 +11,6 @@ in benchmarks/measured/margins/. The exponent is fitted to every suite that benc
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_json, read_mapping, write_json, write_text
@@ -232,7 +232,7 @@ def page(root: Path = ROOT) -> str:
 
 def main() -> None:
     """Check what is given, keep it, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("given", metavar="RESULTS|MODEL", nargs="?")
     parser.add_argument("corpus", metavar="CORPUS", nargs="?")
     parser.add_argument("--seeds", type=int, default=5)
@@ -269,7 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -8,7 +8,6 @@ The table goes to docs/windows.md.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from command_line import run_script, script_parser
 from progloc.attention.request import AttentionRequest
 from progloc.config import LocalityConfig
-from progloc.errors import ProglocError
 from progloc.model import localize
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
@@ -69,7 +68,7 @@ def steps(base: Any, ids: torch.Tensor, window: int) -> dict[str, Callable[[], A
 
 def main() -> None:
     """Time every length, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--lengths", default="1024,4096")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--window", type=int, default=64)
@@ -105,7 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

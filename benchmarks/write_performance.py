@@ -8,10 +8,9 @@ place of an earlier one of that name; without any, the page is written again fro
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from progloc.errors import ProglocError
+from command_line import run_script, script_parser
 from progloc.files import write_json, write_text
 from step_timing.report import fill, write_figure
 from step_timing.results import BENCHMARK_FILE, read_benchmark
@@ -29,7 +28,7 @@ def page() -> str:
 
 def main() -> None:
     """Keep the runs given, then write the page and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
     for folder in (given.resolve() for given in parser.parse_args().results):
         write_json(KEPT / f"{folder.name}.json", read_benchmark(folder / BENCHMARK_FILE).to_dict())
@@ -39,7 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

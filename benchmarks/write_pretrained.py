@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from command_line import run_script
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import gap, measured
@@ -111,7 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -8,10 +8,10 @@ without single heads; without any, the page is written again from what is kept.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from command_line import run_script, script_parser
 from progloc.errors import ProglocError
 from progloc.files import write_bytes, write_text
 from progloc.paper.figures import Drawing, drawings
@@ -59,13 +59,10 @@ def write(results: Sequence[Path], root: Path = ROOT) -> None:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
     write(parser.parse_args().results)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ProglocError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)
