@@ -31,6 +31,7 @@ MOVED = {
     "suite.rendering": "report.table",
     "suite.statistics": "report.statistics",
     "templating": "report.templating",
+    "training.budget": "training.stages",
     "training.folder": "run_folder",
 }
 """Where modules and packages went, within progloc; their old names are to go with 0.2."""

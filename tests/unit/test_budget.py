@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerState
 
 from progloc import LocalityConfig, ProglocError
 from progloc.config import RunConfig, TrainingConfig
 from progloc.results import RunResult
-from progloc.training.budget import FidelityGoal, PerplexityBudget, of_stage_two
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import estimate_seconds, train_run
+from progloc.training.stages import FidelityGoal, PerplexityBudget, Stages
 
 BUDGET = PerplexityBudget(0.1, budget=0.01, reference=((10, 4.2), (20, 4.0), (30, 4.1)))
 CONFIG = RunConfig(
@@ -66,7 +67,8 @@ def test_a_goal_of_fidelity_is_reached_at_the_least_perplexity() -> None:
 
 def test_only_evaluations_of_stage_two_count() -> None:
     history = [{"step": 5, "loss": 1.0}, *({"step": n, "eval_loss": 4.0, "eval_objective": 4.0} for n in (5, 6))]
-    assert of_stage_two(history, boundary=5) == [{"step": 6, "loss": 4.0, "objective": 4.0}]
+    state = TrainerState(max_steps=10, log_history=history)
+    assert Stages(exploration=0.5).evaluations(state) == [{"step": 6, "loss": 4.0, "objective": 4.0}]
 
 
 @pytest.fixture(scope="module")

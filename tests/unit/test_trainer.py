@@ -17,9 +17,9 @@ from progloc.attention.request import AttentionRequest
 from progloc.config import TrainingConfig
 from progloc.data import collate
 from progloc.objective import locality_penalty, penalty_by_head
-from progloc.training.callbacks import CompleteMarker, whole_checkpoint
+from progloc.training.callbacks import CompleteMarker, StageTwoEarlyStopping, whole_checkpoint
 from progloc.training.stages import Stages
-from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, training_arguments
+from progloc.training.trainer import LocalistTrainer, training_arguments
 
 T, L = 16, 3
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
@@ -35,10 +35,10 @@ class Batch(NamedTuple):
     """Which of them each of the L layers has."""
 
 
-def locality_of(model: Any) -> Any:
+def locality_of(model: nn.Module) -> Any:
     """Return the locality of a model, or of the one that it wraps; raises ProglocError where it was not localised."""
     models = (part for part in model.modules() if isinstance(part, PreTrainedModel))
-    locality = getattr(next(models, model), "locality", None)  # a wrapper's own may be an earlier one
+    locality = getattr(next(models, model), "locality", None)  # a wrapper's may be outdated
     if locality is None:
         raise ProglocError(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
@@ -47,8 +47,8 @@ def locality_of(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation without gradients; the model is then in the mode, train or eval, that it was in."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluate without gradients, then put the model back into the mode, train or eval, that it was in."""
     was_training = model.training
     model.eval()
     try:

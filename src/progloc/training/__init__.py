@@ -4,7 +4,7 @@ from progloc.lazy import exports
 
 _MODULES = {
     "LocalistTrainer": "trainer",
-    "StageTwoEarlyStopping": "trainer",
+    "StageTwoEarlyStopping": "callbacks",
     "Stages": "stages",
     "training_arguments": "trainer",
 }

@@ -1,8 +1,8 @@
-"""What a run leaves on disk while it trains: every step and evaluation, and which checkpoints are whole."""
+"""Callbacks of a training: its log of steps and evaluations, its checkpoints that are whole, and when it stops."""
 
 from __future__ import annotations
 
-__all__ = ["CompleteMarker", "EventLog", "Listener", "read_events", "whole_checkpoint"]
+__all__ = ["CompleteMarker", "EventLog", "Listener", "StageTwoEarlyStopping", "read_events", "whole_checkpoint"]
 
 import json
 import time
@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.files import write_text
+from progloc.training.stages import Stages
 
 MARKER = "complete"
 
@@ -47,9 +48,9 @@ def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _layers(logs: dict[str, Any], name: str) -> list[float | None]:
-    """A figure of every layer, None for one that has none: attention of layers with λ = 0 is not looked into."""
-    found = {int(key.rpartition("_")[2]): value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
-    return [found.get(layer) for layer in range(max(found, default=-1) + 1)]
+    """Return a figure by layer; None for a layer without it (training measures no penalty where λ = 0)."""
+    values = {int(key.rpartition("_")[2]): value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
+    return [values.get(layer) for layer in range(max(values, default=-1) + 1)]
 
 
 class EventLog(TrainerCallback):
@@ -68,22 +69,22 @@ class EventLog(TrainerCallback):
     ) -> None:
         """Keep what happened up to the step resumed from."""
         events = [e for kind in ("step", "evaluation") for e in read_events(self.path, kind)]
-        kept = sorted(
-            (e for e in events if e["step"] <= state.global_step), key=lambda e: (e["step"], e["event"] != "step")
-        )
-        write_text(self.path, "".join(json.dumps(event) + "\n" for event in kept))
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        events = [event for event in events if event["step"] <= state.global_step]
+        events.sort(key=lambda event: event["step"])  # of one step, the evaluation stays last
+        write_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
+        self._seconds = events[-1]["seconds"] if events else 0.0
         self._started = time.monotonic()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
         """Write a training step's or an evaluation's line."""
-        where = {"step": state.global_step, "epoch": logs.get("epoch")}
+        event: dict[str, Any]
         if "ce" in logs:
             event = {
                 "event": "step",
-                **where,
+                "step": state.global_step,
+                "epoch": logs.get("epoch"),
                 "stage": logs["stage"],
                 "alpha": logs["alpha"],
                 "ce": logs["ce"],
@@ -98,10 +99,14 @@ class EventLog(TrainerCallback):
             if "lambda/layer_0" in logs:
                 event["lambdas"] = _layers(logs, "lambda")
         elif "eval_perplexity" in logs:
-            plain = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
-            by_layer = _layers(plain, "penalty_nats")
-            figures = {k: v for k, v in plain.items() if "/" not in k}
-            event = {"event": "evaluation", **where, **figures, "penalty_nats_by_layer": by_layer}
+            figures = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+            event = {
+                "event": "evaluation",
+                "step": state.global_step,
+                "epoch": logs.get("epoch"),
+                **{name: value for name, value in figures.items() if "/" not in name},
+                "penalty_nats_by_layer": _layers(figures, "penalty_nats"),
+            }
         else:
             return
         event["seconds"] = round(self._seconds + time.monotonic() - self._started, 3)
@@ -120,3 +125,24 @@ class Listener(TrainerCallback):
     ) -> None:
         """Pass the log line on."""
         self.heard(state.global_step, state.max_steps, logs or {})
+
+
+class StageTwoEarlyStopping(TrainerCallback):
+    """Stops after `patience` evaluations of stage 2 without a better one (method.md §6).
+
+    It keeps no count of its own but reads the logged evaluations, so a resumed run stops where it would have.
+    """
+
+    def __init__(self, stages: Stages, patience: int) -> None:
+        self.stages = stages
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop if it is time."""
+        control.should_training_stop |= self.is_over(state, str(args.metric_for_best_model))
+
+    def is_over(self, state: TrainerState, metric: str) -> bool:
+        """Return whether a training in this ``state`` stops there."""
+        metric = metric.removeprefix("eval_")
+        values = [evaluation[metric] for evaluation in self.stages.evaluations(state, metric)]
+        return bool(values) and len(values) - 1 - values.index(min(values)) >= self.patience

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.blocks import partitioner
 from progloc.config import RunConfig
@@ -30,7 +31,7 @@ class Inputs:
     """The model as it was asked for."""
     model: str
     """What to load: a folder or a hub name."""
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     train: Dataset
     validation: Dataset
@@ -46,30 +47,27 @@ class Inputs:
         """Raise ProglocError unless the sequences have the blocks of this run."""
         if self.blocks != config.locality.blocks:
             raise ProglocError(
-                f"sequences with the blocks '{self.blocks}' for a run with '{config.locality.blocks}'; expected those "
-                "that gather(config) gives"
+                f"the inputs have blocks '{self.blocks}' and the run '{config.locality.blocks}'; expected the inputs "
+                "that gather(config) returns"
             )
 
     def summary(self) -> dict[str, Any]:
-        """Return what a result says of its data."""
-        return {
+        """Return the entry `data` of a result."""
+        summary = {
             "corpus": self.corpus.name,
             "corpus_sha256": self.corpus.sha256,
             "split_sha256": self.split_sha256,
             "special_tokens": special_tokens(self.tokenizer),
             "train_sequences": len(self.train),
             "validation_sequences": len(self.validation),
-            **self._second(),
         }
-
-    def _second(self) -> dict[str, Any]:
-        if self.second is None or self.elsewhere is None:
-            return {}
-        return {
-            "second_corpus": self.second.name,
-            "second_corpus_sha256": self.second.sha256,
-            "second_sequences": len(self.elsewhere),
-        }
+        if self.second is not None and self.elsewhere is not None:
+            summary |= {
+                "second_corpus": self.second.name,
+                "second_corpus_sha256": self.second.sha256,
+                "second_sequences": len(self.elsewhere),
+            }
+        return summary
 
 
 def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, progress: bool = False) -> Inputs:
@@ -124,7 +122,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     )
 
 
-def open_model(inputs: Inputs, config: RunConfig) -> Any:
+def open_model(inputs: Inputs, config: RunConfig) -> PreTrainedModel:
     """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (method.md §6).
 
     Raises:

@@ -38,16 +38,14 @@ class LearnedSchedule:
     """The logits of a learned λ(ℓ), and gradient descent on them.
 
     α is left out of the gradient, so that the learning rate means the same at every α.
+
+    Args:
+        budget: what λ keeps to.
+        start: p₀, each layer's penalty before training, (L,) nats.
+        learning_rate: of the logits, for a gradient in nats.
     """
 
     def __init__(self, budget: Budget, start: Sequence[float], learning_rate: float) -> None:
-        """Begin.
-
-        Args:
-            budget: what λ keeps to.
-            start: p₀, each layer's penalty before training, (L,) nats.
-            learning_rate: of the logits, for a gradient in nats.
-        """
         self._budget = budget
         self._start = torch.tensor(start, dtype=torch.float64)
         self._penalties = torch.zeros_like(self._start)
@@ -64,7 +62,7 @@ class LearnedSchedule:
         self._penalties += penalties.detach().cpu()
 
     def step(self, mean_over_processes: Callable[[Tensor], Tensor]) -> None:
-        """Move λ by what was added since the last step. A diverged step moves nothing: evaluation will say so."""
+        """Move λ by what was added since the last step; a step that is not finite moves nothing."""
         risen = mean_over_processes(self._penalties) - self._start
         self._penalties = torch.zeros_like(self._start)
         if risen.isfinite().all():
@@ -74,11 +72,10 @@ class LearnedSchedule:
 
     def save(self, folder: Path) -> None:
         """Write what resuming needs into a checkpoint."""
-        state = {"logits": self._logits.tolist(), "start_nats": self._start.tolist()}
-        write_json(folder / STATE_FILE, state)
+        write_json(folder / STATE_FILE, {"logits": self._logits.tolist(), "start_nats": self._start.tolist()})
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         state = read_mapping(folder / STATE_FILE)
         with torch.no_grad():
             self._logits.copy_(torch.tensor(state["logits"], dtype=torch.float64))
@@ -94,19 +91,12 @@ class ScheduleTrainer(Trainer):
 
     @property
     def locality(self) -> Locality:
-        """The model's, as it is now: `model_init` and `localize` put others in the place of the one it began with.
-
-        Raises:
-            ProglocError: it has none.
-        """
+        """The present model's (`model_init` and `localize` replace it); raises ProglocError where it has none."""
         locality: Locality = locality_of(self.model)
         return locality
 
     def begin_learning(self) -> None:
-        """Begin to learn λ(ℓ), if it is to be learned, by measuring where the layers' penalties are.
-
-        Where it was begun already for the model's present locality, nothing is done.
-        """
+        """Measure p₀, once for each locality, where the schedule is learned."""
         locality = self.locality
         if self._learned_for is locality:
             return
@@ -122,8 +112,8 @@ class ScheduleTrainer(Trainer):
     def learn(self) -> None:
         """Move λ by the penalties of the step under way."""
         if self.learned is not None:
-            device = self.args.device  # where processes can exchange numbers
-            self.learned.step(lambda own: self.accelerator.reduce(own.to(device, torch.float32), "mean").cpu())
+            device = self.args.device  # processes exchange numbers there
+            self.learned.step(lambda sums: self.accelerator.reduce(sums.to(device, torch.float32), "mean").cpu())
             self.locality.lambdas = self.learned.lambdas
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

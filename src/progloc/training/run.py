@@ -33,11 +33,17 @@ from progloc.run_folder import (
     finished,
 )
 from progloc.schedules import parse_schedule
-from progloc.training.budget import FidelityGoal, Goal, PerplexityBudget
-from progloc.training.callbacks import CompleteMarker, EventLog, Listener, read_events, whole_checkpoint
+from progloc.training.callbacks import (
+    CompleteMarker,
+    EventLog,
+    Listener,
+    StageTwoEarlyStopping,
+    read_events,
+    whole_checkpoint,
+)
 from progloc.training.inputs import Inputs, open_model
-from progloc.training.stages import Stages
-from progloc.training.trainer import LocalistTrainer, StageTwoEarlyStopping, selection, training_arguments
+from progloc.training.stages import FidelityGoal, Goal, PerplexityBudget, Stages
+from progloc.training.trainer import LocalistTrainer, selection, training_arguments
 
 TRAINING_COST = 2.5
 """A training step against measuring the same tokens: a backward of two forwards more, but fewer channels."""

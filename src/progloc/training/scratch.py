@@ -65,7 +65,7 @@ SCRATCH_SIZES = {
 
 
 def scratch_tokenizer(corpus: Corpus, size: str = "tiny") -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer trained on the whole corpus, from the cache if it can.
+    """Return a byte-level BPE tokenizer trained on the whole corpus, from the cache if it is there.
 
     `<|endoftext|>` begins, ends, pads and stands for the unknown, as in GPT-2; offsets count the space before a word.
 
@@ -101,7 +101,7 @@ def scratch_model(
     size: str = "tiny",
     progress: bool = True,
 ) -> Path:
-    """Return the folder of a GPT-2 pretrained on ``train`` (``input_ids`` of T tokens each), from the cache if it can.
+    """Return the folder of a GPT-2 pretrained on ``train`` (``input_ids`` of T tokens), from the cache if it is there.
 
     The tokenizer has seen the whole corpus; the weights have seen the training split only, so validation perplexity is
     that of unseen text. The folder holds model and tokenizer as any Hugging Face model's does. The same arguments give
@@ -115,7 +115,7 @@ def scratch_model(
 
     def build(folder: Path) -> None:
         model = _untrained(settings, tokenizer, length=len(train[0]["input_ids"]))
-        _pretrain(model, train, settings, f"pretraining scratch:{size}", progress)
+        _pretrain(model, train, settings, f"pretraining scratch:{size}" if progress else None)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -123,7 +123,7 @@ def scratch_model(
 
 
 def scratch_size(name: str) -> ScratchSize:
-    """Return the size that `scratch:NAME` stands for; ProglocError names the known ones."""
+    """Return the size of `scratch:NAME`; raises ProglocError for an unknown one, naming those there are."""
     if name not in SCRATCH_SIZES:
         raise ProglocError(f"unknown size in 'scratch:{name}'; {suggest(name, SCRATCH_SIZES)}")
     return SCRATCH_SIZES[name]
@@ -150,7 +150,7 @@ def _untrained(size: ScratchSize, tokenizer: PreTrainedTokenizerFast, length: in
 
 
 class _Bar(ProgressCallback):
-    """The Trainer's own progress bar, with a name, and without its log lines: those go to standard output."""
+    """Trainer's progress bar with a label, and without its log lines, which go to standard output."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
@@ -168,15 +168,15 @@ class _Bar(ProgressCallback):
         pass
 
 
-def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: str, progress: bool) -> None:
-    """Train ``model`` in place with a plain Trainer."""
+def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: str | None) -> None:
+    """Train ``model`` in place with a plain Trainer, under a progress bar with this label if there is one."""
     model.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
     steps = min(size.epochs * math.ceil(len(train) / size.batch_size), size.max_steps)
-    with tempfile.TemporaryDirectory() as nothing_kept:
+    with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
             args=TrainingArguments(
-                output_dir=nothing_kept,
+                output_dir=folder,
                 max_steps=steps,
                 per_device_train_batch_size=size.batch_size,
                 learning_rate=size.learning_rate,
@@ -187,13 +187,13 @@ def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: 
                 logging_strategy="no",
                 report_to="none",
                 dataloader_pin_memory=False,
-                disable_tqdm=not progress,
+                disable_tqdm=label is None,
             ),
             train_dataset=train.select_columns("input_ids"),
             data_collator=collate,
         )
-        trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
-        if progress:
+        trainer.remove_callback(PrinterCallback if label is None else ProgressCallback)
+        if label is not None:
             trainer.add_callback(_Bar(label))
         trainer.train()
     model.config.use_cache = True  # Trainer turns it off, and a saved model would generate slowly

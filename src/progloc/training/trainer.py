@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LocalistTrainer", "StageTwoEarlyStopping", "selection", "training_arguments"]
+__all__ = ["LocalistTrainer", "selection", "training_arguments"]
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainingArguments
 
 from progloc.attention.masses import log_masses
 from progloc.attention.request import AttentionRequest
@@ -24,9 +24,8 @@ from progloc.fused_loss import FusedLoss
 from progloc.measures.measuring import measure
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.servable import attention_modules
-from progloc.training.budget import Goal, of_stage_two
 from progloc.training.learned import ScheduleTrainer
-from progloc.training.stages import Stages
+from progloc.training.stages import Goal, Stages
 
 
 class LocalistTrainer(ScheduleTrainer):
@@ -95,8 +94,7 @@ class LocalistTrainer(ScheduleTrainer):
         """Return the coefficient in force in a stage, as far as evaluations have brought it."""
         alpha = self.locality.config.alpha
         if self.goal is not None:
-            boundary = self.stages.boundary(self.state.max_steps)
-            alpha = self.goal.alpha_after(of_stage_two(self.state.log_history, boundary))
+            alpha = self.goal.alpha_after(self.stages.evaluations(self.state))
         return self.stages.alpha(alpha, stage)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -105,7 +103,7 @@ class LocalistTrainer(ScheduleTrainer):
             self._signature_columns.append("block_ids")  # reaches attention through **kwargs, so no signature names it
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Train the model that is there by now: `model_init` has made another, and an earlier training left off."""
+        """Train the present model: `model_init` may have made another since this trainer was."""
         self.begin_learning()
         self._begin_window()
         return super()._inner_training_loop(*args, **kwargs)
@@ -113,7 +111,7 @@ class LocalistTrainer(ScheduleTrainer):
     # --- the loss ---
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """Collect a step's micro-batches, and count the real tokens in all of them: what the penalty is a mean over."""
+        """Return a step's micro-batches; the penalty is a mean over the real tokens in all of them, counted here."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._real_tokens = None
         if items is not None:
@@ -135,12 +133,11 @@ class LocalistTrainer(ScheduleTrainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self.begin_learning()
-        stage = self.stage
-        config, weights = self.locality.config, self.locality.weights
+        stage, config, weights = self.stage, self.locality.config, self.locality.weights
         request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
-        asked = {"output_attentions": True, "use_cache": False, "attention_request": request}
+        inputs = {**inputs, "output_attentions": True, "use_cache": False, "attention_request": request}
         with self._fusing(), self._dialled(sampled=True):
-            ce, outputs = super().compute_loss(model, {**inputs, **asked}, True, num_items_in_batch)
+            ce, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
 
         by_head = penalty_by_head(
             log_masses(outputs), inputs.get("attention_mask"), penalty=config.penalty, tokens=self._real_tokens
@@ -161,11 +158,11 @@ class LocalistTrainer(ScheduleTrainer):
 
     @property
     def _penalised(self) -> tuple[int, ...]:
-        """The layers with some λ > 0: only into their attention training looks."""
+        """The layers with some λ > 0; training computes log masses in these only."""
         return tuple(layer for layer, strength in enumerate(self.locality.lambdas) if strength)
 
     def _fusing(self) -> AbstractContextManager[Any]:
-        """What computes the loss of the present model without logits, where that is asked for."""
+        """Return a context in which the present model's loss makes no logits, if `fused_loss` is set."""
         if not self.fused_loss:
             return nullcontext()
         if self._fused is None or self._fused.outer is not self.model:
@@ -173,9 +170,9 @@ class LocalistTrainer(ScheduleTrainer):
         return self._fused
 
     def _dialled(self, *, sampled: bool) -> AbstractContextManager[Any]:
-        """The dial a batch is trained or measured with: drawn anew where it is sampled, while training."""
+        """Return the dial of a micro-batch (``sampled``), or of an evaluation."""
         delta = (float(torch.rand(())) if sampled else None) if self.dial == "sampled" else self.dial
-        if delta is None or not any(self.locality.lambdas):  # a dial turns λ, and a run of λ = 0 has none
+        if delta is None or not any(self.locality.lambdas):  # a dial scales λ, so at λ = 0 there is nothing to dial
             return nullcontext()
         return dial(self.accelerator.unwrap_model(self.model), delta)
 
@@ -194,16 +191,15 @@ class LocalistTrainer(ScheduleTrainer):
         norm = super()._get_grad_norm(model, grad_norm)
         total, limit = torch.as_tensor(norm, dtype=torch.float32).cpu(), self.args.max_grad_norm
         # the gradients are clipped (and, in fp16, unscaled) by now; the one factor that clipping used gives them back
-        kept = (limit / (total + 1e-6)).clamp(max=1.0) if limit > 0 else torch.ones(())
+        scale = (limit / (total + 1e-6)).clamp(max=1.0) if limit > 0 else torch.ones(())
         layers = attention_layers(self.accelerator.unwrap_model(self.model))
-        self._note(layer_norms=layer_gradient_norms(layers) / kept, clipped_share=(kept < 1.0).float())
+        self._note(layer_norms=layer_gradient_norms(layers) / scale, clipped_share=(scale < 1.0).float())
         return norm
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One micro-batch."""
+        """Train on one micro-batch; the last of a step also moves a learned λ."""
         last = self.accelerator.sync_gradients
-        if last:
-            self._window_steps += 1
+        self._window_steps += last
         loss = super().training_step(*args, **kwargs)
         if last and self.stage == 2:
             self.learn()
@@ -242,10 +238,11 @@ class LocalistTrainer(ScheduleTrainer):
         if isinstance(dataset, str):
             dataset = self.eval_dataset[dataset]
         if isinstance(dataset, dict):
-            found: dict[str, float] = {}
-            for name, part in dataset.items():
-                found |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
-            return found
+            return {
+                name: value
+                for key, part in dataset.items()
+                for name, value in self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{key}").items()
+            }
         if dataset is None:
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
         model, locality = self.accelerator.unwrap_model(self.model), self.locality
@@ -270,8 +267,8 @@ class LocalistTrainer(ScheduleTrainer):
         metrics = {f"{metric_key_prefix}_{name}": v for name, v in metrics.items() if not math.isnan(v)}
         if self.compute_metrics is not None:
             loader = self.get_eval_dataloader(dataset)
-            theirs = self.evaluation_loop(loader, "Evaluation", None, ignore_keys, metric_key_prefix)
-            metrics = {**(theirs.metrics or {}), **metrics}
+            output = self.evaluation_loop(loader, "Evaluation", None, ignore_keys, metric_key_prefix)
+            metrics = {**(output.metrics or {}), **metrics}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -298,28 +295,6 @@ def layer_gradient_norms(layers: list[nn.Module]) -> Tensor:
     return torch.stack([norm.float().cpu() for norm in norms])
 
 
-class StageTwoEarlyStopping(TrainerCallback):
-    """Stops after `patience` evaluations of stage 2 without a better one; deaf in stage 1 (method.md §6).
-
-    It keeps no count of its own but reads the logged evaluations, so a resumed run stops where it would have.
-    """
-
-    def __init__(self, stages: Stages, patience: int) -> None:
-        self.stages = stages
-        self.patience = patience
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look back over the evaluations of stage 2."""
-        control.should_training_stop |= self.is_over(state, str(args.metric_for_best_model))
-
-    def is_over(self, state: TrainerState, metric: str) -> bool:
-        """Return whether a training that has come to ``state`` stops there."""
-        name = f"eval_{metric.removeprefix('eval_')}"
-        boundary = self.stages.boundary(state.max_steps)
-        values = [entry[name] for entry in state.log_history if name in entry and entry["step"] > boundary]
-        return bool(values) and len(values) - 1 - values.index(min(values)) >= self.patience
-
-
 def selection(training: TrainingConfig) -> str:
     """Return the name of the figure that the kept checkpoint is smallest at."""
     return "goal_rank" if training.adapts else training.select
@@ -337,10 +312,10 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
     on_gpu = torch.accelerator.is_available()
     if training.precision == "fp16" and not on_gpu:
         raise ProglocError("training.precision is fp16, which needs a GPU and none was found; expected bf16 or fp32")
-    often: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    intervals: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
     if training.evaluated is not None:
-        share = min(1 / training.evaluated, math.nextafter(1, 0))  # of all steps, to TrainingArguments; 1.0 is one step
-        often = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": share, "save_steps": share}
+        share = min(1 / training.evaluated, math.nextafter(1, 0))  # of all steps; 1.0 would be one step
+        intervals = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": share, "save_steps": share}
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "num_train_epochs": training.epochs,
@@ -355,7 +330,7 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
         "use_cpu": not on_gpu,  # which Trainer would find out, but wants to be told before it takes bf16
         "seed": training.seed,
         "logging_steps": 1,
-        **often,
+        **intervals,
         "save_total_limit": 2,
         "load_best_model_at_end": True,
         "metric_for_best_model": selection(training),
