@@ -47,7 +47,7 @@ class Inputs:
         """Raise ProglocError unless the sequences have the blocks of this run."""
         if self.blocks != config.locality.blocks:
             raise ProglocError(
-                f"the inputs have blocks '{self.blocks}' and the run '{config.locality.blocks}'; expected the inputs "
+                f"inputs with the blocks '{self.blocks}' for a run with '{config.locality.blocks}'; expected those "
                 "that gather(config) returns"
             )
 
