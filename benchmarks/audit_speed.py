@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from command_line import run_script, script_parser
 from progloc.accounts.auditing import audit
 from progloc.accounts.page import page
 from progloc.accounts.schema import Cost
@@ -31,6 +30,7 @@ from progloc.errors import ProglocError
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
 from progloc.resolve import resolve
+from scripts import run_script, script_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
 BY = "benchmarks/audit_speed.py"

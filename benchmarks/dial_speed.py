@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 from transformers import AutoTokenizer
 
-from command_line import run_script, script_parser
 from progloc.config import LocalityConfig
 from progloc.data import load_corpus
 from progloc.dialling import dial
@@ -25,6 +24,7 @@ from progloc.hub import pretrained
 from progloc.model import load
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
+from scripts import run_script, script_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_speed.py"

@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 
-from command_line import run_script, script_parser
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.dialling import dial
 from progloc.files import read_mapping, write_json
@@ -27,6 +26,7 @@ from progloc.report.statistics import UNIT, mean_interval, paired_ratio, trend
 from progloc.report.table import Column, Table
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
+from scripts import run_script, script_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_study.py"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from command_line import run_script, script_parser
 from progloc.config import RunConfig, from_mapping
 from progloc.dialling import dial
 from progloc.errors import ProglocError
@@ -30,6 +29,7 @@ from progloc.report.statistics import UNIT, gap_at, mean_interval, paired_ratio,
 from progloc.report.table import Column, Table
 from progloc.schedules import parse_schedule
 from progloc.training.inputs import gather
+from scripts import run_script, script_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_suite.py"

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from command_line import script_parser
 from progloc.blocks import FloatArray, IntArray, Recruited, TokenisedText
 from progloc.blocks.recruited import BlockCode
+from scripts import script_parser
 
 DRAWS = 10
 """Random divisions that a figure is the mean of."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line import script_parser
 from progloc.files import write_text
 from progloc.report.statistics import Estimate, bca_interval, crossed, mean_interval
 from progloc.report.table import Column, Table, filled, to_markdown
+from scripts import script_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 SIZES = (2, 3, 5, 8, 10, 15, 20, 30)

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from command_line import run_script, script_parser
 from progloc.blocks import Partitioner, TokenisedText, encode, partitioner
 from progloc.data import load_corpus
 from progloc.files import write_text
 from progloc.training.scratch import scratch_tokenizer
 from score_boundaries import PAGE, replaced
+from scripts import run_script, script_parser
 
 NAMES = ("fixed:5", "sentences", "paragraphs", "phrases", "phrases:punctuation", "entities", "arguments")
 EVERY = (

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from command_line import run_script, script_parser
 from progloc.files import write_text
 from progloc.hub import pretrained
+from scripts import run_script, script_parser
 
 AT_ONCE = 64
 INSTEAD = "expected a Hugging Face folder or hub name"

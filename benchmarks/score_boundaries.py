@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line import script_parser
 from progloc.blocks import Partitioner, TokenisedText, partitioner
 from progloc.blocks.spans import token_places
 from progloc.files import write_text
+from scripts import script_parser
 
 ROOT = Path(__file__).parents[1]
 GOLD = ROOT / "tests" / "gold"

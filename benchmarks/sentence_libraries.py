@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from command_line import script_parser
 from progloc.blocks import partitioner
 from progloc.blocks.paragraphs import read_lines
 from progloc.blocks.spans import whole_text
 from progloc.files import write_text
 from score_boundaries import HELD_OUT, PAGE, Passage, Score, found_openings, read_gold, replaced, score_of, word_tokens
+from scripts import script_parser
 
 MEASURED = Path(__file__).parent / "measured" / "blocks" / "sentence_libraries.json"
 OURS = "`sentences`"

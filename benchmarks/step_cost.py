@@ -12,9 +12,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from command_line import run_script, script_parser
 from progloc.report.printing import console
 from progloc.report.table import to_rich
+from scripts import run_script, script_parser
 from step_timing import made_by, run_benchmark, run_tables, settings_for
 from step_timing.report import write_report
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-from command_line import run_script, script_parser
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_json, read_mapping, write_json, write_text
@@ -35,6 +34,7 @@ from progloc.resolve import open_sequences, resolve
 from progloc.run_folder import MODEL_FOLDER, RESULT_FILE
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
 from progloc.training.inputs import gather
+from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 SUITES, MARGINS, PAGE = Path("benchmarks/measured/suites"), Path("benchmarks/measured/margins"), Path("docs/theory.md")

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import run_script, script_parser
 from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
 from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
 from progloc.paper.study_tables import conclusion, study_tables
 from progloc.report.table import filled, to_markdown
+from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = Path("benchmarks/measured/suites"), Path("docs/audit.md")

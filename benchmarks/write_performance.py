@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import run_script, script_parser
 from progloc.files import write_json, write_text
+from scripts import run_script, script_parser
 from step_timing.report import fill, write_figure
 from step_timing.results import BENCHMARK_FILE, read_benchmark
 

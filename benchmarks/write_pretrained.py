@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from command_line import run_script
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import gap, measured
@@ -19,6 +18,7 @@ from progloc.paper.results import Run, Suite, load_suite
 from progloc.report.formats import interval, number, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio
 from progloc.report.table import Column, Table, filled, to_markdown
+from scripts import run_script
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = Path("benchmarks/measured/suites/smollm2"), Path("docs/pretrained.md")

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import run_script, script_parser
 from progloc.errors import ProglocError
 from progloc.files import write_bytes, write_text
 from progloc.paper.figures import Drawing, drawings
 from progloc.paper.page import keep, kept_in, suite_markdown
 from progloc.paper.results import load_suite
+from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")
