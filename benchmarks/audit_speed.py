@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from progloc.accounts.audit_page import page
 from progloc.accounts.auditing import audit
-from progloc.accounts.page import page
 from progloc.accounts.schema import Cost
 from progloc.blocks import encode
 from progloc.data import load_corpus

@@ -13,16 +13,15 @@ from scipy.special import softmax
 from scipy.stats import spearmanr
 
 from progloc.accounts.agreement import baselines, leading_source, overlap
+from progloc.accounts.pictures import PICTURES, Picture
 from progloc.accounts.schema import (
     EFFECTS,
     OPERATORS,
-    PICTURES,
     Audit,
     Correlation,
     Cost,
     Examination,
     Faithfulness,
-    Picture,
     Removal,
     TestedBlock,
     TracedLayer,

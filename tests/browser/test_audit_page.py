@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from progloc.accounts.page import page
+from progloc.accounts.audit_page import page
 from progloc.accounts.schema import Audit
 from progloc.accounts.wording import percent
 from progloc.app.blinding import SYSTEMS, blinded

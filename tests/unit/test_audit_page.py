@@ -12,9 +12,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from progloc.accounts.page import page
-from progloc.accounts.scatter import scatter
-from progloc.accounts.schema import PICTURES
+from progloc.accounts.audit_page import page, scatter
+from progloc.accounts.pictures import PICTURES
 from progloc.accounts.terminal import audit_summary
 from progloc.accounts.wording import EFFECTS, PICTURE_NAMES, VERDICTS, percent, signed
 from progloc.report.printing import console

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from progloc import ProglocError
-from progloc.accounts.schema import BASELINES, EFFECTS, OPERATORS, PICTURES
+from progloc.accounts.pictures import PICTURES
+from progloc.accounts.schema import BASELINES, EFFECTS, OPERATORS
 from progloc.blocks import TokenisedText, partitioner
 from progloc.config import RunConfig
 from progloc.data import load_corpus, split, tokenise

@@ -23,8 +23,8 @@ from fastapi.testclient import TestClient
 
 from command_line import progloc, refused
 from progloc import LocalityConfig, localize
-from progloc.accounts.page import page
-from progloc.accounts.schema import Picture
+from progloc.accounts.audit_page import page
+from progloc.accounts.pictures import Picture
 from progloc.accounts.verdict import VERDICTS
 from progloc.app.answers import LABELS, Answers
 from progloc.app.app import create_app

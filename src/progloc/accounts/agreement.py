@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from progloc.accounts.schema import BASELINES, Correlation, LeadingSource, shares
+from progloc.accounts.pictures import shares
+from progloc.accounts.schema import BASELINES, Correlation, LeadingSource
 from progloc.blocks import FloatArray
 
 DECIMALS = 5
@@ -48,19 +49,17 @@ def correlation(
     x, y, mass_per_token, effect_per_token = (
         np.round(values, DECIMALS) for values in (masses, effects, masses / sizes, effects / sizes)
     )
-    shared = overlap(masses, effects)
     rho = _finite(_spearman(x, y)) if len(x) >= 3 else None
     if rho is None:
-        return Correlation(picture, effect, None, None, None, None, None, shared)
+        return Correlation(picture, effect, overlap=overlap(masses, effects))
     rng = np.random.default_rng(seed)
     samples = rng.integers(len(x), size=(RESAMPLES, len(x)))
     resampled = _spearman(x[samples], y[samples])
     low, high = np.nanpercentile(resampled, (2.5, 97.5))  # NaN: a resample in which nothing varies
     shuffled = _spearman(rng.permuted(np.tile(x, (RESAMPLES, 1)), axis=1), y)
     p = (1 + int((shuffled >= rho - 1e-12).sum())) / (RESAMPLES + 1)
-    return Correlation(
-        picture, effect, rho, float(low), float(high), p, _finite(_spearman(mass_per_token, effect_per_token)), shared
-    )
+    rho_for_size = _finite(_spearman(mass_per_token, effect_per_token))
+    return Correlation(picture, effect, rho, float(low), float(high), p, rho_for_size, overlap(masses, effects))
 
 
 def baselines(sizes: FloatArray) -> dict[str, FloatArray]:
@@ -81,9 +80,9 @@ def leading_source(effect: str, blocks: Sequence[int], masses: FloatArray, effec
     first = int(effects.argmax())
     if effects[first] <= 0:
         return None
-    effect_shares, picture_shares = shares(effects.clip(min=0)), shares(masses)
-    rival = np.delete(picture_shares, first).max()
-    numbers = (effects[first], effect_shares[first], picture_shares[first], rival)
+    effect_share, picture_shares = shares(effects.clip(min=0))[first], shares(masses)
+    rival_share = np.delete(picture_shares, first).max()
+    numbers = (effects[first], effect_share, picture_shares[first], rival_share)
     return LeadingSource(effect, blocks[first], *map(float, numbers))
 
 
@@ -96,10 +95,10 @@ def overlap(masses: FloatArray, effects: FloatArray) -> float | None:
         masses: (N,) ≥ 0.
         effects: (N,) nats; those below 0 count as 0.
     """
-    positive = np.clip(effects, 0.0, None)
+    positive = effects.clip(min=0)
     if masses.sum() <= 0 or positive.sum() <= 0:
         return None
-    return float(np.minimum(masses / masses.sum(), positive / positive.sum()).sum())
+    return float(np.minimum(shares(masses), shares(positive)).sum())
 
 
 def top_blocks(masses: Sequence[float], sizes: Sequence[float]) -> list[int]:

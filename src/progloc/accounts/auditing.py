@@ -1,17 +1,17 @@
-"""`audit`: find what a model's answer to a prompt rested on."""
+"""`audit`: find what a model's answer to a prompt rested on; and the same for models by folder or hub name."""
 
 from __future__ import annotations
 
-__all__ = ["audit", "late_layers"]
+__all__ = ["NO_BASE", "audit", "audit_folder", "late_layers", "open_models", "resolve_base"]
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from progloc.accounts.examining import estimate_cost, examine
-from progloc.accounts.schema import Audit, Cost, Examination
+from progloc.accounts.examining import Tests, estimate_cost, examine
+from progloc.accounts.schema import Audit, Cost
 from progloc.accounts.text import prompt_ids, read_text, write_answer
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.dialling import dial as dialled
@@ -20,9 +20,13 @@ from progloc.errors import ProglocError
 from progloc.generation import check_context
 from progloc.hub import pretrained
 from progloc.measures.passes import evaluating, locality_of
+from progloc.resolve import NamedModel, resolve
 
 LATE = 0.5
 """The λ from which a layer counts as late: local enough for its attention to be shown."""
+NO_BASE = "none"
+"""As a base: the audited model is not compared with any other."""
+EMPTY_PROMPT = "the prompt is empty; expected some text that is answered, as in --prompt 'A class is'"
 
 
 def late_layers(lambdas: Sequence[float]) -> tuple[int, ...]:
@@ -31,13 +35,13 @@ def late_layers(lambdas: Sequence[float]) -> tuple[int, ...]:
 
 
 def audit(
-    model: Any,
+    model: PreTrainedModel,
     prompt: str,
     continuation: str | None = None,
     *,
-    tokenizer: Any = None,
-    base: Any = None,
-    writer: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    base: PreTrainedModel | None = None,
+    writer: PreTrainedModel | None = None,
     dial: float | Sequence[float] = 0.0,
     layers: Sequence[int] | None = None,
     max_new_tokens: int = 64,
@@ -75,38 +79,44 @@ def audit(
         ProglocError: the model was not localised, the prompt or answer is empty, or a number is out of range.
     """
     locality = locality_of(model)
-    _check(model, base, prompt, continuation, max_new_tokens, most_blocks, random_sets)
+    if not prompt.strip():
+        raise ProglocError(EMPTY_PROMPT)
+    if continuation == "":
+        raise ProglocError("the continuation is empty; expected some text, or none for the model to write it")
+    for name, value, least in (
+        ("max_new_tokens", max_new_tokens, 1), ("most_blocks", most_blocks, 2), ("random_sets", random_sets, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise ProglocError(f"{name}={value}; expected a whole number ≥ {least}")
+    _check_models(model, base)
     traced = late_layers(locality.lambdas) if layers is None else tuple(sorted(set(layers)))
     if not traced or not all(0 <= layer < len(locality.lambdas) for layer in traced):
         raise ProglocError(f"layers {list(layers or ())}; expected some of 0 to {len(locality.lambdas) - 1}")
-    tokenizer = tokenizer or locality.tokenizer or _tokenizer_of(model)
+    if tokenizer is None:
+        tokenizer = locality.tokenizer or pretrained(
+            AutoTokenizer, _name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)"
+        )
     advance = progress or (lambda _: None)
+    tests = Tests(most_blocks, random_sets, seed)
     started = time.monotonic()
     with evaluating(model), dialled(model, dial, tokenizer=tokenizer) as setting:
         ids, answer_start = prompt_ids(tokenizer, prompt, continuation)
         check_context(model, len(ids))
         if continuation is None:
-            writer_model = model if writer is None else writer
-            with evaluating(writer_model):
-                ids = [*ids, *write_answer(writer_model, tokenizer, ids, max_new_tokens, lambda: advance(0))]
+            answering = model if writer is None else writer
+            with evaluating(answering):
+                ids = [*ids, *write_answer(answering, tokenizer, ids, max_new_tokens, lambda: advance(0))]
         text = read_text(model, tokenizer, ids, answer_start, traced[-1])
-        cost = estimate_cost(text, most_blocks, random_sets)
+        cost = estimate_cost(text, tests)
         if base is not None:
             cost = Cost(2 * cost.passes, 2 * cost.tokens)
         if announce is not None:
             announce(cost)
-
-        def examine_model(which: Any) -> Examination:
-            return examine(
-                _name_of(which), which, text, traced,
-                most_blocks=most_blocks, sets=random_sets, seed=seed, progress=advance,
-            )  # fmt: skip
-
-        examined = examine_model(model)
+        examined = examine(_name_of(model), model, text, traced, tests, advance)
     examined_base = None
     if base is not None:
         with evaluating(base):
-            examined_base = examine_model(base)
+            examined_base = examine(_name_of(base), base, text, traced, tests, advance)
     return Audit(
         examined=examined,
         base=examined_base,
@@ -126,40 +136,73 @@ def audit(
     )
 
 
-def _check(
-    model: Any,
-    base: Any,
-    prompt: str,
-    continuation: str | None,
-    max_new_tokens: int,
-    most_blocks: int,
-    random_sets: int,
-) -> None:
-    if not prompt.strip():
-        raise ProglocError("the prompt is empty; expected some text that is answered")
-    if continuation is not None and not continuation:
-        raise ProglocError("the continuation is empty; expected some text, or none for the model to write it")
-    for name, value, least in (
-        ("max_new_tokens", max_new_tokens, 1), ("most_blocks", most_blocks, 2), ("random_sets", random_sets, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise ProglocError(f"{name}={value}; expected a whole number ≥ {least}")
+def _check_models(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
+    """Raise ProglocError for models that cannot be audited, or not together."""
     for checked in (model, base):
         implementation = IMPLEMENTATION if checked is None else checked.config._attn_implementation
         if implementation != IMPLEMENTATION:
             raise ProglocError(
                 f"a model with attn_implementation='{implementation}'; expected '{IMPLEMENTATION}', as localize sets"
             )
-    if base is not None and len(locality_of(base).lambdas) != len(model.locality.lambdas):
+    layers, base_layers = (len(locality_of(audited).lambdas) for audited in (model, base or model))
+    if base_layers != layers:
         raise ProglocError(
-            f"a base of {len(base.locality.lambdas)} layers for a model of {len(model.locality.lambdas)}; "
-            "expected the model before localising"
+            f"a base of {base_layers} layers for a model of {layers}; expected the model before localising"
         )
 
 
-def _tokenizer_of(model: Any) -> Any:
-    return pretrained(AutoTokenizer, _name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)")
-
-
-def _name_of(model: Any) -> str:
+def _name_of(model: PreTrainedModel) -> str:
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
+def resolve_base(named: NamedModel, base: str | None, say: Callable[[str], None] = lambda _: None) -> NamedModel | None:
+    """Return the model to compare an audited one with, on the same blocks; None for no comparison.
+
+    Args:
+        named: the audited model, from `resolve`.
+        base: a run's folder, a Hugging Face folder, a hub name, or "none"; by default the model that `locality.json`
+            records, where it is available.
+        say: called with one line that says why the recorded model is left out.
+
+    Raises:
+        ProglocError: the given model is not available.
+    """
+    if base is not None:
+        return None if base == NO_BASE else resolve(base, blocks=named.config.blocks)
+    if named.base is None:
+        return None
+    try:
+        return resolve(named.base, blocks=named.config.blocks)
+    except ProglocError:
+        say(f"alone: the model it was made from, {named.base}, cannot be had here; --base MODEL sets one beside it")
+        return None
+
+
+def open_models(named: NamedModel, base: NamedModel | None) -> tuple[Any, Any, Any]:
+    """Return the audited model, its base (or None), and their tokenizer.
+
+    Raises:
+        ProglocError: a model is not available, or cannot be localised.
+    """
+    return named.load(), None if base is None else base.load(), named.load_tokenizer()
+
+
+def audit_folder(
+    model: str,
+    prompt: str,
+    continuation: str | None = None,
+    *,
+    base: str | None = None,
+    schedule: str | tuple[float, ...] | None = None,
+    blocks: str | None = None,
+    dial: float | Sequence[float] = 0.0,
+    say: Callable[[str], None] = lambda _: None,
+    **settings: Any,
+) -> Audit:
+    """Audit a model's answer; the parameters are those of `audit`, `resolve` and `resolve_base`."""
+    if not prompt.strip():  # before a model is loaded
+        raise ProglocError(EMPTY_PROMPT)
+    named = resolve(model, schedule=schedule, blocks=blocks)
+    loaded, loaded_base, tokenizer = open_models(named, resolve_base(named, base, say))
+    delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
+    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=loaded_base, dial=delta, **settings)

@@ -1,29 +1,87 @@
-"""From traced attention to pictures: its shares by block, for every token of the answer and for all of it."""
+"""Pictures: how attention is shared out over the blocks of a prompt, in three ways."""
 
 from __future__ import annotations
 
-__all__ = ["answer_picture", "margin_masses", "token_pictures"]
+__all__ = ["PICTURES", "Picture", "margin_masses", "pictures", "shares"]
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from progloc.accounts.probes import TracedAttention
-from progloc.accounts.schema import Picture, shares
 from progloc.blocks import FloatArray
 
+if TYPE_CHECKING:
+    from progloc.accounts.probes import TracedAttention
 
-def token_pictures(traced: Sequence[TracedAttention]) -> tuple[Picture, FloatArray]:
-    """Return each token's picture by layer and head, (n, layers, H, M), and its sink mass, (n, layers, H)."""
-    mass, sink, value = (_stack(traced, name) for name in ("mass", "sink", "value"))
-    picture = np.stack([_with_sink(mass, sink), shares(mass), shares(value)])
-    return Picture(np.moveaxis(picture, 3, 1)), np.moveaxis(sink, 2, 0)
+PICTURES = ("mass", "mass_no_sink", "value_mass")
+"""Three ways to draw the same attention; `mass_no_sink` is shown first, and is the one that the verdict is about."""
+DIGITS = 5
 
 
-def answer_picture(traced: Sequence[TracedAttention]) -> Picture:
-    """Return the answer's picture by layer and head, (layers, H, M); off the sink, ratios of sums (method.md §3)."""
-    mass, sink, value = (_stack(traced, name) for name in ("mass", "sink", "value"))
-    return Picture(np.stack([_with_sink(mass, sink).mean(2), shares(mass.sum(2)), shares(value).mean(2)]))
+def shares(parts: FloatArray) -> FloatArray:
+    """Return parts (…, M) as shares of their sum; equal shares where the sum is 0."""
+    total = parts.sum(-1, keepdims=True)
+    return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Attention's shares over the M blocks of a prompt, in three ways; each is (…, M), in [0, 1], and sums to 1."""
+
+    with_answer: FloatArray
+    """(3, …, M + 1): in the order of `PICTURES`, with the answer's own tokens last; sums to 1."""
+
+    @property
+    def mass(self) -> FloatArray:
+        """m: the mass on each block; that on the first token counts to its block."""
+        return shares(self.with_answer[0, ..., :-1])
+
+    @property
+    def mass_no_sink(self) -> FloatArray:
+        """m°: each block's share of the mass that is not on the first token."""
+        return shares(self.with_answer[1, ..., :-1])
+
+    @property
+    def value_mass(self) -> FloatArray:
+        """Each block's share of attention weights times the norms of the values."""
+        return shares(self.with_answer[2, ..., :-1])
+
+    @property
+    def answer_share(self) -> dict[str, FloatArray]:
+        """By picture, the share of all attention on the answer's own tokens, (…), which the picture leaves out."""
+        return dict(zip(PICTURES, self.with_answer[..., -1], strict=True))
+
+    def __getitem__(self, where: Any) -> Picture:
+        return Picture(self.with_answer[:, *(where if isinstance(where, tuple) else (where,))])
+
+    def mean(self, axis: int | tuple[int, ...]) -> Picture:
+        """Return the mean over leading axes, of `with_answer`: a token counts by its attention on the prompt."""
+        axes = (axis,) if isinstance(axis, int) else axis
+        return Picture(self.with_answer.mean(tuple(axis + 1 for axis in axes)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return lists of numbers, by picture."""
+        return {
+            **{name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES},
+            "answer_share": {name: np.round(share, DIGITS).tolist() for name, share in self.answer_share.items()},
+        }
+
+
+def pictures(traced: Sequence[TracedAttention]) -> tuple[Picture, Picture, FloatArray]:
+    """Return the pictures of some layers, by head.
+
+    Returns:
+        The picture of each of the answer's tokens, (n, layers, H, M); that of the whole answer, (layers, H, M), which
+        off the sink is a ratio of sums over tokens (method.md §3); and each token's sink mass, (n, layers, H).
+    """
+    mass, sink, value = (_stack(traced, name) for name in ("mass", "sink", "value"))  # (layers, H, n, M), but for sink
+    with_sink = mass.copy()
+    with_sink[..., 0] += sink  # the first token is in block 0
+    by_token = np.stack([with_sink, shares(mass), shares(value)])
+    answer = np.stack([with_sink.mean(2), shares(mass.sum(2)), shares(value).mean(2)])
+    return Picture(np.moveaxis(by_token, 3, 1)), Picture(answer), np.moveaxis(sink, 2, 0)
 
 
 def margin_masses(traced: Sequence[TracedAttention]) -> tuple[list[float], list[float]]:
@@ -43,10 +101,3 @@ def margin_masses(traced: Sequence[TracedAttention]) -> tuple[list[float], list[
 def _stack(traced: Sequence[TracedAttention], name: str) -> FloatArray:
     """Return one field of every layer as an array, (layers, H, n, …)."""
     return np.stack([getattr(layer, name).double().cpu().numpy() for layer in traced])
-
-
-def _with_sink(mass: FloatArray, sink: FloatArray) -> FloatArray:
-    """Return the masses with the sink's added to block 0, in which the first token is."""
-    total = mass.copy()
-    total[..., 0] += sink
-    return total

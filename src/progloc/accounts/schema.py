@@ -7,7 +7,6 @@ __all__ = [
     "BASELINES",
     "EFFECTS",
     "OPERATORS",
-    "PICTURES",
     "WITHHELD",
     "Audit",
     "Correlation",
@@ -15,11 +14,9 @@ __all__ = [
     "Examination",
     "Faithfulness",
     "LeadingSource",
-    "Picture",
     "Removal",
     "TestedBlock",
     "TracedLayer",
-    "shares",
 ]
 
 import dataclasses
@@ -30,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from progloc.accounts.pictures import DIGITS, PICTURES, Picture
 from progloc.blocks import FloatArray
 from progloc.schedules import NOT_LOCALISED
 
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AUDIT_SCHEMA_VERSION = 2
-PICTURES = ("mass", "mass_no_sink", "value_mass")
-"""Three ways to draw the same attention; `mass_no_sink` is shown first, and is the one that the verdict is about."""
 EFFECTS = ("removal", "deletion", "knockout", "knockout_raw")
 """Four ways to take a block away; see `TestedBlock`."""
 OPERATORS = EFFECTS[:2]
@@ -47,56 +43,6 @@ BASELINES = ("recency", "last_block", "length")
 """Pictures that ignore the model, and that a good one has to beat: late blocks first, the last alone, long first."""
 WITHHELD = ""
 """The verdict of a picture that is shown without one."""
-DIGITS = 5
-
-
-def shares(parts: FloatArray) -> FloatArray:
-    """Return parts (…, M) as shares of their sum; equal shares where the sum is 0."""
-    total = parts.sum(-1, keepdims=True)
-    return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Attention's shares over the M blocks of a prompt, in three ways; each is (…, M), in [0, 1], and sums to 1."""
-
-    with_answer: FloatArray
-    """(3, …, M + 1): in the order of `PICTURES`, with the answer's own tokens last; sums to 1."""
-
-    @property
-    def mass(self) -> FloatArray:
-        """m: the mass on each block; that on the first token counts to its block."""
-        return shares(self.with_answer[0, ..., :-1])
-
-    @property
-    def mass_no_sink(self) -> FloatArray:
-        """m°: each block's share of the mass that is not on the first token."""
-        return shares(self.with_answer[1, ..., :-1])
-
-    @property
-    def value_mass(self) -> FloatArray:
-        """Each block's share of attention weights times the norms of the values."""
-        return shares(self.with_answer[2, ..., :-1])
-
-    @property
-    def answer_share(self) -> dict[str, FloatArray]:
-        """By picture, the share of all attention on the answer's own tokens, (…), which the picture leaves out."""
-        return dict(zip(PICTURES, self.with_answer[..., -1], strict=True))
-
-    def __getitem__(self, where: Any) -> Picture:
-        return Picture(self.with_answer[:, *(where if isinstance(where, tuple) else (where,))])
-
-    def mean(self, axis: int | tuple[int, ...]) -> Picture:
-        """Return the mean over leading axes, of `with_answer`: a token counts by its attention on the prompt."""
-        axes = (axis,) if isinstance(axis, int) else axis
-        return Picture(self.with_answer.mean(tuple(axis + 1 for axis in axes)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return lists of numbers, by picture."""
-        return {
-            **{name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES},
-            "answer_share": {name: np.round(share, DIGITS).tolist() for name, share in self.answer_share.items()},
-        }
 
 
 @dataclass(frozen=True)
@@ -178,14 +124,14 @@ class Correlation:
     """One of `PICTURES`, or of `BASELINES`."""
     effect: str
     """One of `EFFECTS`."""
-    rho: float | None
+    rho: float | None = None
     """Spearman's ρ; None where either is the same for every block, or there are fewer than three blocks."""
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     """The 95% bootstrap interval of ρ, over blocks."""
-    p_shuffled: float | None
+    p_shuffled: float | None = None
     """How often a picture with its masses shuffled among the blocks ranks them at least as well."""
-    rho_for_size: float | None
+    rho_for_size: float | None = None
     """ρ of mass and effect per token, because longer blocks have more mass and larger effects."""
     overlap: float | None = None
     """How much of the picture lies where the effects are: Σ_b min(π_b, ε_b), [0, 1]; π are masses and ε the effects
@@ -228,7 +174,7 @@ class Faithfulness:
     sources: int
     """How many sources are ranked."""
 
-    def share(self, removal: Removal) -> float | None:
+    def _share(self, removal: Removal) -> float | None:
         """Return a removal's effect as a share of that of losing every source; None where the latter is not above 0."""
         support = self.log_prob - self.log_prob_without
         return removal.effect / support if support > 0 else None
@@ -236,20 +182,19 @@ class Faithfulness:
     @property
     def comprehensiveness(self) -> float | None:
         """The share of the sources' support for the answer that is lost without `top`; high where `top` was needed."""
-        return self.share(self.top)
+        return self._share(self.top)
 
     @property
     def sufficiency(self) -> float | None:
         """The share of the sources' support for the answer that `top` alone gives; high where `top` is enough."""
-        lost = self.share(self.rest)
+        lost = self._share(self.rest)
         return None if lost is None else 1.0 - lost
 
     @property
     def beaten(self) -> float | None:
         """The share of random sets with a smaller effect than `top`; None without random sets."""
-        if not self.random:
-            return None
-        return sum(removal.effect < self.top.effect for removal in self.random) / len(self.random)
+        smaller = sum(removal.effect < self.top.effect for removal in self.random)
+        return smaller / len(self.random) if self.random else None
 
     @property
     def p_random(self) -> float | None:
@@ -384,6 +329,14 @@ class Audit:
         """Whether the model is localised; if not, λ is 0 in every layer, and the base is just another model."""
         return self.schedule != NOT_LOCALISED
 
+    @property
+    def block_texts(self) -> list[str]:
+        """The text of each block of the prompt, M strings."""
+        texts = [""] * max(self.block_ids)
+        for token, block in zip(self.tokens[: self.answer_start], self.block_ids, strict=False):
+            texts[block] += token
+        return texts
+
     def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
         """Return the document as plain data; docs/audit.schema.json describes it.
 
@@ -415,7 +368,7 @@ class Audit:
 
     def to_html(self) -> str:
         """Return the page that `progloc audit` writes: one HTML document, which loads nothing."""
-        from progloc.accounts.page import page  # page imports this module
+        from progloc.accounts.audit_page import page  # which imports this module
 
         return page(self)
 
@@ -426,16 +379,12 @@ class Audit:
         """
         import pandas as pd
 
-        count = max(self.block_ids)
-        texts = [""] * count
-        for token, block in zip(self.tokens[: self.answer_start], self.block_ids, strict=False):
-            texts[block] += token
         pictures = {name: getattr(self.examined.picture, name) for name in PICTURES}
         effects = pd.DataFrame(
             [dataclasses.asdict(tested) for tested in self.examined.tested],
             columns=[field.name for field in dataclasses.fields(TestedBlock)],
         ).set_index("block")
-        return pd.DataFrame({"text": texts, **pictures}).rename_axis(index="block").join(effects)
+        return pd.DataFrame({"text": self.block_texts, **pictures}).rename_axis(index="block").join(effects)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the page, in a frame of its own."""

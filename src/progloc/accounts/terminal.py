@@ -76,11 +76,8 @@ def _block_table(audit: Audit) -> Group:
     for heading in ("block", "share", "removed, nats"):
         table.add_column(heading, justify="right", min_width=max(len(heading), NUMBER_WIDTH))
     table.add_column("text", no_wrap=True, overflow="ellipsis")
-    masses = audit.examined.picture.mass_no_sink
+    masses, texts = audit.examined.picture.mass_no_sink, audit.block_texts
     effects = {tested.block: tested.removal for tested in audit.examined.tested}
-    texts = [""] * len(masses)
-    for token, block in zip(audit.tokens[: audit.answer_start], audit.block_ids, strict=False):
-        texts[block] += token
     for block in masses.argsort()[::-1][:SHOWN].tolist():
         effect = f"{effects[block]:+.2f}" if block in effects else ""
         table.add_row(str(block), f"{masses[block]:.1%}", effect, one_line(texts[block]))
@@ -95,13 +92,11 @@ def _test_line(examined: Examination) -> str:
     if tests is None:
         return "Nothing could be tested."
     correlation = tests.correlation()
-    if correlation.rho is None:
-        rho = "undefined"
-    else:
-        rho = f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
-    shares = [
-        f"{name} {value:.2f}"
-        for name, value in (("comprehensiveness", tests.comprehensiveness), ("sufficiency", tests.sufficiency))
-        if value is not None
-    ]
-    return f"Rank correlation of mass with the effect of removal {rho}; {', '.join(shares)}."
+    rho = (
+        "undefined"
+        if correlation.rho is None
+        else f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    )
+    shares = {"comprehensiveness": tests.comprehensiveness, "sufficiency": tests.sufficiency}
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in shares.items() if value is not None)
+    return f"Rank correlation of mass with the effect of removal {rho}; {listed}."

@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from progloc.accounts.schema import PICTURES, WITHHELD, Audit, Cost, Examination, Picture
+from progloc.accounts.pictures import PICTURES, Picture
+from progloc.accounts.schema import WITHHELD, Audit, Cost, Examination
 from progloc.errors import ProglocError
 
 LOCALISED, BASE = "localised", "base"

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from progloc.accounts.auditing import audit
-from progloc.accounts.folders import open_models, resolve_base
+from progloc.accounts.auditing import audit, open_models, resolve_base
 from progloc.accounts.schema import Audit
 from progloc.accounts.text import insert_space
 from progloc.app.blinding import BASE

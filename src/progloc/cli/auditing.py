@@ -69,8 +69,8 @@ def audit_command(
     as_json: Json = False,
 ) -> None:
     """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
-    from progloc.accounts.folders import audit_folder
-    from progloc.accounts.page import page
+    from progloc.accounts.audit_page import page
+    from progloc.accounts.auditing import audit_folder
     from progloc.accounts.terminal import AuditProgress, audit_summary
     from progloc.accounts.text import insert_space
     from progloc.files import write_text

@@ -101,8 +101,7 @@ def dial_command(
     as_json: Json = False,
 ) -> None:
     """Measure a model over the dial: perplexity, locality, and how far what it says moves; a table and a figure."""
-    from progloc.dial_curve.report import dial_report, write_dial
-    from progloc.dial_curve.tables import conclusion
+    from progloc.dial_curve.dial_report import dial_report, write_dial
     from progloc.report.table import to_rich
 
     found = dial_report(
@@ -122,5 +121,5 @@ def dial_command(
         return
     for table in (table for table in found.tables() if not table.detail):
         out_console.print(to_rich(table))
-    out_console.print(conclusion(found.curves))
+    out_console.print(found.conclusion())
     print_line("\nAlso written: " + ", ".join(map(str, files)))

@@ -22,7 +22,8 @@ import torch
 from transformers import AutoTokenizer
 
 from progloc.accounts.auditing import audit, late_layers
-from progloc.accounts.schema import EFFECTS, PICTURES, Audit
+from progloc.accounts.pictures import PICTURES
+from progloc.accounts.schema import EFFECTS, Audit
 from progloc.accounts.verdict import SOURCES
 from progloc.config import LocalityConfig, RunConfig, from_mapping
 from progloc.data import load_corpus

@@ -7,7 +7,8 @@ __all__ = ["conclusion", "study_tables", "write_study"]
 from collections import Counter
 from pathlib import Path
 
-from progloc.accounts.schema import BASELINES, EFFECTS, PICTURES
+from progloc.accounts.pictures import PICTURES
+from progloc.accounts.schema import BASELINES, EFFECTS
 from progloc.accounts.verdict import VERDICTS
 from progloc.files import write_text
 from progloc.paper.faithfulness import (

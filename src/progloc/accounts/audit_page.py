@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["page"]
+__all__ = ["page", "scatter"]
 
 import base64
 import dataclasses
@@ -18,7 +18,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from progloc.accounts.scatter import scatter
 from progloc.accounts.schema import Audit, Examination, TestedBlock
 from progloc.accounts.wording import (
     BASELINES,
@@ -36,6 +35,11 @@ from progloc.report.templating import templates
 
 EXCERPT = 90
 """Characters of a block that stand for it in lists."""
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 30
+"""The scatter plot's size and margins."""
+NAMED = 5
+"""How many of its points are labelled: those with the most mass."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,91 @@ def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
 
 def _blocks(audit: Audit) -> list[Block]:
     """Return the prompt's blocks, in the order of their numbers."""
-    prompt = audit.block_ids[: audit.answer_start]
-    sizes = Counter(prompt)
-    texts: dict[int, list[str]] = {}
-    for block, text in zip(prompt, audit.tokens, strict=False):
-        texts.setdefault(block, []).append(text)
+    sizes = Counter(audit.block_ids[: audit.answer_start])
     cut = {tested.block for tested in audit.examined.tested if not tested.whole}
     return [
-        Block(number, _excerpt(texts[number]), sizes[number] / len(prompt), number in cut) for number in sorted(sizes)
+        Block(number, _excerpt(text), sizes[number] / audit.answer_start, number in cut)
+        for number, text in enumerate(audit.block_texts)
     ]
 
 
-def _excerpt(texts: Sequence[str]) -> str:
-    line = one_line("".join(texts)) or "(blank)"
+def _excerpt(text: str) -> str:
+    line = one_line(text) or "(blank)"
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A value on an axis, and its coordinate."""
+
+    at: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A block and its coordinates; y grows downwards."""
+
+    block: int
+    x: float
+    y: float
+    mass: float
+    effect: float
+    named: bool
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A scatter plot; lengths are in units of its own view box."""
+
+    points: tuple[Point, ...]
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def _ticks(values: Sequence[float], start: float, stop: float) -> tuple[Tick, ...]:
+    """Return ticks at round values that cover 0 and all `values`, at coordinates from `start` to `stop`."""
+    from matplotlib.ticker import MaxNLocator  # what imports pages to read ratings needs no matplotlib
+
+    low, high = min(0.0, *values), max(0.0, *values)
+    ticks = MaxNLocator(5).tick_values(low, high if high > low else 1.0)
+    scale = (stop - start) / (ticks[-1] - ticks[0])
+    return tuple(Tick(round(start + scale * (value - ticks[0]), 1), float(value)) for value in ticks)
+
+
+def _coordinate(value: float, ticks: Sequence[Tick]) -> float:
+    first, last = ticks[0], ticks[-1]
+    return round(first.at + (last.at - first.at) * (value - first.value) / (last.value - first.value), 1)
+
+
+def scatter(examined: Examination) -> Scatter:
+    """Place each tested source by its mass without the sink (across) and the effect of its removal in nats (up).
+
+    Args:
+        examined: with at least one tested source.
+    """
+    sources = [tested for tested in examined.tested if tested.whole]
+    masses = [float(examined.picture.mass_no_sink[source.block]) for source in sources]
+    across = _ticks(masses, LEFT, WIDTH - RIGHT)
+    up = _ticks([source.removal for source in sources], HEIGHT - BOTTOM, TOP)
+    unlabelled = sorted(masses, reverse=True)[: NAMED + 1][-1] if len(masses) > NAMED else -1.0
+    return Scatter(
+        points=tuple(
+            Point(
+                source.block, _coordinate(mass, across), _coordinate(source.removal, up),
+                mass, source.removal, named=mass > unlabelled,
+            )
+            for source, mass in zip(sources, masses, strict=True)
+        ),
+        across=across,
+        up=up,
+    )  # fmt: skip
 
 
 def _policy(style: str, script: str) -> str:
@@ -108,11 +183,6 @@ def _provenance(environment: dict[str, Any]) -> list[tuple[str, str]]:
     state = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}" if git else None
     rows = {**environment, "git": state}
     return [(name, str(value)) for name, value in rows.items() if value is not None]
-
-
-def _read_asset(name: str) -> str:
-    """Read a file from the template's folder."""
-    return (resources.files("progloc.accounts") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _by_mass(examined: Examination) -> list[TestedBlock]:
@@ -137,34 +207,35 @@ def page(audit: Audit) -> str:
     Args:
         audit: of a text of any length; the page's size grows with the answer's tokens × traced layers × blocks.
     """
-    template = _templates().get_template("audit.html.j2")
-    style, script = _read_asset("audit.css"), _read_asset("audit.js")
-    examinations: dict[str, Examination] = {"examined": audit.examined}
-    if audit.base is not None:
-        examinations["base"] = audit.base
+    folder = resources.files("progloc.accounts") / "templates"
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("audit.css", "audit.js"))
     blocks = _blocks(audit)
     titles = TITLES if audit.localised else UNLOCALISED_TITLES
-    return template.render(
-        audit=audit,
-        data={
-            "audit": audit.to_dict(heads=False),
-            "blocks": [dataclasses.asdict(block) for block in blocks],
-            "beside": titles["base"].lower(),
-        },
-        titles=titles,
-        examinations=examinations,
-        blocks=blocks,
-        prompt=_runs(audit, 0, audit.answer_start),
-        answer=_runs(audit, audit.answer_start, len(audit.tokens)),
-        verdicts=VERDICTS,
-        untested=UNTESTED,
-        pictures=PICTURE_NAMES,
-        effects=EFFECTS,
-        baselines=BASELINES,
-        scatter=scatter,
-        most_first=_by_mass,
-        made_by=_provenance(audit.environment),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
+    return (
+        _templates()
+        .get_template("audit.html.j2")
+        .render(
+            audit=audit,
+            data={
+                "audit": audit.to_dict(heads=False),
+                "blocks": [dataclasses.asdict(block) for block in blocks],
+                "beside": titles["base"].lower(),
+            },
+            titles=titles,
+            examinations={"examined": audit.examined} | ({} if audit.base is None else {"base": audit.base}),
+            blocks=blocks,
+            prompt=_runs(audit, 0, audit.answer_start),
+            answer=_runs(audit, audit.answer_start, len(audit.tokens)),
+            verdicts=VERDICTS,
+            untested=UNTESTED,
+            pictures=PICTURE_NAMES,
+            effects=EFFECTS,
+            baselines=BASELINES,
+            scatter=scatter,
+            most_first=_by_mass,
+            made_by=_provenance(audit.environment),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+        )
     )
