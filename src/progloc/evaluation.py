@@ -6,6 +6,7 @@ __all__ = ["continue_text", "evaluate_folder", "partition_text"]
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from progloc.blocks import encode, partitioner
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus
-from progloc.dialling import dial as turned
+from progloc.dialling import dial as dialled
 from progloc.errors import ProglocError
 from progloc.files import read_standard_input
 from progloc.generation import own_settings, write_on
@@ -63,9 +64,15 @@ def evaluate_folder(
 
 
 def continue_text(
-    model: str, prompt: str, *, dial: Any = 0.0, tokens: int = 64, sample: bool | None = None, seed: int = 0
+    model: str,
+    prompt: str,
+    *,
+    dial: float | Sequence[float] = 0.0,
+    tokens: int = 64,
+    sample: bool | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Return what a model goes on with, and how it was made to.
+    """Return a model's continuation of a text, and the settings that made it.
 
     {"prompt", "continuation", "tokens", "dial", "outside", "schedule", "blocks", "special_tokens", "settings"}, where
     the continuation is exactly what follows the prompt, with the space before its first word.
@@ -73,10 +80,10 @@ def continue_text(
     Args:
         model: a run's folder, a Hugging Face folder, or a hub name. Its `generation_config.json` holds.
         prompt: the text so far.
-        dial: δ, or one number a layer, as text or numbers.
-        tokens: how many new tokens at most.
-        sample: draw them, or take the most likely; by default as the model's settings say, which mostly is the latter.
-        seed: of the drawing.
+        dial: δ, or one δ per layer.
+        tokens: the most new tokens.
+        sample: draw tokens, or take the most likely ones; by default as the model's settings say (mostly the latter).
+        seed: of the draws.
 
     Raises:
         ProglocError: no such model, no prompt, a δ out of range, blocks that change with what follows, more tokens than
@@ -90,15 +97,14 @@ def continue_text(
     loaded, tokenizer = named.load(), named.load_tokenizer()
     ids = encode(tokenizer, prompt).input_ids.tolist()
     settings = {} if sample is None else {"do_sample": sample}
-    delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
-    with turned(loaded, delta, tokenizer=tokenizer) as setting, torch.random.fork_rng():
+    with dialled(loaded, dial, tokenizer=tokenizer) as setting, torch.random.fork_rng():
         torch.manual_seed(seed)
         new = write_on(loaded, tokenizer, ids, tokens, **settings)
     return {
         "prompt": prompt,
         "continuation": TextFromIds(tokenizer).added(ids, new),
         "tokens": len(new),
-        "dial": delta,
+        "dial": dial,
         "outside": list(setting.outside),
         "schedule": loaded.locality.schedule,
         "blocks": loaded.locality.config.blocks,
@@ -121,7 +127,7 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
     Raises:
         ProglocError: an unknown partitioner, a file that cannot be read, no text, or no tokenizer.
     """
-    chosen = partitioner(name)
+    division = partitioner(name)
     if file == "-":
         corpus = Corpus("standard input", read_standard_input())
         if not corpus.text.strip():
@@ -133,19 +139,19 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
     if model.startswith(SCRATCH):
         folder = model
         tokenizer = scratch_tokenizer(load_corpus("python-docs"), model.removeprefix(SCRATCH))
-        if chosen.needs_embeddings:
+        if division.needs_embeddings:
             folder = gather(RunConfig(model=model, corpus="python-docs"), progress=sys.stderr.isatty()).model
     else:
         folder = resolve(model).folder
         tokenizer = load_tokenizer(folder)
-    if chosen.needs_embeddings:
-        chosen = load(folder, LocalityConfig(blocks=name)).locality.partitioner
-    whole = encode(tokenizer, corpus.text)
+    if division.needs_embeddings:
+        division = load(folder, LocalityConfig(blocks=name)).locality.partitioner
+    encoded = encode(tokenizer, corpus.text)
     return {
-        "partitioner": chosen.name,
-        "causal": chosen.causal,
-        "text": whole.text,
-        "tokens": tokenizer.convert_ids_to_tokens(whole.input_ids.tolist()),
-        "block_ids": chosen(whole).tolist(),
-        "spans": whole.offsets.tolist(),
+        "partitioner": division.name,
+        "causal": division.causal,
+        "text": encoded.text,
+        "tokens": tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist()),
+        "block_ids": division(encoded).tolist(),
+        "spans": encoded.offsets.tolist(),
     }

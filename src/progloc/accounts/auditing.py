@@ -195,7 +195,6 @@ def audit_folder(
     base: str | None = None,
     schedule: str | tuple[float, ...] | None = None,
     blocks: str | None = None,
-    dial: float | Sequence[float] = 0.0,
     say: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Audit:
@@ -204,5 +203,4 @@ def audit_folder(
         raise ProglocError(EMPTY_PROMPT)
     named = resolve(model, schedule=schedule, blocks=blocks)
     loaded, loaded_base, tokenizer = open_models(named, resolve_base(named, base, say))
-    delta = dial[0] if isinstance(dial, tuple) and len(dial) == 1 else dial
-    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=loaded_base, dial=delta, **settings)
+    return audit(loaded, prompt, continuation, tokenizer=tokenizer, base=loaded_base, **settings)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from progloc.accounts.probes import Knockout, Trace, TracedAttention
 from progloc.accounts.text import AuditedText
@@ -40,13 +40,13 @@ class Reading:
 
     log_probs: Tensor
     """(n,): log p of every token of the answer, nats."""
-    past: Any
+    past: Cache
     """The keys and values of all tokens, layer by layer."""
     traced: dict[int, TracedAttention]
     """By layer."""
 
 
-def read(model: Any, text: AuditedText, layers: Sequence[int]) -> Reading:
+def read(model: PreTrainedModel, text: AuditedText, layers: Sequence[int]) -> Reading:
     """Read a text once, and trace the answer in some layers."""
     trace = Trace(layers, text.division.to(model.device), text.own.to(model.device), len(text.answer_ids))
     writers = torch.arange(text.answer_start, len(text.ids))[None] - 1
@@ -54,20 +54,15 @@ def read(model: Any, text: AuditedText, layers: Sequence[int]) -> Reading:
     return Reading(_log_probs(logits, text)[0], past, trace.found)
 
 
-def _rows_at_once(text: AuditedText) -> int:
-    """Return how many texts with parts removed are read as one batch."""
-    return max(1, TOKENS_AT_ONCE // len(text.ids))
-
-
 def passes_of(text: AuditedText, sets: int) -> int:
     """Return how many forward passes `removals` takes for so many sets."""
-    return -(-sets // _rows_at_once(text))
+    return -(-sets // max(1, TOKENS_AT_ONCE // len(text.ids)))
 
 
 def removals(
-    model: Any,
+    model: PreTrainedModel,
     text: AuditedText,
-    past: Any,
+    past: Cache,
     sets: Sequence[Sequence[int]],
     *,
     closed: bool = False,
@@ -79,47 +74,47 @@ def removals(
         model: the model, dialled as it was when it read the text.
         text: the text.
         past: of `read`.
-        sets: what goes. The first token of the text always stays: it is where attention rests when it rests nowhere.
+        sets: blocks. The first token of the text always stays: it is where attention rests when it rests nowhere.
         closed: what follows moves up, as if the prompt had never held them; otherwise every token keeps its position.
-        progress: called with a number of forward passes done, `passes_of` in all.
+        progress: called with the number of forward passes just done, `passes_of` in all.
     """
-    rows = _rows_at_once(text)
-    gone = [text.in_prompt(blocks) for blocks in sets]
-    order = sorted(range(len(sets)), key=lambda number: gone[number].tolist())  # those that begin alike, together
-    found = [0.0] * len(sets)
-    for batch in (order[start : start + rows] for start in range(0, len(sets), rows)):
-        log_probs = _without(model, text, past, torch.stack([gone[number] for number in batch]), closed)
-        for number, log_prob in zip(batch, log_probs.sum(-1).tolist(), strict=True):
-            found[number] = log_prob
+    removed = torch.stack([text.in_prompt(blocks) for blocks in sets])  # (S, P)
+    order = sorted(range(len(sets)), key=removed.tolist().__getitem__)  # those that begin alike, together
+    rows = max(1, TOKENS_AT_ONCE // len(text.ids))
+    results = torch.empty(len(sets), dtype=torch.float64)
+    for start in range(0, len(sets), rows):
+        batch = order[start : start + rows]
+        results[batch] = _without(model, text, past, removed[batch], closed).sum(-1)
         progress(1)
-    return found
+    return results.tolist()
 
 
-def _without(model: Any, text: AuditedText, past: Any, gone: Tensor, closed: bool) -> Tensor:
-    """Return log p of the answer's tokens, (B, n), without those tokens of the prompt that are gone, (B, P)."""
+def _without(model: PreTrainedModel, text: AuditedText, past: Cache, removed: Tensor, closed: bool) -> Tensor:
+    """Return log p of the answer's tokens, (B, n), without the tokens of the prompt that are removed, (B, P)."""
     answer = len(text.answer_ids)
-    stays = nn.functional.pad(~gone, (0, answer), value=True)  # (B, T)
-    places = torch.arange(len(text.ids)).expand_as(stays)  # (B, T'): the tokens of every row
-    if closed:  # what goes lies before the text, as padding does; what all rows lose is not there at all
-        places = stays.int().argsort(dim=-1, stable=True)[:, int(gone.sum(-1).min()) :]
-        stays = stays.gather(1, places)
-    positions = (stays.cumsum(-1) - 1).clamp(min=0) if closed else places
+    stays = nn.functional.pad(~removed, (0, answer), value=True)  # (B, T)
+    tokens = torch.arange(len(text.ids)).expand_as(stays)  # (B, T'): those of every row
+    positions = tokens
+    if closed:  # what is removed lies before the text, as padding does; what all rows lose is not there at all
+        tokens = stays.int().argsort(dim=-1, stable=True)[:, int(removed.sum(-1).min()) :]
+        stays = stays.gather(1, tokens)
+        positions = (stays.cumsum(-1) - 1).clamp(min=0)
     begins = stays.shape[1] - answer
     # the answer's first token is written by the last one of the prompt that is there
     last = torch.where(stays[:, :begins], torch.arange(begins), 0).amax(-1, keepdim=True)
     writers = torch.cat([last, torch.arange(begins, stays.shape[1] - 1).expand(len(last), -1)], 1)  # (B, n)
-    same = 0 if closed else int(gone.any(0).int().argmax()) - 1 if gone.any() else begins - 1
+    same = 0 if closed else int(removed.any(0).int().argmax()) - 1 if removed.any() else begins - 1
     logits, _ = _logits(
-        model, text.ids[places][:, same:], text.block_ids[places], _first(past, same, len(gone)), writers - same,
+        model, text.ids[tokens][:, same:], text.block_ids[tokens], _first(past, same, len(removed)), writers - same,
         stays=stays, positions=positions[:, same:],
     )  # fmt: skip
     return _log_probs(logits, text)
 
 
 def knocked_out(
-    model: Any,
+    model: PreTrainedModel,
     text: AuditedText,
-    past: Any,
+    past: Cache,
     layers: Sequence[int],
     cuts: Sequence[tuple[int, bool]],
     progress: Callable[[int], None] = lambda _: None,
@@ -132,11 +127,11 @@ def knocked_out(
         past: of `read`.
         layers: where it is cut.
         cuts: for each result the block, and whether what is left of attention is renormalised.
-        progress: called with a number of forward passes done: `KNOCKOUTS_AT_ONCE` cuts are one.
+        progress: called with the number of forward passes just done: `KNOCKOUTS_AT_ONCE` cuts are one.
     """
     before, whole = text.answer_start - 1, model.config.model_type in WHOLE
     parting = 0 if whole else min(layers)
-    found: list[float] = []
+    results: list[float] = []
     for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
         blocks, renormalised = zip(*cuts[start : start + KNOCKOUTS_AT_ONCE], strict=True)
         probe = Knockout(
@@ -149,13 +144,13 @@ def knocked_out(
                 model, text.ids[None, before:].repeat(len(blocks) if whole else 1, 1), text.block_ids[None],
                 _first(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
             )  # fmt: skip
-        found += _log_probs(logits, text).sum(-1).tolist()
+        results += _log_probs(logits, text).sum(-1).tolist()
         progress(1)
-    return found
+    return results
 
 
 @contextmanager
-def _parted(model: Any, layer: int, rows: int) -> Iterator[None]:
+def _parted(model: PreTrainedModel, layer: int, rows: int) -> Iterator[None]:
     """Make so many rows of a batch of one where a layer's attention reads it: until then they are the same.
 
     What is added to attention's output, the residual, still has one row, which every row is added to.
@@ -174,16 +169,16 @@ def _parted(model: Any, layer: int, rows: int) -> Iterator[None]:
 
 
 def _logits(
-    model: Any,
+    model: PreTrainedModel,
     ids: Tensor,
     block_ids: Tensor,
-    past: Any,
+    past: Cache,
     writers: Tensor,
     *,
     stays: Tensor | None = None,
     positions: Tensor | None = None,
     probe: Trace | Knockout | None = None,
-) -> tuple[Tensor, Any]:
+) -> tuple[Tensor, Cache]:
     """Return the logits that write the answer, (B, n, V), and the past after it.
 
     Args:
@@ -205,20 +200,22 @@ def _logits(
         last = start == starts[-1]
         part = slice(start, None if last else start + READ_AT_ONCE)
         seen += ids[:, part].shape[1]
+        optional = {
+            "attention_mask": None if stays is None else stays[:, :seen],
+            "position_ids": None if positions is None else positions[:, part],
+            "block_ids": block_ids[:, :seen] if is_dialled else None,
+        }
         outputs = model(
             input_ids=ids[:, part].to(model.device),
             past_key_values=past,
             use_cache=True,
             logits_to_keep=(wanted - start).to(model.device) if last else 1,
-            **({} if stays is None else {"attention_mask": stays[:, :seen].to(model.device)}),
-            **({} if positions is None else {"position_ids": positions[:, part].to(model.device)}),
+            **{name: tensor.to(model.device) for name, tensor in optional.items() if tensor is not None},
             **({"attention_request": AttentionRequest(probe=probe)} if last else {}),
-            **({"block_ids": block_ids[:, :seen].to(model.device)} if is_dialled else {}),
         )
     logits = outputs.logits  # (B, W, V)
-    return logits[
-        torch.arange(len(logits), device=logits.device)[:, None], which.to(logits.device)
-    ], outputs.past_key_values
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    return logits[rows, which.to(logits.device)], outputs.past_key_values
 
 
 def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:
@@ -227,8 +224,8 @@ def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:
     return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
 
 
-def _first(past: Any, tokens: int, rows: int = 1, parting: int = 0) -> Any:
-    """Return the past of a text's first tokens, which may be gone on from without changing it.
+def _first(past: Cache, tokens: int, rows: int = 1, parting: int = 0) -> Cache:
+    """Return a copy of the past of a text's first tokens, to continue from.
 
     Args:
         past: keys and values.
@@ -236,9 +233,9 @@ def _first(past: Any, tokens: int, rows: int = 1, parting: int = 0) -> Any:
         rows: of the layers from `parting` on; those before have one.
         parting: a layer.
     """
-    found = DynamicCache()
+    first = DynamicCache()
     for number, layer in enumerate(past.layers if tokens else ()):
         count = rows if number >= parting else 1
         keys, values = (x[:, :, :tokens].expand(count, -1, -1, -1) for x in (layer.keys, layer.values))
-        found.update(keys, values, number)
-    return found
+        first.update(keys, values, number)
+    return first

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 __all__ = ["AuditProgress", "audit_summary"]
 
-from types import TracebackType
-
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,6 @@ from progloc.accounts.schema import Audit, Cost, Examination
 from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED
 from progloc.report.formats import layers_named
 from progloc.report.printing import one_line, with_title
-from progloc.report.progress import progress_bar
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
 SHOWN = 8
@@ -25,25 +23,15 @@ NUMBER_WIDTH = 6
 
 
 class AuditProgress:
-    """A progress bar over an audit's forward passes; their number is printed before they start."""
+    """How far an audit is, on a bar over its forward passes; their number is printed before they start."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = progress_bar(console)
-        self._task = self._bar.add_task("writing the answer", total=None)
-
-    def __enter__(self) -> AuditProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("writing the answer", total=None)
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, style="dim", soft_wrap=True)
+        self._bar.console.print(line, style="dim", soft_wrap=True)
 
     def announce(self, cost: Cost) -> None:
         """Print the cost of the audit, and set the bar's total."""

@@ -19,6 +19,7 @@ from progloc.cli.options import (
     Out,
     Schedule,
     app,
+    dial_value,
     notes,
     numbers,
     out_console,
@@ -75,7 +76,7 @@ def generate(
     from progloc.evaluation import continue_text
 
     text = text_given(prompt, "--prompt")
-    found = continue_text(model, text, dial=schedule_value(dial), tokens=max_new_tokens, sample=sample, seed=seed)
+    found = continue_text(model, text, dial=dial_value(dial), tokens=max_new_tokens, sample=sample, seed=seed)
     if as_json:
         print_json(found)
     else:

@@ -12,6 +12,7 @@ __all__ = [
     "Schedule",
     "SecondCorpus",
     "app",
+    "dial_value",
     "given",
     "notes",
     "numbers",
@@ -101,6 +102,12 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ProglocError(f"{option} '{text}'; expected numbers separated by commas, as in 0,0.5,1") from None
+
+
+def dial_value(text: str) -> float | tuple[float, ...]:
+    """Return what --dial was given: δ, or one δ per layer."""
+    deltas = numbers(text, "--dial")
+    return deltas[0] if len(deltas) == 1 else deltas
 
 
 def given(**options: Any) -> dict[str, Any]:

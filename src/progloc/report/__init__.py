@@ -1,1 +1,1 @@
-"""The ground floor of every result: tables, numbers, statistics, pictures, pages. It knows nothing above it."""
+"""What every result is shown with: text, numbers, tables, statistics, figures, pages. It imports nothing above it."""

@@ -1,4 +1,4 @@
-"""How numbers, their intervals and their p are written, in every table and sentence."""
+"""How numbers, intervals and p-values are written, in every table and sentence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from progloc.report.statistics import Estimate
 
 ABSENT = "—"
-"""What stands where there is no figure."""
+"""Stands where there is no figure."""
 
 
 def number(value: float | None, digits: int) -> str:
-    """Write a number with so many decimals; very large ones in powers of ten, and what is not there as a dash."""
+    """Write a number with `digits` decimals, very large ones in powers of ten; None and NaN as a dash."""
     if value is None or math.isnan(value):
         return ABSENT
     text = f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.2e}"
@@ -39,7 +39,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def layers_named(layers: Sequence[int]) -> str:
-    """Write which layers, `layer 5` or `layers 26, 27`."""
+    """Write layers as `layer 5` or `layers 26, 27`."""
     return f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
 
 
@@ -70,17 +70,17 @@ def percent(estimate: Estimate) -> str:
     def improvement(value: float) -> str:
         return f"{(1 - value) * 100:+.1f}".replace("-", "−")
 
-    ends = ""
-    if estimate.low is not None and estimate.high is not None:
-        ends = f" [{improvement(estimate.high)}, {improvement(estimate.low)}]"
-    return f"{improvement(estimate.mean)}%{ends}"
+    text = f"{improvement(estimate.mean)}%"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{improvement(estimate.high)}, {improvement(estimate.low)}]"
 
 
 def p_value(p: float | None) -> str:
-    """Write a p for a table's cell."""
+    """Write a p-value for a table's cell."""
     return ABSENT if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_text(p: float | None) -> str:
-    """Write a p within a sentence."""
+    """Write a p-value within a sentence."""
     return "no p" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"

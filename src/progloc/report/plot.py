@@ -1,4 +1,4 @@
-"""What all figures have in common: their style, colours that any colour vision tells apart, and the way to a PNG."""
+"""What all figures share: style, colours that people of any colour vision can tell apart, and the way to a PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's."""
+"""Okabe and Ito's palette."""
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a name may hold two dollars
     "font.size": 9.5,
@@ -38,7 +38,7 @@ def styled() -> AbstractContextManager[None]:
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG, cut to what is drawn."""
+    """Return a figure as a PNG, cropped to what is drawn."""
     file = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(file, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight")
@@ -46,7 +46,7 @@ def png(figure: Figure) -> bytes:
 
 
 def scale_by_ratio(axes: Axes, unit: str = "") -> None:
-    """Make the y axis logarithmic, with a few round numbers on it instead of powers of ten."""
+    """Make the y axis logarithmic, labelled with a few round numbers instead of powers of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(f"{{x:g}}{unit}")

@@ -1,4 +1,4 @@
-"""How text that progloc did not write itself is shown: as it is, whatever stands in it, wherever it goes."""
+"""Show text that progloc did not write itself as it is: no markup, nothing hidden, in any encoding."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HIDDEN = re.compile(
     r"\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""Controls, halves of characters, and what Unicode calls ignorable: of no width, or turning the direction of writing.
+"""Controls, surrogates, and what Unicode calls ignorable: of no width, or turning the direction of writing.
 
-Left out: tab, line break, and the two marks that choose between a symbol and its emoji.
+Tab, line break, and the two marks that choose between a symbol and its emoji are not among them.
 """
 _ASCII = str.maketrans({
     **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "λ": "lambda", "ρ": "rho", "Σ": "sum", "ℓ": "l"},
@@ -33,17 +33,17 @@ _ON_ANY = "progloc.on-any-encoding"
 
 
 def visible(text: str) -> str:
-    """Return a text with every character that hides, reorders or commands named in its place, as `<U+202E>`."""
+    """Return a text with the name, as `<U+202E>`, of every character that hides or reorders text or is a control."""
     return _HIDDEN.sub(lambda hidden: f"<U+{ord(hidden[0]):04X}>", text)
 
 
 def one_line(text: str) -> str:
-    """Return a text as `visible` shows it, with one blank for every break and row of blanks."""
+    """Return a text as `visible` shows it, with one space for every run of white space."""
     return " ".join(visible(text).split())
 
 
 class _Plain(Console):
-    """A console to which a string is text: no markup, no emoji, nothing hidden, and never cut or broken in a pipe."""
+    """A console that prints strings as they are: no markup, no emoji, nothing hidden; in a pipe, lines stay whole."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as rich's text."""
@@ -51,7 +51,7 @@ class _Plain(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for standard output, or for standard error, as it is at the time of this call."""
+    """Return a console for the present standard output or standard error."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else sys.maxsize
     return _Plain(stderr=stderr, markup=False, emoji=False, width=width)
@@ -63,7 +63,7 @@ def with_title(title: str, table: RenderableType, *below: str) -> Group:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """Write in ASCII what an encoding has not: a name for the symbols of our own, else as in a Python string."""
+    """Write in ASCII what an encoding lacks: progloc's own symbols by name, others as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_ASCII)
@@ -74,12 +74,12 @@ codecs.register_error(_ON_ANY, _replaced)
 
 
 def print_on_any_encoding() -> None:
-    """Have standard output and error take every text from now on, whatever their encoding."""
+    """Make standard output and error accept any text from now on, whatever their encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ON_ANY)
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Print one JSON document. It is in ASCII, which every encoding has and no terminal obeys."""
+    """Print one JSON document, in ASCII: every encoding has it, and it holds no control characters."""
     print(json.dumps(value, indent=indent))

@@ -1,4 +1,4 @@
-"""The one progress bar of everything that takes long."""
+"""The progress bar of everything that takes long."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rich.text import Text
 
 class _Note(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Return what the task's field `note` says."""
+        """Return the task's field `note`."""
         return Text(str(task.fields.get("note", "")))
 
 
 def progress_bar(console: Console | None) -> Progress:
-    """Return a bar that is seen on a terminal alone, and goes when it is done.
+    """Return a progress bar that is shown only on a terminal, and removed when it is done.
 
-    A task may have a field `note`, a text that stands behind its bar.
+    A task may have a field `note`, a text that is shown after its bar.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -1,12 +1,12 @@
-"""Means over seeds, paired comparisons and trends; scipy's, but for Holm's correction, which it does not have.
+"""Means over seeds, paired comparisons and trends, by scipy; it lacks only Holm's correction.
 
-The unit of replication is the seed of one and the same experiment: an interval covers what another seed would change,
-not what another text or another model would. Layers, heads, architectures and tokens are never counted as further
-values: whatever is computed of them is computed within each seed first.
+The unit of replication is the seed of an experiment: an interval covers what another seed would change, not what
+another text or model would. Layers, heads, architectures and tokens are never counted as further values: whatever is
+computed from them is computed within each seed first.
 
-Which interval: Student's t is shown everywhere and decides, because with few seeds the bootstrap's is too narrow; the
-bootstrap's BCa stands beside it in comparisons. How often each covers the truth is measured by
-benchmarks/interval_coverage.py, and docs/statistics.md has the figures.
+Student's t-interval is shown everywhere and decides, because with few seeds the bootstrap's is too narrow; comparisons
+give the bootstrap's BCa interval as well. benchmarks/interval_coverage.py measures how often each covers the truth;
+docs/statistics.md has the figures.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RESAMPLES = 9999
 """Of the bootstrap; and the most sign changes that the permutation test goes through, which is all up to 13 seeds."""
 
 UNIT = "Unit: the seed (the order of the training text) of one base model, text and split."
-"""What was drawn, and so what an interval or a p is over, in every table of a suite."""
+"""What an interval or a p is over, in every table of a suite."""
 
 Values = Mapping[int, float]
 """One number a seed."""
@@ -63,7 +63,7 @@ class Estimate:
     n: int
 
     def above(self, threshold: float) -> bool | None:
-        """Whether the interval is wholly above (True) or below (False) the threshold; None if neither, or none."""
+        """Return whether the interval is wholly above (True) or below (False) a threshold; None if it is neither."""
         if self.low is None or self.high is None:
             return None
         return True if self.low > threshold else False if self.high < threshold else None
@@ -81,7 +81,7 @@ class Comparison:
     estimate: Estimate
     """With its t-interval."""
     p: float | None = None
-    """Two-sided, of a paired t-test that there is none."""
+    """Two-sided, of a paired t-test that there is no difference."""
     p_permutation: float | None = None
     """Two-sided, of the same by changing the signs of the seeds' differences: at least 2^(1-n) with n seeds."""
     bca: Estimate | None = None
@@ -117,25 +117,25 @@ def bca_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
     if _are_equal(sample):  # scipy has no interval for them
         return Estimate(mean, mean, mean, len(sample))
     # `random_state` and not `rng`: scipy before 1.15 knows no other name
-    found = scipy.stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (sample,), np.mean, method="BCa", confidence_level=level, n_resamples=_RESAMPLES,
         random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    return Estimate(mean, float(found.low), float(found.high), len(sample))
+    return Estimate(mean, float(interval.low), float(interval.high), len(sample))
 
 
 def _are_equal(sample: np.ndarray) -> bool:
-    """Whether the values differ by no more than rounding."""
+    """Return whether the values differ by no more than rounding."""
     return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
 
 
 def common_seeds(*runs: Mapping[int, object]) -> list[int]:
-    """Return the seeds that all of them have, in order."""
+    """Return the seeds that all runs have, in order."""
     return sorted(set.intersection(*(set(values) for values in runs))) if runs else []
 
 
 def paired_difference(a: Values, b: Values, level: float = LEVEL) -> Comparison:
-    """Return the mean of a - b over the seeds both have, its intervals, tests and effect size."""
+    """Compare a with b by the mean of a - b over the seeds that both have."""
     seeds = common_seeds(a, b)
     differences = np.array([a[seed] - b[seed] for seed in seeds])
     estimate = mean_interval(differences, level)
@@ -159,7 +159,7 @@ def paired_difference(a: Values, b: Values, level: float = LEVEL) -> Comparison:
 
 
 def paired_ratio(a: Values, b: Values, level: float = LEVEL) -> Comparison:
-    """Return the geometric mean of a ÷ b over the seeds both have; all but the means are of log a - log b."""
+    """Compare a with b by the geometric mean of a ÷ b over the seeds that both have; tests are of log a - log b."""
     logs = [{seed: math.log(value) for seed, value in values.items()} for values in (a, b)]
     difference = paired_difference(logs[0], logs[1], level)
     return dataclasses.replace(
@@ -170,7 +170,7 @@ def paired_ratio(a: Values, b: Values, level: float = LEVEL) -> Comparison:
 
 
 def crossed(table: np.ndarray, level: float = LEVEL) -> Comparison:
-    """Return the mean of what was drawn two ways, with interval and p: seeds and passages are resampled independently.
+    """Return the mean over seeds and passages, with interval and p; both are resampled, independently.
 
     The spread is that of a crossed bootstrap: n-1 of n seeds and of as many passages, each with replacement, and the
     mean of the cells where they meet (n-1 of n, because n of n make it too small). With few seeds its own quantiles are
@@ -202,7 +202,7 @@ def crossed(table: np.ndarray, level: float = LEVEL) -> Comparison:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p of each comparison of one family; None is no test, counts as none and stays None."""
+    """Return Holm's adjusted p of each comparison of one family; None, for no test, does not count and stays None."""
     tested = sorted((p, index) for index, p in enumerate(ps) if p is not None)
     steps = np.array([p for p, _ in tested]) * np.arange(len(tested), 0, -1)
     adjusted: list[float | None] = [None] * len(ps)
@@ -212,10 +212,10 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def trend(ordered: Sequence[Values]) -> Comparison:
-    """Return by how much the values rise from one place of the order given to the next, over the seeds all have.
+    """Return by how much the values rise from one treatment to the next, over the seeds that all have.
 
-    Within each seed that is the slope of a least-squares line over the places 0, 1, 2 …; only then are seeds compared
-    with no slope. So no number of treatments stands in for seeds.
+    Within each seed that is the slope of a least-squares line over 0, 1, 2 …; the slopes are then compared with 0, so
+    that no number of treatments stands in for seeds.
 
     Args:
         ordered: at least two treatments; each maps seed to value.
@@ -232,8 +232,8 @@ def trend(ordered: Sequence[Values]) -> Comparison:
 def gap_at(curve: Sequence[tuple[float, float]], level: float) -> float:
     """Return the gap at a locality, from the points of one seed.
 
-    Its logarithm is interpolated by monotone cubics (PCHIP), which stay between neighbouring points; of points with
-    one and the same locality the geometric mean is taken.
+    Its logarithm is interpolated by monotone cubics (PCHIP), which stay between neighbouring points; points with the
+    same locality are replaced by their geometric mean.
 
     Args:
         curve: (locality, gap) at two localities or more; gaps are ratios of perplexities, above 0.

@@ -17,12 +17,11 @@ from progloc.errors import ProglocError
 from progloc.report.printing import one_line, visible, with_title
 
 _SECOND = re.compile(r" ± | [\[(]")
-"""Where a figure ends and an interval, or how many it is of, follows."""
+"""Where a figure ends and its interval or its count follows."""
 _UNIFORM = re.compile(r" \((?:[βλ]=\S+|uniform attention)\)$")
-"""What a row's name already says; all else of it is kept."""
-
+"""The part of a row's label that its name already says."""
 _MARKUP = re.compile(r"[\\|$*~]|<(?=[\w/!?])|\](?=[(\[])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)")
-"""What markdown reads as more than itself: `_` at the edge of a word, `<` before a tag, `]` before a link's address."""
+"""Characters that are markup in markdown: `_` at the edge of a word, `<` before a tag, `]` before a link's address."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +30,30 @@ class Column:
 
     label: str
     paper: bool = False
-    """Its figures are the paper's and not this suite's."""
+    """Its figures are the paper's, not this suite's."""
     text: bool = False
     """It holds words."""
     detail: bool = False
-    """A terminal, where there is little room, does without it."""
+    """Left out in a terminal, where there is little room."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of cells that are already written out: as many in each row as there are columns."""
+    """A titled table of formatted cells; each row has as many as there are columns."""
 
     title: str
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     detail: bool = False
-    """A terminal does without it."""
+    """Left out in a terminal."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), self.title
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line of GitHub markdown in which it is no markup; `code` stays code."""
+    """Return a text as one line of GitHub markdown without any markup of its own; `code` stays code."""
     return _MARKUP.sub(r"\\\g<0>", one_line(text))
 
 
@@ -70,22 +69,22 @@ def to_markdown(table: Table) -> str:
 
 
 def filled(page: str, script: str, text: str) -> str:
-    """Return a markdown page with what stands between the marks of a script replaced.
+    """Return a markdown page with the text between a script's marks replaced.
 
     Args:
         page: with one `<!-- begin: written by SCRIPT -->` and an `<!-- end -->` after it.
         script: SCRIPT, as the mark names it.
-        text: what goes between.
+        text: the new text.
 
     Raises:
         ProglocError: the marks are not there, or more than once.
     """
     begin, end = f"<!-- begin: written by {script} -->", "<!-- end -->"
     marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    made, count = marked.subn(lambda _: f"{begin}\n\n{text}\n{end}", page)
+    new_page, count = marked.subn(lambda _: f"{begin}\n\n{text}\n{end}", page)
     if count != 1:
         raise ProglocError(f"the page has {count} marked places; expected one '{begin}' … '{end}'")
-    return made
+    return new_page
 
 
 def to_rich(table: Table) -> Group:
@@ -93,14 +92,14 @@ def to_rich(table: Table) -> Group:
 
     A table that is the paper's own is shown whole.
     """
-    all_columns = range(len(table.columns))
-    kept = [i for i in all_columns if not (table.columns[i].paper or table.columns[i].detail)] or all_columns
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=0)
-    for index in kept:
-        column = table.columns[index]
+    all_columns = list(enumerate(table.columns))
+    columns = [(i, column) for i, column in all_columns if not (column.paper or column.detail)] or all_columns
+    rich_table = RichTable(box=box.SIMPLE_HEAD, padding=0)
+    for _, column in columns:
         # a word a line; and Text, for in a plain string rich would read [brackets] as markup
-        shown.add_column(Text(visible(column.label).replace(" ", "\n")), justify="left" if column.text else "right")
+        heading = Text(visible(column.label).replace(" ", "\n"))
+        rich_table.add_column(heading, justify="left" if column.text else "right")
     for row in table.rows:
-        parts = ((_UNIFORM if table.columns[index].text else _SECOND).split(row[index])[0] for index in kept)
-        shown.add_row(*(Text(visible(part)) for part in parts))
-    return with_title(table.title, shown, *(["More of it: tables.md."] if len(kept) < len(all_columns) else []))
+        cells = ((_UNIFORM if column.text else _SECOND).split(row[i])[0] for i, column in columns)
+        rich_table.add_row(*(Text(visible(cell)) for cell in cells))
+    return with_title(table.title, rich_table, *(["More of it: tables.md."] if len(columns) < len(all_columns) else []))

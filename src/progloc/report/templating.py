@@ -1,4 +1,4 @@
-"""The one way pages are made: jinja2 templates that escape whatever is put into them."""
+"""How every page is made: jinja2 templates that escape the values they are given."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from markupsafe import Markup
 from progloc.report.printing import visible
 
 
-def _shown(value: Any) -> Any:
-    """Return what stands on a page for a value that is put into it."""
+def _to_visible(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def templates(package: str) -> jinja2.Environment:
-    """Return the templates of a package's folder `templates`; a name that is not given is an error, never empty.
+    """Return the templates in a package's folder `templates`; an undefined name is an error.
 
-    What is put in is escaped, and shown as `printing.visible` shows it; `Markup` is put in as it is.
+    Values are escaped and shown as `printing.visible` shows them; `Markup` is inserted as it is.
     """
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package, "templates"),
         autoescape=True,
-        finalize=_shown,
+        finalize=_to_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -14,8 +14,8 @@ from progloc.cli.options import (
     Json,
     Schedule,
     app,
+    dial_value,
     notes,
-    numbers,
     out_console,
     print_line,
     schedule_value,
@@ -69,61 +69,62 @@ def audit_command(
     as_json: Json = False,
 ) -> None:
     """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
-    from progloc.accounts.audit_page import page
     from progloc.accounts.auditing import audit_folder
     from progloc.accounts.terminal import AuditProgress, audit_summary
     from progloc.accounts.text import insert_space
     from progloc.files import write_text
+    from progloc.report.progress import progress_bar
 
     if (prompt is None) == (study is None):
         raise ProglocError("expected --prompt TEXT, what is answered, or --study CORPUS, to audit a suite's folder")
-    if prompt is None:
-        assert study is not None  # or neither was given
+    if study is not None:
         sizes: dict[str, Any] = {
             "texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens,
             "random_sets": random_sets, "jobs": jobs,
         }  # fmt: skip
-        _faithfulness_study(Path(model), study, out, sizes, as_json)
+        _study_faithfulness(Path(model), study, out, sizes, as_json)
         return
-    given = (
+    assert prompt is not None  # or neither was given
+    texts_given = (
         text_given(prompt, "--prompt"),
         None if continuation is None else text_given(continuation, "--continuation"),
     )
     path = out or Path("results") / f"audit-{Path(model).name.replace(':', '-')}.html"
     if path.is_dir():
         raise ProglocError(f"--out {path} is a folder; expected a file, as in --out {path / 'audit.html'}")
-    with AuditProgress(notes) as bar:
-        found = audit_folder(
+    with progress_bar(notes) as bar:
+        progress = AuditProgress(bar)
+        audit = audit_folder(
             model,
-            *(given if as_is else insert_space(*given)),
+            *(texts_given if as_is else insert_space(*texts_given)),
             base=base,
             schedule=None if schedule is None else schedule_value(schedule),
             blocks=blocks,
-            dial=numbers(dial, "--dial"),
-            layers=None if layers is None else _layers(layers),
+            dial=dial_value(dial),
+            layers=None if layers is None else _parse_layers(layers),
             max_new_tokens=max_new_tokens,
             most_blocks=most_blocks,
             seed=seed,
-            say=bar.note,
-            announce=bar.announce,
-            progress=bar.advance,
+            say=progress.note,
+            announce=progress.announce,
+            progress=progress.advance,
         )
-    write_text(path, page(found))
+    write_text(path, audit.to_html())
     if as_json:
-        print_json(found.to_dict(), indent=None)
+        print_json(audit.to_dict(), indent=None)
         return
-    out_console.print(audit_summary(found))
+    out_console.print(audit_summary(audit))
     print_line(f"\nThe page, to click through: {path}")
 
 
-def _layers(text: str) -> list[int]:
+def _parse_layers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ProglocError(f"--layers '{text}'; expected whole numbers separated by commas, as in 10,11") from None
 
 
-def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[str, Any], as_json: bool) -> None:
+def _study_faithfulness(suite: Path, corpus: str, out: Path | None, sizes: dict[str, Any], as_json: bool) -> None:
     from progloc.files import one_writer
     from progloc.paper.faithfulness import STUDY_FOLDER
     from progloc.paper.study import run_study
@@ -134,7 +135,7 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
     folder = out or suite / STUDY_FOLDER
     with one_writer(folder), progress_bar(notes) as bar:
         task = bar.add_task("auditing", total=None)
-        found = run_study(
+        study = run_study(
             suite,
             corpus,
             folder,
@@ -142,13 +143,14 @@ def _faithfulness_study(suite: Path, corpus: str, out: Path | None, sizes: dict[
             say=lambda line: notes.print(line, style="dim", soft_wrap=True),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    files = write_study(found, folder)
+    files = write_study(study, folder)
     if as_json:
-        print_json(found.to_dict())
+        print_json(study.to_dict())
         return
-    for table in (table for table in study_tables(found) if not table.detail):
-        out_console.print(to_rich(table))
-    out_console.print(conclusion(found))
+    for table in study_tables(study):
+        if not table.detail:
+            out_console.print(to_rich(table))
+    out_console.print(conclusion(study))
     print_line("\nAlso written: " + ", ".join(map(str, files)))
     if folder == suite / STUDY_FOLDER:
         print_line(f"progloc report {suite} answers claim C10 by it")
