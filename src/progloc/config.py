@@ -22,7 +22,7 @@ import yaml
 
 from progloc.blocks import partitioner
 from progloc.errors import ProglocError, suggest
-from progloc.schedules import listed_values, parse_schedule
+from progloc.schedules import Schedule, listed_values, parse_schedule
 
 if TYPE_CHECKING:
     from progloc.objective import Penalty
@@ -99,6 +99,11 @@ class LocalityConfig:
     """Clamp in-block mass to at least this before the logarithm (the paper: 1e-6); log-space needs none."""
 
     @property
+    def parsed_schedule(self) -> Schedule:
+        """λ(ℓ) as a function of the number of layers."""
+        return parse_schedule(self.schedule, self.denominator)
+
+    @property
     def penalty(self) -> Penalty:
         """What a token pays."""
         from progloc.objective import Penalty  # torch is loaded with it, and reading settings needs none
@@ -111,7 +116,7 @@ class LocalityConfig:
         partitioner(self.blocks)
         if not isinstance(self.schedule, str):
             object.__setattr__(self, "schedule", listed_values(self.schedule))
-        parse_schedule(self.schedule, self.denominator)
+        _ = self.parsed_schedule  # raises where it is none
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ MOVED = {
     "templating": "report.templating",
     "training.budget": "training.stages",
     "training.folder": "run_folder",
+    "training.remeasure": "training.run",
 }
 """Where modules and packages went, within progloc; their old names are to go with 0.2."""
 

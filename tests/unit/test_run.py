@@ -16,8 +16,7 @@ from progloc.fused_loss import FusedLoss
 from progloc.results import RunResult
 from progloc.training.callbacks import read_events
 from progloc.training.inputs import Inputs, gather
-from progloc.training.remeasure import remeasure_run
-from progloc.training.run import train_run
+from progloc.training.run import remeasure_run, train_run
 
 CONFIG = RunConfig(
     model="scratch:nano",

@@ -21,8 +21,7 @@ from progloc.paper.plan import Plan, PlannedRun
 from progloc.paper.results import SUITE_FILE
 from progloc.run_folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
-from progloc.training.remeasure import remeasure_run
-from progloc.training.run import estimate_seconds, train_run
+from progloc.training.run import estimate_seconds, remeasure_run, train_run
 
 BASE_FILE = "base.json"
 

@@ -19,7 +19,6 @@ from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.model import load
 from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
-from progloc.schedules import parse_schedule
 from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer
 
 
@@ -84,7 +83,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
     corpus = load_corpus(config.corpus)
     scratch, size = config.model.startswith(SCRATCH), config.model.removeprefix(SCRATCH)
     layers = scratch_size(size).layers if scratch else check_length(config.model, config.sequence_length)
-    parse_schedule(config.locality.schedule, config.locality.denominator)(layers)  # a list has to fit the model
+    config.locality.parsed_schedule(layers)  # a list has to fit the model
     tokenizer = scratch_tokenizer(corpus, size) if scratch else load_tokenizer(config.model)
     say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)

@@ -26,7 +26,6 @@ from progloc.files import read_mapping, write_json
 from progloc.measures.measuring import measure
 from progloc.measures.passes import locality_of
 from progloc.model import Locality, read_locality
-from progloc.schedules import parse_schedule
 from progloc.schedules.budget import Budget
 
 STATE_FILE = "schedule.json"
@@ -101,7 +100,7 @@ class ScheduleTrainer(Trainer):
         if self._learned_for is locality:
             return
         self._learned_for, self.learned = locality, None
-        budget = parse_schedule(locality.config.schedule, locality.config.denominator).budget
+        budget = locality.config.parsed_schedule.budget
         if budget is None or self.train_dataset is None:
             return
         first = list(islice(self.train_dataset, MEASURED_BEFORE))

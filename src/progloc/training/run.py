@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["estimate_seconds", "train_run", "without_penalty"]
+__all__ = ["estimate_seconds", "remeasure_run", "train_run", "without_penalty"]
 
 import dataclasses
 import math
@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, TrainerState
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from progloc.config import RunConfig, TrainingConfig
@@ -21,7 +22,7 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import require_space, write_json
 from progloc.measures.measuring import measure
-from progloc.model import Locality
+from progloc.model import Locality, load
 from progloc.results import GoalOutcome, RunResult, TrainingSummary
 from progloc.run_folder import (
     EVENTS_FILE,
@@ -32,7 +33,6 @@ from progloc.run_folder import (
     describe_run,
     finished,
 )
-from progloc.schedules import parse_schedule
 from progloc.training.callbacks import (
     CompleteMarker,
     EventLog,
@@ -94,7 +94,7 @@ def _training_summary(
     }
 
 
-def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
@@ -124,25 +124,21 @@ def _goal(config: RunConfig, reference: RunResult | None) -> Goal | None:
 def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: RunResult | None) -> GoalOutcome | None:
     """Return what α adapted to, what the kept checkpoint came to, and whether that holds."""
     if training.fidelity_goal is not None:
-        asked, found = training.fidelity_goal, kept["penalised_fidelity"]
-        return {"goal": "fidelity", "asked": asked, "found": found, "held": found >= asked}
+        asked, reached = training.fidelity_goal, kept["penalised_fidelity"]
+        return {"goal": "fidelity", "asked": asked, "found": reached, "held": reached >= asked}
     if training.budget is not None and reference is not None:
-        asked, found = training.budget, kept["perplexity"] / reference.measure("perplexity") - 1
-        return {"goal": "budget", "asked": asked, "found": found, "held": found <= asked}
+        asked, reached = training.budget, kept["perplexity"] / reference.measure("perplexity") - 1
+        return {"goal": "budget", "asked": asked, "found": reached, "held": reached <= asked}
     return None
 
 
 def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
-    """Give λ to the heads that the untrained model has most local (F°), where the schedule leaves the choice open."""
-    schedule = parse_schedule(locality.config.schedule, locality.config.denominator)
-    if schedule.by_head is None:
-        return
-
-    def figure(value: float | None) -> float:
-        return math.nan if value is None else value
-
-    measured = [[figure(head["fidelity_no_sink"]) for head in layer["heads"]] for layer in before["layers"]]
-    locality.lambdas, locality.head_lambdas = schedule.resolve(len(measured), len(measured[0]), measured)
+    """Give λ to the heads that are most local (F°) in the untrained model, where the schedule leaves the choice open."""
+    schedule = locality.config.parsed_schedule
+    if schedule.by_head is not None:
+        by_head = [[head["fidelity_no_sink"] for head in layer["heads"]] for layer in before["layers"]]
+        fidelity = np.array(by_head, dtype=float)  # (L, H), with NaN for None
+        locality.lambdas, locality.head_lambdas = schedule.resolve(*fidelity.shape, fidelity.tolist())
 
 
 def _course(steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -150,6 +146,15 @@ def _course(steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     learned = [{"step": step["step"], "lambdas": step["lambdas"]} for step in steps if "lambdas" in step]
     every = math.ceil(len(learned) / COURSE_POINTS)
     return tuple(learned[::-1][::every][::-1]) if learned else ()
+
+
+def _final_measures(model: PreTrainedModel, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """Return the entries `final` and `elsewhere` of a result."""
+    batch_size = config.training.batch_size
+    final = measure(model, inputs.validation, batch_size=batch_size).to_dict()
+    if inputs.elsewhere is None:
+        return {"final": final, "elsewhere": None}
+    return {"final": final, "elsewhere": measure(model, inputs.elsewhere, batch_size=batch_size).to_dict()}
 
 
 def train_run(
@@ -176,8 +181,8 @@ def train_run(
         before: the measures of the untrained model, where they are known already.
         reference: where `budget` is set, the result of the same training without a penalty, if there is one already;
             otherwise that is trained first, into the folder `reference` within this one.
-        heard: told of each step and evaluation: ``heard(step, steps, logs)``.
-        say: told, where ``before`` had to be measured, how long the rest should take.
+        heard: called after each step and evaluation: ``heard(step, steps, logs)``.
+        say: called with a line, where ``before`` had to be measured, on how long the rest should take.
         arguments: for `TrainingArguments`, such as ``report_to``.
 
     Raises:
@@ -202,53 +207,47 @@ def _train(
     arguments: dict[str, Any],
 ) -> RunResult:
     """Do what `train_run` does, in a folder that is this run's alone and not finished."""
+    training, stages = config.training, Stages.of(config.training)
     model = open_model(inputs, config)
-    if config.training.adapts and not any(model.locality.lambdas):
+    if training.adapts and not any(model.locality.lambdas):
         raise ProglocError(
             f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
             "expected one with some λ > 0, such as quintic"
         )
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    require_space(folder, parameters * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    require_space(folder, weights * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
     write_json(folder / RUN_FILE, description)
     if before is None:
         started = time.monotonic()
-        before = measure(model, inputs.validation, batch_size=config.training.batch_size).to_dict()
+        before = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
         seconds = estimate_seconds(config, inputs, time.monotonic() - started)
         say(f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
     _choose_heads(model.locality, before)
-
-    training, checkpoints = config.training, folder / "checkpoints"
     if training.budget is not None and reference is None:
         say("first the same training without a penalty, which the budget is relative to")
         reference = train_run(
             without_penalty(config), folder / REFERENCE_FOLDER, inputs, name="distributed", role="reference",
             before=before, heard=heard, say=say, **arguments,
         )  # fmt: skip
-    goal = _goal(config, reference)
-    stages = Stages.of(training)
+    # while α adapts, an evaluation that is no better says little about the next
+    patience = None if training.adapts else training.patience
+    stopping = None if patience is None else StageTwoEarlyStopping(stages, patience)
+    callbacks = [EventLog(folder / EVENTS_FILE), CompleteMarker(), heard and Listener(heard), stopping]
+    checkpoints = folder / "checkpoints"
     trainer = LocalistTrainer(
         model=model,
         args=training_arguments(training, checkpoints, disable_tqdm=True, log_level="error", **arguments),
         train_dataset=inputs.train,
         eval_dataset=inputs.validation,
         stages=stages,
-        goal=goal,
+        goal=_goal(config, reference),
         fused_loss=training.fused_loss,
         dial=training.dial,
         lambda_learning_rate=training.lambda_learning_rate,
-        callbacks=[EventLog(folder / EVENTS_FILE), CompleteMarker()],
+        callbacks=[callback for callback in callbacks if callback is not None],
     )
-    for printer in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printer)
-    if heard is not None:
-        trainer.add_callback(Listener(heard))
-    # while α adapts, an evaluation that is no better says little about the next
-    patience = None if training.adapts else training.patience
-    stopping = None if patience is None else StageTwoEarlyStopping(stages, patience)
-    if stopping is not None:
-        trainer.add_callback(stopping)
+    trainer.remove_callback(PrinterCallback)
     checkpoint = whole_checkpoint(checkpoints)
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)) if checkpoint else None
     if state is not None and stopping is not None and stopping.is_over(state, selection(training)):
@@ -266,26 +265,21 @@ def _train(
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
     with trainer._dialled(sampled=False):
-        final = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
-        elsewhere = None
-        if inputs.elsewhere is not None:
-            elsewhere = measure(model, inputs.elsewhere, batch_size=training.batch_size).to_dict()
+        measures = _final_measures(model, config, inputs)
     _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
-    heads = model.locality.head_lambdas
     result = RunResult(
         name=description["name"],
         role=description["role"],
         config=description["config"],
         data=description["data"],
         seed=training.seed,
-        beta=parse_schedule(config.locality.schedule, config.locality.denominator).beta,
-        lambdas=tuple(model.locality.lambdas),
-        head_lambdas=heads and tuple(map(tuple, heads)),
+        beta=config.locality.parsed_schedule.beta,
+        lambdas=model.locality.lambdas,
+        head_lambdas=model.locality.head_lambdas,
         lambdas_course=_course(steps),
         environment=describe_environment(),
         before=before,
-        final=final,
-        elsewhere=elsewhere,
+        **measures,
         epochs=tuple(evaluations),
         training=_training_summary(steps, evaluations, kept, planned),
         goal=_outcome(training, kept, reference),
@@ -293,3 +287,63 @@ def _train(
     result.write(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
+
+
+def remeasure_run(
+    config: RunConfig, folder: Path, inputs: Inputs, *, name: str, role: str, before: dict[str, Any], trained: Path
+) -> RunResult:
+    """Measure the model of a finished run with λ = 0 on this config's blocks, and return that as a result of its own.
+
+    The result is the other's with its own `name`, `config`, `before`, `final` and `elsewhere`; `measured_from` names
+    the other. What the other measured while training was of its own blocks, and is null here.
+
+    Args:
+        config: that of the other run, but for `locality.blocks`.
+        folder: where `run.json` and `result.json` go; there is no model of its own.
+        inputs: from `gather`, for this config.
+        name: what the run is called in tables.
+        role: see `PlannedRun`.
+        before: the measures of the untrained model on these blocks.
+        trained: the other run's folder.
+
+    Raises:
+        ProglocError: the folder holds another configuration's run, another process writes it, or the other run is not
+            finished or has some λ > 0.
+    """
+    description = {**describe_run(config, name, role), "data": inputs.summary()}
+    with claimed(folder, RUN_FILE, description):
+        if finished(folder):
+            return RunResult.read(folder)
+        if not finished(trained):
+            raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
+        other = RunResult.read(trained)
+        if not other.is_distributed:
+            raise ProglocError(
+                f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks"
+            )
+        inputs.check_blocks(config)
+        write_json(folder / RUN_FILE, description)
+        started = time.monotonic()
+        model = load(trained / MODEL_FOLDER, config.locality)
+        measures = _final_measures(model, config, inputs)
+        of_blocks = ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer")
+        training = other.training | dict.fromkeys(of_blocks) | {"seconds": time.monotonic() - started}
+        of_epoch = ("epoch", "step", "stage", "perplexity")  # the figures that do not depend on blocks
+        result = dataclasses.replace(
+            other,
+            name=name,
+            role=role,
+            config=description["config"],
+            data=description["data"],
+            environment=describe_environment(),
+            before=before,
+            **measures,
+            epochs=tuple(
+                {**{figure: epoch[figure] for figure in of_epoch}, "fidelity": None, "fidelity_no_sink": None}
+                for epoch in other.epochs
+            ),
+            training=training,
+            measured_from=trained.name,
+        )
+        result.write(folder)
+        return result
