@@ -133,12 +133,12 @@ def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: RunResul
 
 
 def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
-    """Give λ to the heads that are most local (F°) in the untrained model, where the schedule leaves the choice open."""
+    """Give λ to the heads that are most local (F°) in the untrained model, where the schedule leaves that open."""
     schedule = locality.config.parsed_schedule
     if schedule.by_head is not None:
         by_head = [[head["fidelity_no_sink"] for head in layer["heads"]] for layer in before["layers"]]
         fidelity = np.array(by_head, dtype=float)  # (L, H), with NaN for None
-        locality.lambdas, locality.head_lambdas = schedule.resolve(*fidelity.shape, fidelity.tolist())
+        locality.lambdas, locality.head_lambdas = schedule.resolve(len(fidelity), fidelity.shape[1], fidelity.tolist())
 
 
 def _course(steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -327,7 +327,7 @@ def remeasure_run(
         model = load(trained / MODEL_FOLDER, config.locality)
         measures = _final_measures(model, config, inputs)
         of_blocks = ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer")
-        training = other.training | dict.fromkeys(of_blocks) | {"seconds": time.monotonic() - started}
+        training: Any = {**other.training, **dict.fromkeys(of_blocks), "seconds": time.monotonic() - started}
         of_epoch = ("epoch", "step", "stage", "perplexity")  # the figures that do not depend on blocks
         result = dataclasses.replace(
             other,
