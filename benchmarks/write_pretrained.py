@@ -12,8 +12,7 @@ from pathlib import Path
 
 from progloc.errors import ProglocError
 from progloc.files import write_text
-from progloc.paper.comparisons import gap, measured
-from progloc.paper.elsewhere import elsewhere
+from progloc.paper.comparisons import elsewhere, gap, measured
 from progloc.paper.results import Run, Suite, load_suite
 from progloc.report.formats import interval, number, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio

@@ -15,7 +15,8 @@ from progloc.paper import published
 from progloc.paper.figures import learned_schedules, style
 from progloc.paper.report import write_report
 from progloc.paper.results import CSV_COLUMNS, load_suite
-from progloc.paper.tables import reading, suite_tables, table_1, table_2, table_3, table_4, tables_markdown
+from progloc.paper.tables import reading, suite_tables, tables_markdown
+from progloc.paper.tables_1_to_4 import table_1, table_2, table_3, table_4
 from progloc.report.table import Column, Table, to_markdown
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
 

@@ -1,16 +1,8 @@
-"""What stands in a table for all seeds of a run: means with their intervals, what it costs, how local it is."""
+"""A table's cells for all seeds of a run: means with their intervals, the price, how local it is."""
 
 from __future__ import annotations
 
-__all__ = [
-    "LOCALITY",
-    "Entry",
-    "gap_entry",
-    "locality_entries",
-    "lowest",
-    "lowest_above_chance",
-    "mean_entry",
-]
+__all__ = ["LOCALITY", "gap_entry", "locality_entries", "lowest", "lowest_above_chance", "mean_entry"]
 
 import math
 
@@ -18,15 +10,13 @@ import numpy as np
 
 from progloc.paper.comparisons import gap, measured
 from progloc.paper.frontier import above_chance, beyond_chance
-from progloc.paper.results import Figure, Run, Suite
+from progloc.paper.results import Figure, Suite
 from progloc.report.formats import interval, ratio
 from progloc.report.statistics import mean_interval
+from progloc.results import RunResult
 
 _LOCAL = 0.5
 """The λ from which a layer is one that was meant to be local."""
-
-Entry = tuple[str, Figure, int]
-"""A column's label, its figure and its decimals."""
 
 
 def mean_entry(suite: Suite, name: str, figure: Figure, digits: int) -> str:
@@ -39,24 +29,24 @@ def gap_entry(suite: Suite, name: str, perplexity: Figure | None = None) -> str:
     return "1×" if suite.one(name).is_distributed else ratio(gap(suite, name, perplexity=perplexity).estimate)
 
 
-def lowest(run: Run) -> float:
+def lowest(run: RunResult) -> float:
     """Return the lowest F° of the layers with λ ≥ 0.5; NaN where there is none, or one is undefined."""
-    layers = zip(run.lambdas, run.by_layer("fidelity_no_sink"), strict=True)
-    local = [fidelity for weight, fidelity in layers if weight >= _LOCAL]
-    return float(np.min(local)) if local else math.nan
+    return _lowest(run, run.by_layer("fidelity_no_sink"))
 
 
-def lowest_above_chance(run: Run) -> float:
+def lowest_above_chance(run: RunResult) -> float:
     """Return the lowest F° above chance of the same layers; chance is a layer's own where blocks differ by layer."""
-    chance = [
-        layer.get("chance_fidelity_no_sink", run.measure("chance_fidelity_no_sink")) for layer in run.final["layers"]
-    ]
-    layers = zip(run.lambdas, run.by_layer("fidelity_no_sink"), chance, strict=True)
-    local = [beyond_chance(fidelity, level) for weight, fidelity, level in layers if weight >= _LOCAL]
+    whole = run.measure("chance_fidelity_no_sink")
+    chance = [layer.get("chance_fidelity_no_sink", whole) for layer in run.final["layers"]]
+    return _lowest(run, list(map(beyond_chance, run.by_layer("fidelity_no_sink"), chance)))
+
+
+def _lowest(run: RunResult, by_layer: list[float]) -> float:
+    local = [value for weight, value in zip(run.lambdas, by_layer, strict=True) if weight >= _LOCAL]
     return float(np.min(local)) if local else math.nan
 
 
-LOCALITY: list[Entry] = [
+LOCALITY: list[tuple[str, Figure, int]] = [
     ("Perplexity", measured("perplexity"), 2),
     ("F°", measured("fidelity_no_sink"), 3),
     ("Chance F°", measured("chance_fidelity_no_sink"), 3),
@@ -66,7 +56,7 @@ LOCALITY: list[Entry] = [
     ("H° (bits)", measured("entropy_bits_no_sink"), 2),
     ("Sink mass", measured("sink_mass"), 3),
 ]
-"""How local a run is. Lowest: of the layers with λ ≥ 0.5, in each seed."""
+"""How local a run is: a column's label, its figure and its decimals."""
 
 
 def locality_entries(suite: Suite, name: str) -> tuple[str, ...]:
