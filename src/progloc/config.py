@@ -46,6 +46,7 @@ _AT_LEAST_TWO = _Range("a whole number ≥ 2", lambda value: value >= 2)
 _SEED = _Range("a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
 _NOT_NEGATIVE = _Range("a number ≥ 0", lambda value: 0 <= value < math.inf)
 _POSITIVE = _Range("a number > 0", lambda value: 0 < value < math.inf)
+_POSITIVE_SHARE = _Range("a share > 0", _POSITIVE.holds)
 _SHARE = _Range("a share in (0, 1)", lambda value: 0 < value < 1)
 _SHARE_OR_ZERO = _Range("a share in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE_OR_ONE = _Range("a share in (0, 1]", lambda value: 0 < value <= 1)
@@ -147,7 +148,7 @@ class TrainingConfig:
     """What the kept checkpoint is best at, on validation, within stage 2: CE + α·Σλp, or perplexity (the paper)."""
     evaluations: Annotated[int | None, _COUNT] = None
     """Evaluate about this many times, evenly spread; by default once an epoch, or 32 times where α adapts."""
-    budget: Annotated[float | None, _POSITIVE] = None
+    budget: Annotated[float | None, _POSITIVE_SHARE] = None
     """Adapt α so that locality costs this share of perplexity (0.01: +1%) beside a training without a penalty, which
     is made first."""
     dial: Annotated[float | Literal["sampled"] | None, _DIAL] = None

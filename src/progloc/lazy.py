@@ -31,6 +31,8 @@ MOVED = {
     "dial_curve.figure": "dial_curve.dial_report",
     "dial_curve.report": "dial_curve.dial_report",
     "dial_curve.tables": "dial_curve.dial_report",
+    "cli.measuring": "cli.models",
+    "cli.training": "cli.models",
     "display": "cli.display",
     "printing": "report.printing",
     "suite": "paper",

@@ -98,7 +98,7 @@ def audit_command(
             model,
             *(texts_given if as_is else insert_space(*texts_given)),
             base=base,
-            schedule=None if schedule is None else schedule_value(schedule),
+            schedule=schedule_value(schedule),
             blocks=blocks,
             dial=dial_value(dial),
             layers=None if layers is None else _parse_layers(layers),

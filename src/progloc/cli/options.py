@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import typer
 
@@ -87,8 +87,16 @@ def print_line(line: str) -> None:
     out_console.print(line, soft_wrap=True)
 
 
-def schedule_value(text: str) -> str | tuple[float, ...]:
-    """Return a schedule's name, or the numbers of a comma-separated list."""
+@overload
+def schedule_value(text: str) -> str | tuple[float, ...]: ...
+@overload
+def schedule_value(text: None) -> None: ...
+@overload
+def schedule_value(text: str | None) -> str | tuple[float, ...] | None: ...
+def schedule_value(text: str | None) -> str | tuple[float, ...] | None:
+    """Return what --schedule was given: a schedule's name, or the numbers of a comma-separated list."""
+    if text is None:
+        return None
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -11,7 +11,7 @@ from typing import Any
 
 # each adds its commands, and --help lists them in this order
 # isort: off
-from progloc.cli import experiments, training, measuring, audit, serving, tools  # noqa: F401
+from progloc.cli import experiments, models, audit, serving, tools  # noqa: F401
 
 # isort: on
 from progloc.cli.options import app

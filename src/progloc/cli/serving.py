@@ -53,7 +53,7 @@ def serve(
             out_console.print(Text.assemble(where, (visible(f"  · {what}"), "dim")), soft_wrap=True)
 
     run(
-        model, base, schedule=None if schedule is None else schedule_value(schedule), blocks=blocks,
+        model, base, schedule=schedule_value(schedule), blocks=blocks,
         host=host, port=port, data=file, study=study, remote=allow_remote, ready=ready,
         say=lambda line: notes.print(line, style="dim", soft_wrap=True),
     )  # fmt: skip

@@ -1,0 +1,208 @@
+"""`progloc train`, `evaluate`, `generate` and `dial`: one model made, measured, used and dialled."""
+
+from __future__ import annotations
+
+__all__ = ["dial_command", "evaluate", "generate", "train"]
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.segment import Segment, Segments
+from rich.style import Style
+
+from progloc.cli.options import (
+    Blocks,
+    Corpus,
+    Json,
+    Length,
+    Model,
+    Out,
+    Schedule,
+    SecondCorpus,
+    app,
+    dial_value,
+    given,
+    notes,
+    numbers,
+    out_console,
+    print_line,
+    schedule_value,
+    text_given,
+)
+from progloc.errors import ProglocError
+from progloc.report.printing import print_json, visible
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")
+]
+
+
+def _share(text: str) -> float:
+    """Return the share that `1%` or `0.01` stands for."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ProglocError(f"--budget '{text}'; expected a share of perplexity, as in 1%") from None
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option("--config", help="Settings in YAML; options here win over it.")] = None,
+    model: Model = None,
+    corpus: Corpus = None,
+    second_corpus: SecondCorpus = None,
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    alpha: Annotated[float | None, typer.Option(help="The penalty coefficient α.")] = None,
+    sink_aware: Annotated[
+        bool | None, typer.Option("--sink-aware/--no-sink-aware", help="Leave the mass on the first token alone.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Adapt α: the perplexity that locality may cost, e.g. 1%.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a micro-batch.")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="Micro-batches a step.")] = None,
+    sequence_length: Length = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the order of the training sequences.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
+    from progloc.cli.display import before_after, training_progress
+    from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
+    from progloc.run_folder import RUN_FILE, claimed, describe_run
+    from progloc.training.inputs import gather
+    from progloc.training.run import train_run
+
+    run = from_mapping(RunConfig, read_config(config)) if config else RunConfig()
+    locality = given(schedule=schedule_value(schedule), blocks=blocks, alpha=alpha, sink_aware=sink_aware)
+    training = given(
+        budget=None if budget is None else _share(budget),
+        epochs=epochs,
+        max_steps=max_steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=seed,
+    )
+    run = dataclasses.replace(
+        run,
+        **given(model=model, corpus=corpus, second_corpus=second_corpus, sequence_length=sequence_length),
+        locality=from_mapping(LocalityConfig, {**dataclasses.asdict(run.locality), **locality}, "locality"),
+        training=from_mapping(TrainingConfig, {**dataclasses.asdict(run.training), **training}, "training"),
+    )
+    name = run.locality.schedule if isinstance(run.locality.schedule, str) else "explicit"
+    label = f"{name.replace(':', '')}-seed{run.training.seed}"
+    folder = out or Path("results") / f"{Path(run.model).name.replace(':', '-')}-{label}"
+
+    def say(line: str) -> None:
+        notes.print(line, style="dim", soft_wrap=True)
+
+    with claimed(folder, RUN_FILE, describe_run(run, name)):  # before the minutes that pretraining may take
+        inputs = gather(run, say, progress=notes.is_terminal)
+        with training_progress(notes, label) as heard:
+            result = train_run(run, folder, inputs, name=name, heard=heard, say=say)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    out_console.print(before_after(result))
+    print_line(f"\n{folder / 'model'}  · progloc evaluate {folder / 'model'}")
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    corpus: Corpus = "python-docs",
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    sequence_length: Length = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on a text: perplexity, fidelity, entropy, penalty and sink mass, by layer and head."""
+    from progloc.cli.display import report_table
+    from progloc.evaluation import evaluate_folder
+
+    report = evaluate_folder(
+        model,
+        corpus or "python-docs",
+        schedule=schedule_value(schedule),
+        blocks=blocks,
+        sequence_length=sequence_length,
+        console=notes,
+    )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        out_console.print(report_table(report))
+
+
+@app.command()
+def generate(
+    model: ModelArgument,
+    prompt: Annotated[str, typer.Option(help="The text to continue; - reads standard input.")],
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
+    max_new_tokens: Annotated[int, typer.Option(help="How many tokens at most.")] = 64,
+    sample: Annotated[
+        bool | None,
+        typer.Option(
+            help="Draw tokens, or take the most likely; by default as the model's generation_config.json says."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Continue a prompt with a model, dialled or as it was trained."""
+    from progloc.evaluation import continue_text
+
+    text = text_given(prompt, "--prompt")
+    continuation = continue_text(model, text, dial=dial_value(dial), tokens=max_new_tokens, sample=sample, seed=seed)
+    if as_json:
+        print_json(continuation)
+    else:
+        parts = ((continuation["prompt"], Style(dim=True)), (continuation["continuation"], None), ("\n", None))
+        # segments, because rich's texts turn tabs into blanks
+        out_console.print(Segments([Segment(visible(part), style) for part, style in parts]), soft_wrap=True, end="")
+
+
+@app.command(name="dial")
+def dial_command(
+    model: ModelArgument,
+    corpus: Corpus = "python-docs",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model, e.g. one never localised; may be repeated."),
+    ] = None,
+    deltas: Annotated[str, typer.Option(help="Settings δ of the dial.")] = "0,0.25,0.5,0.75,0.9,1",
+    schedule: Schedule = None,
+    blocks: Blocks = None,
+    sequences: Annotated[int, typer.Option(help="How many sequences to measure, spread over the text.")] = 32,
+    sequence_length: Length = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model over the dial (perplexity, locality, how far predictions move); write a table and a figure."""
+    from progloc.dial_curve.dial_report import dial_report, write_dial
+    from progloc.report.table import to_rich
+
+    report = dial_report(
+        model,
+        corpus or "python-docs",
+        against or (),
+        deltas=numbers(deltas, "--deltas"),
+        schedule=schedule_value(schedule),
+        blocks=blocks,
+        sequences=sequences,
+        sequence_length=sequence_length,
+        console=notes,
+    )
+    files = write_dial(report, out or Path("results") / f"dial-{Path(model).name.replace(':', '-')}")
+    if as_json:
+        print_json(report.to_dict())
+        return
+    for table in (table for table in report.tables() if not table.detail):
+        out_console.print(to_rich(table))
+    out_console.print(report.conclusion())
+    print_line("\nAlso written: " + ", ".join(map(str, files)))
