@@ -30,7 +30,7 @@ TIMED_STEPS = 5
 
 
 def _tokens_a_second(device: torch.device) -> float:
-    """Return training tokens a second of a GPT-2 of 6 layers × 128 with the penalty, 8 × 128 tokens a step."""
+    """Return the training tokens a second of a GPT-2 of 6 layers × 128 with the penalty, 8 × 128 tokens a step."""
     shape = {"n_layer": 6, "n_embd": 128, "n_head": 4, "vocab_size": 2048, "n_positions": 128}
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}
     plain = GPT2LMHeadModel(GPT2Config(**shape, **off))
@@ -51,36 +51,34 @@ def _tokens_a_second(device: torch.device) -> float:
 
 def _tokens_of(suite: str) -> int:
     """Return how many tokens a suite on `scratch:tiny` trains on, its pretraining included."""
-    made = plan(suite, read_preset(suite)[1])
-    tiny = SCRATCH_SIZES["tiny"]
-    share = (1 - made.base.validation_fraction) * made.base.sequence_length
-    tuned = sum(run.config.training.epochs * (run.config.max_sequences or 0) * share for run in made.runs)
-    return round(tuned) + tiny.max_steps * tiny.batch_size * made.base.sequence_length
+    suite_plan, tiny = plan(suite, read_preset(suite)[1]), SCRATCH_SIZES["tiny"]
+    length = suite_plan.base.sequence_length
+    tokens = (1 - suite_plan.base.validation_fraction) * length
+    fine_tuning = sum(run.config.training.epochs * (run.config.max_sequences or 0) * tokens for run in suite_plan.runs)
+    return round(fine_tuning) + tiny.max_steps * tiny.batch_size * length
 
 
 def examine() -> dict[str, Any]:
     """Return versions, devices, space, the cache's folder, and how fast a small model trains here."""
-    cuda = torch.cuda.is_available()
-    cache = cache_dir()
-    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    device = torch.device("cuda" if cuda else "cpu")
-    speed = _tokens_a_second(device)
+    cuda, cache = torch.cuda.is_available(), cache_dir()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    speed = _tokens_a_second(torch.device("cuda" if cuda else "cpu"))
     memory = torch.cuda.get_device_properties(0).total_memory if cuda else None
     return {
         **describe_environment(),
         "gpu_memory_gib": None if memory is None else round(memory / 2**30, 1),
         "cache": str(cache),
-        "cache_free_gib": round(shutil.disk_usage(there).free / 2**30, 1),
+        "cache_free_gib": round(shutil.disk_usage(existing).free / 2**30, 1),
         "results_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         "training_tokens_per_second": round(speed),
         "minutes_for_quick": round(_tokens_of("quick") / speed / 60, 1),
     }
 
 
-def to_table(found: dict[str, Any]) -> Group:
-    """Return `examine`'s findings for a terminal."""
+def to_table(report: dict[str, Any]) -> Group:
+    """Return what `examine` returned as a table for a terminal."""
     table = Table(box=box.SIMPLE, show_header=False)
-    for name, value in found.items():
+    for name, value in report.items():
         if isinstance(value, dict):  # the git state
             shown = f"{value['commit'][:10]}, {'with uncommitted changes' if value['dirty'] else 'clean'}"
         else:

@@ -1,4 +1,4 @@
-"""What made a result: versions, machine, and the state of the code."""
+"""Where a result comes from: versions, machine, and the state of the code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _git_state() -> dict[str, Any] | None:
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine, device, git state and the time (UTC), as plain values."""
-    import torch  # a version alone is told without it
+    import torch  # `version` needs none
 
     cuda = torch.cuda.is_available()
     packages = ("progloc", "torch", "transformers", "datasets", "numpy", *KERNELS)

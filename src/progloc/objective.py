@@ -22,9 +22,9 @@ class Penalty:
     """What a token pays for looking outside its block: the paper's p_i = -log m_i, or a refinement of it."""
 
     sink_aware: bool = False
-    """p° = -log m°: what is on the sink is left out of the account, and so stays where it is (method.md §4)."""
+    """p° = -log m°: the mass on the sink is not counted, so it stays where it is (method.md §4)."""
     fidelity_target: float | None = None
-    """Tokens whose mass is at least this pay nothing, others what they lack: max(0, log target - log m)."""
+    """A mass of at least this costs nothing, a smaller one what it lacks: max(0, log target - log m)."""
     previous_block: bool = False
     """The block before a token's own counts as its own."""
     clip: float | None = None
@@ -32,16 +32,16 @@ class Penalty:
 
     @property
     def channel(self) -> str:
-        """The log mass that it is made from."""
+        """The log mass that it is computed from."""
         return f"log_mass{'_with_previous' if self.previous_block else ''}{'_no_sink' if self.sink_aware else ''}"
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What it needs of a model beyond `CHANNELS`: the channels of an `AttentionRequest`."""
+        """The channels to request of a model beyond `CHANNELS`."""
         return () if self.channel in CHANNELS else (self.channel,)
 
     def __call__(self, log_mass: Tensor) -> Tensor:
-        """Return what tokens pay, in nats ≥ 0, from the `channel` of their log masses (any shape).
+        """Return each token's penalty, in nats ≥ 0, from the `channel` of its log masses (any shape).
 
         A document's first token, whose only choice is itself, pays nothing.
         """
@@ -64,18 +64,18 @@ def penalty_by_head(
         masses: one (B, H, T, C) a layer, from `log_masses`.
         real: (B, T), 1 at real tokens and 0 at padding; None counts every token.
         penalty: what a token pays; the paper's by default.
-        channels: those that were requested of the model; the penalty's own by default.
-        tokens: what the sum over tokens is divided by; the number of real ones by default. A trainer that accumulates
+        channels: those requested of the model; the penalty's own by default.
+        tokens: the divisor of the sum over tokens; the number of real ones by default. A trainer that accumulates
             gives the number in the whole step, so that 8 × 1 and 1 × 8 make the same step.
     """
-    pays = penalty or Penalty()
-    index = (*CHANNELS, *(pays.channels if channels is None else channels)).index(pays.channel)
+    penalty = penalty or Penalty()
+    index = (*CHANNELS, *(penalty.channels if channels is None else channels)).index(penalty.channel)
     if real is None:
         real = masses[0].new_ones(masses[0].shape[0], masses[0].shape[2])
     counted = real.to(device=masses[0].device, dtype=torch.bool)[:, None, :]  # (B, 1, T)
     if tokens is None:
         tokens = counted.sum()
-    sums = [pays(layer[..., index]).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
+    sums = [penalty(layer[..., index]).masked_fill(~counted, 0.0).sum((0, 2)) for layer in masses]  # L × (H,)
     return torch.stack([layer.to(sums[0].device) for layer in sums]) / tokens
 
 

@@ -1,4 +1,4 @@
-"""A results folder: what it is for, who writes it, and whether it is done. Another configuration's is refused."""
+"""A results folder: which configuration it is for (another one is refused), who writes it, and whether it is done."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +34,9 @@ REFERENCE_FOLDER = "reference"
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as JSON would give it back (lists for tuples)."""
-    plain = dataclasses.asdict(config)
-    if not isinstance(plain["locality"]["schedule"], str):
-        rows = plain["locality"]["schedule"]
-        plain["locality"]["schedule"] = [list(row) if isinstance(row, tuple) else row for row in rows]
-    return plain
+    """Return a configuration as JSON gives it back, with lists for tuples."""
+    mapping: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return mapping
 
 
 def describe_run(config: RunConfig, name: str, role: str = "architecture") -> dict[str, Any]:
@@ -62,39 +60,38 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
     """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` what ``description`` says."""
     path = folder / file
     try:
-        there_is = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise ProglocError(f"{folder}: {error.strerror}; give another folder with --out") from error
     ancestor = next(parent for parent in folder.absolute().parents if parent.exists())
     if not ancestor.is_dir():
         raise ProglocError(f"{ancestor} is a file, so {folder} cannot be made; give another folder with --out")
-    if there_is:
-        read, here = read_mapping(path), _flat(description)
-        # settings that came later than the folder: it was made with what is now their default
-        defaults: dict[str, Any] = {key: plain(RunConfig()) for key in ("config", "base") if key in read}
+    if exists:
+        stored = read_mapping(path)
+        # a setting newer than the folder had, when it was written, what is now the default
+        defaults: dict[str, Any] = {key: plain(RunConfig()) for key in ("config", "base") if key in stored}
         defaults["data"] = {"special_tokens": []}
-        there = _flat(defaults) | _flat(read)
-        different = [key for key in here if there.get(key) != here[key]]
-        if different:
-            key = different[0]
-            raise ProglocError(
-                f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {here.get(key)!r} here); "
-                "give another folder with --out, or remove that one"
-            )
+        there = _flat(defaults) | _flat(stored)
+        for key, value in _flat(description).items():
+            if there.get(key) != value:
+                raise ProglocError(
+                    f"{folder} holds another configuration ({key} is {there.get(key)!r} there, {value!r} here); "
+                    "give another folder with --out, or remove that one"
+                )
     elif folder.exists() and (not folder.is_dir() or not all(map(is_unfinished, folder.iterdir()))):
         raise ProglocError(f"{folder} is not empty and holds no {file}; give a new folder with --out")
 
 
 @contextmanager
 def claimed(folder: Path, file: str, description: dict[str, Any]) -> Iterator[None]:
-    """Check that ``folder`` is for this (`check_folder`), and be the one who writes it (`one_writer`) until it is done.
+    """Check that ``folder`` is for this (`check_folder`), and be its one writer (`one_writer`) within the context.
 
-    A finished run is only read, so it may be read by many, and need not be writable.
+    A finished run is only read, so several processes may have it, and it need not be writable.
     """
     check_folder(folder, file, description)
     if finished(folder):
         yield
         return
     with one_writer(folder):
-        check_folder(folder, file, description)  # another may have begun in between
+        check_folder(folder, file, description)  # another process may have written it in between
         yield

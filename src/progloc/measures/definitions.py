@@ -1,7 +1,7 @@
 """What is measured of attention (method.md §3): a measure is one function.
 
-A measure is a ratio of two sums over tokens, kept per layer and head; it is given the rows of one layer and returns
-what to sum above and below the line. To add one::
+A measure is a ratio of two sums over tokens, per layer and head: from the rows of one layer it returns what to sum
+above and below the line. To add one::
 
     @register_measure("far_mass", label="mass elsewhere", symbol="far")
     def far_mass(rows: Rows) -> Ratio:
@@ -44,7 +44,7 @@ class Look(NamedTuple):
     digits: int = 3
     """Decimals."""
     detail: bool = False
-    """A terminal does without it."""
+    """Whether a terminal leaves it out."""
 
 
 Measure = Callable[["Rows"], Ratio]
@@ -55,14 +55,14 @@ _LOOKS: dict[str, Look] = {}
 def register_measure(
     name: str, *, label: str | None = None, symbol: str | None = None, digits: int = 3, detail: bool = False
 ) -> Callable[[Measure], Measure]:
-    """Decorator: file a function `Rows -> Ratio` under a name, and say how it is written; see `Look`.
+    """Decorator: register a function `Rows -> Ratio` under a name, with how it is written (see `Look`).
 
     Args:
         name: in JSON, `results.csv` and reports (`report.NAME`); its chance level is `chance_NAME`.
         label: its heading in tables, by default the name.
         symbol: its heading where there is little room, by default the label.
         digits: decimals in tables.
-        detail: a terminal does without it.
+        detail: whether a terminal leaves it out.
     """
     _LOOKS[name] = Look(label or name, symbol or label or name, digits, detail)
     return measures.register(name)

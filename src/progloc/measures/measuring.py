@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from progloc.attention.masses import CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.request import AttentionRequest
@@ -25,7 +25,7 @@ from progloc.measures.rows import Rows, flags, uniform_rows
 from progloc.objective import locality_penalty, penalty_by_head
 
 
-def _by_name(rows: Rows) -> dict[str, Ratio]:
+def _ratios(rows: Rows) -> dict[str, Ratio]:
     return {name: measures[name](rows) for name in measures}
 
 
@@ -33,8 +33,18 @@ def _means(values: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:
     return {prefix + name: float(value.mean()) for name, value in values.items()}
 
 
+def _layer(values: Mapping[str, Tensor], chance: Mapping[str, Tensor], layer: int) -> LayerFigures:
+    """Return a layer's figures and those of its heads, from (L, H) values by name."""
+    by_head = {name: value[layer] for name, value in values.items()}
+    heads = len(next(iter(by_head.values())))
+    return LayerFigures(
+        _means(by_head) | _means({name: value[layer] for name, value in chance.items()}, "chance_"),
+        [Figures({name: float(value[head]) for name, value in by_head.items()}) for head in range(heads)],
+    )
+
+
 def measure(
-    model: Any,
+    model: nn.Module,
     dataset: Any,
     *,
     batch_size: int = 8,
@@ -60,16 +70,15 @@ def measure(
     """
     locality = locality_of(model)
     penalty = locality.config.penalty
-    channels = (*MEASURED_CHANNELS, *(name for name in penalty.channels if name not in MEASURED_CHANNELS))
+    channels = tuple(dict.fromkeys((*MEASURED_CHANNELS, *penalty.channels)))
     read = len(CHANNELS) + len(MEASURED_CHANNELS)
-    attention, uniform, run = Sums(), Sums(), SummedLoss(model)
-    loss_sum, tokens, done = 0.0, 0, 0
-    paid: Any = 0.0  # (L, H), what the model's own penalty came to, over all real tokens
-    real_tokens = 0
+    attention, uniform, call = Sums(), Sums(), SummedLoss(model)
+    loss_sum, tokens, real_tokens, done = 0.0, 0, 0, 0
+    penalties: Any = 0.0  # (L, H), the model's own penalty, summed over all real tokens
     with evaluating(model):
         for batch in batches(model, dataset, batch_size, collator):
             labels = predicted(batch.labels, batch.documents)
-            outputs, loss = run(
+            outputs, loss = call(
                 labels,
                 **batch.inputs,
                 block_ids=batch.block_ids,
@@ -82,16 +91,16 @@ def measure(
             layers, real = [layer.float() for layer in log_masses(outputs)], batch.documents != PADDING
             marks = [[mark.to(torch.float32) for mark in flags(batch.documents, ids)] for ids in batch.divisions]
             by_head = penalty_by_head(layers, real, penalty=penalty, channels=channels, tokens=1.0)
-            paid += by_head.double().cpu()
+            penalties += by_head.double().cpu()
             real_tokens += int(real.sum())
-            found, by_chance = [], []
+            ratios, chance_ratios = [], []  # by layer
             for layer, g in zip(layers, batch.granularity, strict=True):
-                *numbers, keys, block_keys, sink_keys = layer[..., :read].unbind(-1)
-                found.append(_by_name(Rows(*numbers, *marks[g])))
-                seen = KeysSeen(*(number[:, :1] for number in (keys, block_keys, sink_keys)))
-                by_chance.append(_by_name(uniform_rows(seen, marks[g])))
-            attention.add(found, by_head.shape[1])
-            uniform.add(by_chance, 1)
+                *logs, keys, block_keys, sink_keys = layer[..., :read].unbind(-1)
+                ratios.append(_ratios(Rows(*logs, *marks[g])))
+                seen = KeysSeen(*(count[:, :1] for count in (keys, block_keys, sink_keys)))
+                chance_ratios.append(_ratios(uniform_rows(seen, marks[g])))
+            attention.add(ratios, by_head.shape[1])
+            uniform.add(chance_ratios, 1)
             done += len(batch.documents)
             if progress is not None:
                 progress(done)
@@ -101,8 +110,8 @@ def measure(
         )
 
     values, chance = attention.values(), uniform.values()
-    depth, heads = paid.shape
-    weighted = float(locality_penalty(paid / real_tokens, locality.weights, locality.config.reduction))
+    by_head = penalties / real_tokens
+    weighted = float(locality_penalty(by_head, locality.weights, locality.config.reduction))
     cross_entropy = loss_sum / tokens
     return Report(
         perplexity=math.exp(min(cross_entropy, 700.0)),  # a diverged model's would overflow
@@ -110,19 +119,10 @@ def measure(
         tokens=tokens,
         weighted_penalty_nats=weighted,
         objective=cross_entropy + locality.config.alpha * weighted,
-        paid_nats=tuple((paid / real_tokens).mean(-1).tolist()),
+        paid_nats=tuple(by_head.mean(-1).tolist()),
         schedule=locality.schedule,
         blocks=locality.config.blocks,
         model=Figures(_means(values)),
         chance=Figures(_means(chance, "chance_")),
-        layers=tuple(
-            LayerFigures(
-                {
-                    **_means({name: value[layer] for name, value in values.items()}),
-                    **_means({name: value[layer] for name, value in chance.items()}, "chance_"),
-                },
-                [Figures({name: float(value[layer, head]) for name, value in values.items()}) for head in range(heads)],
-            )
-            for layer in range(depth)
-        ),
+        layers=tuple(_layer(values, chance, layer) for layer in range(len(by_head))),
     )

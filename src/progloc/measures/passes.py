@@ -73,22 +73,19 @@ def batches(
     )
     for items in loader:
         inputs = {name: value.to(model.device) for name, value in items.items()}
-        mask = inputs.get("attention_mask")
-        documents = (
-            documents_in(torch.ones_like(inputs["input_ids"]), inputs.get("position_ids"))
-            if mask is None
-            else documents_in(mask)
-        )
+        if "attention_mask" in inputs:
+            documents = documents_in(inputs["attention_mask"])
+        else:
+            documents = documents_in(torch.ones_like(inputs["input_ids"]), inputs.get("position_ids"))
         labels = inputs.pop("labels", inputs["input_ids"])
         block_ids = inputs.pop("block_ids", None)
         if block_ids is None:
             block_ids = locality.block_ids(documents)
-        several = block_ids.ndim == 3
-        yield Batch(
-            inputs, labels, documents, block_ids,
-            divisions=block_ids.unbind(-1) if several else (block_ids,),
-            granularity=locality.granularity if several else (0,) * len(locality.lambdas),
-        )  # fmt: skip
+        if block_ids.ndim == 3:
+            divisions, granularity = block_ids.unbind(-1), locality.granularity
+        else:
+            divisions, granularity = (block_ids,), (0,) * len(locality.lambdas)
+        yield Batch(inputs, labels, documents, block_ids, divisions, granularity)
 
 
 class Sums:
@@ -98,20 +95,15 @@ class Sums:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, layers: Sequence[Mapping[str, Ratio]], heads: int) -> None:
-        """Add what a batch has of every ratio, by layer.
-
-        Args:
-            layers: the same names in each.
-            heads: H, for ratios that broadcast over heads.
-        """
+        """Add a batch's ratios by name for each layer; ``heads`` is H, for ratios that broadcast over heads."""
         for name in layers[0]:
-            pairs = torch.stack(
+            sums = torch.stack(
                 [
                     torch.stack([part.double().expand(-1, heads, -1).sum((0, 2)) for part in ratios[name]])
                     for ratios in layers
                 ]
             )  # (L, 2, H)
-            self.sums[name] = self.sums[name] + pairs if name in self.sums else pairs
+            self.sums[name] = self.sums[name] + sums if name in self.sums else sums
 
     def values(self) -> dict[str, Tensor]:
         """Return each ratio's value per layer and head, (L, H); NaN where its weight is 0: nothing to measure."""

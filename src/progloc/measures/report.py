@@ -1,4 +1,4 @@
-"""What measuring found: the same figures for the model, each layer and each head."""
+"""The result of measuring: the same figures for the model, each layer and each head."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LayerFigures(Figures):
 
 @dataclass(frozen=True)
 class Report:
-    """What `measure` found. Every measure is an attribute (the mean over layers), and `chance_NAME` its chance level.
+    """The result of `measure`: every measure is an attribute (its mean over layers), and so is its `chance_NAME`.
 
     ``report.fidelity``, ``report.chance_fidelity``, ``report.layers[3].fidelity`` and
     ``report.layers[3].heads[1].fidelity`` are the same measure at four places.
@@ -99,9 +99,9 @@ class Report:
         def plain(figures: Mapping[str, float]) -> dict[str, Any]:
             return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
-        whole = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective", "schedule", "blocks")
+        names = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective", "schedule", "blocks")
         return {
-            **{name: getattr(self, name) for name in whole},
+            **{name: getattr(self, name) for name in names},
             **({} if self.special_tokens is None else {"special_tokens": list(self.special_tokens)}),
             **plain(self.model),
             **plain(self.chance),
@@ -116,14 +116,8 @@ class Report:
         """Return a row for each layer and head, (L · H rows, indexed by both), and a column for each measure."""
         import pandas as pd
 
-        heads = {
-            (number, head): dict(figures)
-            for number, layer in enumerate(self.layers)
-            for head, figures in enumerate(layer.heads)
-        }
-        frame = pd.DataFrame.from_dict(heads, orient="index")
-        frame.index = pd.MultiIndex.from_tuples(list(heads), names=["layer", "head"])
-        return frame
+        layers = {number: pd.DataFrame(map(dict, layer.heads)) for number, layer in enumerate(self.layers)}
+        return pd.concat(layers, names=["layer", "head"])
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the measures by layer, the model's and chance below."""
@@ -132,12 +126,10 @@ class Report:
         names = [name for name in self.model if not look(name).detail]
         rows = {str(number): layer for number, layer in enumerate(self.layers)}
         chance = {name: self.chance.get(f"chance_{name}", math.nan) for name in names}
-        shown = {
-            layer: {look(name).label: f"{figures[name]:.{look(name).digits}f}" for name in names}
-            for layer, figures in {**rows, "model": self.model, "chance": chance}.items()
+        cells = {
+            row: {look(name).label: f"{figures[name]:.{look(name).digits}f}" for name in names}
+            for row, figures in {**rows, "model": self.model, "chance": chance}.items()
         }
-        table = pd.DataFrame.from_dict(shown, orient="index").rename_axis(index="layer").to_html()
-        about = (
-            f"perplexity {self.perplexity:.3f} over {self.tokens:,} predicted tokens · {self.schedule}, {self.blocks}"
-        )
-        return f"<p>{html.escape(about)}</p>{table}"
+        table = pd.DataFrame.from_dict(cells, orient="index").rename_axis(index="layer").to_html()
+        summary = f"perplexity {self.perplexity:.3f} over {self.tokens:,} predicted tokens"
+        return f"<p>{html.escape(f'{summary} · {self.schedule}, {self.blocks}')}</p>{table}"

@@ -1,4 +1,4 @@
-"""Attention rows, reduced to the few numbers a token and head that every measure is made from."""
+"""Attention rows, each reduced to the few numbers that every measure is computed from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from progloc.attention.sink import sinks
 
 @dataclass(frozen=True)
 class Rows:
-    """One layer's attention rows, reduced to a few numbers a token and head; all but the flags are in nats.
+    """One layer's attention rows as a few numbers for each token and head, in nats.
 
-    The flags are 0 or 1 and broadcast over heads: (B, 1, T).
+    The last three are flags, 0 or 1, that broadcast over heads: (B, 1, T).
     """
 
     log_mass: Tensor
@@ -56,7 +56,7 @@ class Rows:
 
     @property
     def entropy(self) -> Tensor:
-        """H_i, by the chain rule: on the sink or off it, and what is off it."""
+        """H_i, by the chain rule: the entropy of "sink or not", and off the sink its mass times H°_i."""
         which = entropy_terms(self.log_sink) + entropy_terms(self.log_off_sink)
         return which + self.log_off_sink.exp() * self.entropy_no_sink
 
@@ -71,17 +71,23 @@ def flags(documents: Tensor, block_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def uniform_rows(seen: KeysSeen, marks: Sequence[Tensor]) -> Rows:
-    """Return the rows that uniform attention to what is seen gives on these blocks: the chance level of every measure.
+    """Return the rows of uniform attention to the keys seen, from which every measure's chance level follows.
 
     Args:
         seen: how many keys each token sees.
         marks: as `flags` returns them.
     """
-    n, n_block, n_sink, *numbers = (number.double() for number in (*seen, *marks))
-    _, beyond_sink, beyond_first_block = numbers
-    n_other = n - n_sink
-    in_block = n_block - n_sink * beyond_sink * (1 - beyond_first_block)
-    some = n_other.clamp(min=1)  # of the sink's own row, itself
+    n, n_block, n_sink, real, beyond_sink, beyond_first_block = (counts.double() for counts in (*seen, *marks))
+    n_off_sink = n - n_sink
+    n_block_off_sink = n_block - n_sink * beyond_sink * (1 - beyond_first_block)
+    at_least_one = n_off_sink.clamp(min=1)  # the sink's own row sees itself alone
     return Rows(
-        (n_block / n).log(), (n_sink / n).log(), (in_block / some).log(), (n_other / n).log(), some.log(), *numbers
+        log_mass=(n_block / n).log(),
+        log_sink=(n_sink / n).log(),
+        log_mass_no_sink=(n_block_off_sink / at_least_one).log(),
+        log_off_sink=(n_off_sink / n).log(),
+        entropy_no_sink=at_least_one.log(),
+        real=real,
+        beyond_sink=beyond_sink,
+        beyond_first_block=beyond_first_block,
     )
