@@ -5,15 +5,14 @@ from __future__ import annotations
 __all__ = ["page", "scatter"]
 
 import base64
-import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -42,49 +41,27 @@ NAMED = 5
 """How many of its points are labelled: those with the most mass."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block of the prompt, as the page names it in lists and captions."""
-
-    number: int
-    excerpt: str
-    share: float
-    """Of the prompt's tokens."""
-    cut: bool
-    """Whether the block continues into the answer."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive tokens of one block."""
-
-    block: int
-    pieces: tuple[str, ...]
-    """The text of each token."""
-    start: int
-    """Position of the first token in the text."""
-    first: bool
-    """Whether the block begins here."""
-
-
-def _runs(audit: Audit, start: int, stop: int) -> list[Run]:
-    """Split a part of the text wherever the block changes."""
+def _runs(audit: Audit, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    """Split a part of the text wherever the block changes, into runs of tokens; `first` where a block begins."""
     seen: set[int] = set()
-    runs = []
-    for block, positions in groupby(range(start, stop), key=audit.block_ids.__getitem__):
-        first, *others = positions
-        pieces = tuple(map(visible, audit.tokens[first : first + 1 + len(others)]))
-        runs.append(Run(block, pieces, first, block not in seen))
+    for block, group in groupby(range(start, stop), key=audit.block_ids.__getitem__):
+        positions = list(group)
+        pieces = [visible(audit.tokens[position]) for position in positions]
+        yield {"block": block, "pieces": pieces, "start": positions[0], "first": block not in seen}
         seen.add(block)
-    return runs
 
 
-def _blocks(audit: Audit) -> list[Block]:
-    """Return the prompt's blocks, in the order of their numbers."""
+def _blocks(audit: Audit) -> list[dict[str, Any]]:
+    """Return the prompt's blocks as lists and captions name them; `share` is of the prompt's tokens."""
     sizes = Counter(audit.block_ids[: audit.answer_start])
     cut = {tested.block for tested in audit.examined.tested if not tested.whole}
     return [
-        Block(number, _excerpt(text), sizes[number] / audit.answer_start, number in cut)
+        {
+            "number": number,
+            "excerpt": _excerpt(text),
+            "share": sizes[number] / audit.answer_start,
+            "cut": number in cut,
+        }
         for number, text in enumerate(audit.block_texts)
     ]
 
@@ -94,16 +71,14 @@ def _excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rstrip() + "…"
 
 
-@dataclass(frozen=True)
-class Tick:
+class Tick(NamedTuple):
     """A value on an axis, and its coordinate."""
 
     at: float
     value: float
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A block and its coordinates; y grows downwards."""
 
     block: int
@@ -179,9 +154,9 @@ def _policy(style: str, script: str) -> str:
 
 def _provenance(environment: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the software and machine that made the audit, as (name, value) rows."""
-    git = environment.get("git")
-    state = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}" if git else None
-    rows = {**environment, "git": state}
+    rows = dict(environment)
+    if git := rows.get("git"):
+        rows["git"] = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}"
     return [(name, str(value)) for name, value in rows.items() if value is not None]
 
 
@@ -211,31 +186,24 @@ def page(audit: Audit) -> str:
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("audit.css", "audit.js"))
     blocks = _blocks(audit)
     titles = TITLES if audit.localised else UNLOCALISED_TITLES
-    return (
-        _templates()
-        .get_template("audit.html.j2")
-        .render(
-            audit=audit,
-            data={
-                "audit": audit.to_dict(heads=False),
-                "blocks": [dataclasses.asdict(block) for block in blocks],
-                "beside": titles["base"].lower(),
-            },
-            titles=titles,
-            examinations={"examined": audit.examined} | ({} if audit.base is None else {"base": audit.base}),
-            blocks=blocks,
-            prompt=_runs(audit, 0, audit.answer_start),
-            answer=_runs(audit, audit.answer_start, len(audit.tokens)),
-            verdicts=VERDICTS,
-            untested=UNTESTED,
-            pictures=PICTURE_NAMES,
-            effects=EFFECTS,
-            baselines=BASELINES,
-            scatter=scatter,
-            most_first=_by_mass,
-            made_by=_provenance(audit.environment),
-            style=Markup(style),
-            script=Markup(script),
-            policy=_policy(style, script),
-        )
+    template = _templates().get_template("audit.html.j2")
+    return template.render(
+        audit=audit,
+        data={"audit": audit.to_dict(heads=False), "blocks": blocks, "beside": titles["base"].lower()},
+        titles=titles,
+        examinations={"examined": audit.examined} | ({} if audit.base is None else {"base": audit.base}),
+        blocks=blocks,
+        prompt=_runs(audit, 0, audit.answer_start),
+        answer=_runs(audit, audit.answer_start, len(audit.tokens)),
+        verdicts=VERDICTS,
+        untested=UNTESTED,
+        pictures=PICTURE_NAMES,
+        effects=EFFECTS,
+        baselines=BASELINES,
+        scatter=scatter,
+        most_first=_by_mass,
+        made_by=_provenance(audit.environment),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
     )

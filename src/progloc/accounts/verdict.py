@@ -1,4 +1,4 @@
-"""The verdict on an answer's picture, by the rule that is written here and in docs/audit.md."""
+"""The verdict on an answer's picture; docs/audit.md states the rule, with these constants."""
 
 from __future__ import annotations
 
@@ -36,25 +36,9 @@ def verdict(tests: Faithfulness | None, answer_tokens: int) -> tuple[str, tuple[
     """Return the verdict and its reasons in sentences, the decisive ones first.
 
     The mass without the sink is compared, over sources, with the effects of two operators: removal with positions kept,
-    and deletion. A picture has to hold under both. For each operator:
-
-    - Where one source has more than 80% of the effect, the ranks of the others are noise. *Supported*: the picture puts
-      it first, with at least twice the share of any other. *Not faithful here*: the picture puts another first, with at
-      least twice its share. *Weak* in between. *Too little to tell* with fewer than 5 sources, where chance would do.
-    - *Too little to tell* where the answer needs its sources, but none alone: their single effects together are less
-      than a tenth of the effect of losing all.
-    - Otherwise *too little to tell* with fewer than 10 sources; where ρ is above 0 and its interval contains 0; where
-      ρ ≤ 0 and its interval reaches 0.5; or where fewer than 199 random sets can be drawn.
-    - *Not faithful here* where ρ ≤ 0 and its interval ends below 0.5; where less than a quarter of the picture lies
-      where the effects are; or where losing the blocks that it shows first costs more than at most half of the random
-      sets do.
-    - *Supported* where all of these hold: ρ ≥ 0.5, and above that of recency, last block and length; at least half of
-      the picture lies where the effects are, and more than of a picture that shades blocks by length; and neither ρ nor
-      the effect of the blocks shown first is chance, p < 0.05 after Holm's correction over these tests.
-    - *Weak* otherwise.
-
-    Where reasons give different verdicts, *not faithful here* wins over *too little to tell*, that over *weak*, and
-    that over *supported*.
+    and deletion. It has to hold under both. An operator under which one source has nearly all of the effect is judged
+    by whether the picture puts that source first; otherwise by the order of the sources, by the overlap of picture and
+    effects, and by random sets. Where reasons give different verdicts, the first in `DECIDES` wins.
 
     Args:
         tests: results of the tests; None where the prompt has fewer than two sources.
@@ -108,13 +92,12 @@ def _judge_order(tests: Faithfulness, effects: Sequence[str]) -> Iterator[Reason
     if tests.beaten is None or len(tests.random) < SETS:
         yield TOO_LITTLE, f"There were {len(tests.random)} random sets of as many tokens; it takes {SETS}."
         return
-    judgement = NOT_FAITHFUL if tests.beaten <= POOR_BEATEN else SUPPORTED if _significant(p_random) else WEAK
     beaten = round(tests.beaten * len(tests.random))
-    sentence = (
+    yield (
+        NOT_FAITHFUL if tests.beaten <= POOR_BEATEN else SUPPORTED if _significant(p_random) else WEAK,
         f"Losing the blocks it shows first costs {tests.top.effect:.2f} nats, more than losing {beaten} of "
-        f"{len(tests.random)} random sets of as many tokens; {_p_text(p_random)}."
+        f"{len(tests.random)} random sets of as many tokens; {_p_text(p_random)}.",
     )
-    yield judgement, sentence
 
 
 def _judge_correlation(tests: Faithfulness, own: Correlation, p: float | None) -> Iterator[Reason]:
@@ -139,11 +122,11 @@ def _judge_correlation(tests: Faithfulness, own: Correlation, p: float | None) -
         yield WEAK, f"{words}, ordering blocks by {label} does as well: {best:.2f}."
     by_length = tests.correlation("length", own.effect).overlap or 0.0
     good = own.overlap >= GOOD_OVERLAP and own.overlap > by_length
-    sentence = (
+    yield (
+        NOT_FAITHFUL if own.overlap < POOR_OVERLAP else SUPPORTED if good else WEAK,
         f"{words}, {own.overlap:.0%} of the picture is where that makes the answer less likely; by length alone "
-        f"it would be {by_length:.0%}."
+        f"it would be {by_length:.0%}.",
     )
-    yield NOT_FAITHFUL if own.overlap < POOR_OVERLAP else SUPPORTED if good else WEAK, sentence
 
 
 def _significant(p: float | None) -> bool:

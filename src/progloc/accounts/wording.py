@@ -16,22 +16,21 @@ __all__ = [
     "signed",
 ]
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from progloc.report.formats import number
 
 
-@dataclass(frozen=True)
-class VerdictWords:
-    """A verdict in sentences: what it says, how it was tested, and what it does not say."""
+class VerdictWords(NamedTuple):
+    """A verdict in sentences, with a mark that shows it without colour."""
 
     mark: str
-    """Shows the verdict without colour."""
     headline: str
     meaning: str
     limits: str
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """A label, and one sentence that explains it."""
 
     label: str
@@ -98,14 +97,9 @@ BASELINES = {"recency": "later first", "last_block": "the last", "length": "long
 
 def percent(share: float | None) -> str:
     """Format a share as a percentage; None as a dash."""
-    if share is None:
-        return "–"
-    return signed(100 * share, 0 if abs(share) >= 0.0995 else 1) + "%"
+    return "–" if share is None else number(100 * share, 0 if abs(share) >= 0.0995 else 1) + "%"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
     """Format a number with `digits` decimals and a true minus sign; None as a dash."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    return (text if float(text) else text.lstrip("-")).replace("-", "−")
+    return "–" if value is None else number(value, digits)
