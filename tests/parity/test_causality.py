@@ -234,7 +234,7 @@ def test_probes(family: str) -> None:
         trace = Trace(layers, torch.arange(24) // 5, torch.arange(24) // 5, queries=20)
         results(model, tokens[:1], False, attention_request=AttentionRequest(probe=trace), use_cache=False)
         return [
-            part.movedim(1, 0)[None] for layer in layers for part in vars(trace.found[layer]).values()
+            part.movedim(1, 0)[None] for layer in layers for part in vars(trace.traced[layer]).values()
         ]  # of tokens 3 … 22
 
     for dialled in dials(model):

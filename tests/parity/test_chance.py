@@ -136,8 +136,8 @@ def test_a_probe_refuses_a_layer_that_hides_part_of_the_text() -> None:
         model(ids[:, :length], attention_request=AttentionRequest(probe=probe))
         return probe
 
-    assert set(trace(1, 24).found) == {1}
-    assert set(trace(0, 8).found) == {0}  # all of the text fits the window
+    assert set(trace(1, 24).traced) == {1}
+    assert set(trace(0, 8).traced) == {0}  # all of the text fits the window
     with pytest.raises(ProglocError, match=r"layer 0 attends within a window of the model's own"):
         trace(0, 24)
 

@@ -1,8 +1,8 @@
 """What it costs an answer to lose parts of its prompt: removal, and knockout of attention.
 
-What is removed is masked, so that texts with other parts gone are the rows of one batch. All starts from the past of
-the one pass that was traced: what stands before the first removed token is not read again, and knockouts in late layers
-share the layers before these.
+What is removed is masked, so that texts without different parts are the rows of one batch. All of them start from the
+past of the one pass that was traced: what stands before the first removed token is not read again, and knockouts in
+late layers share the layers before these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KNOCKOUTS_AT_ONCE = 64 if torch.cuda.is_available() else 8
 TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 4096
 """Of the texts that are read as one batch; one longer than that is read alone. A GPU wants as many as a step has."""
 WHOLE = ("ctrl", "gpt_bigcode", "longcat_flash")
-"""Architectures whose layers take no more rows than the model was given: there knockouts share no layers."""
+"""Architectures whose layers accept no more rows than the model was given: their knockouts share no layers."""
 READ_AT_ONCE = 1024
 """Tokens of a prompt: attention that follows a past has a mask of this many times the text."""
 
@@ -51,7 +51,7 @@ def read(model: PreTrainedModel, text: AuditedText, layers: Sequence[int]) -> Re
     trace = Trace(layers, text.division.to(model.device), text.own.to(model.device), len(text.answer_ids))
     writers = torch.arange(text.answer_start, len(text.ids))[None] - 1
     logits, past = _logits(model, text.ids[None], text.block_ids[None], DynamicCache(), writers, probe=trace)
-    return Reading(_log_probs(logits, text)[0], past, trace.found)
+    return Reading(_log_probs(logits, text)[0], past, trace.traced)
 
 
 def passes_of(text: AuditedText, sets: int) -> int:
@@ -119,7 +119,7 @@ def knocked_out(
     cuts: Sequence[tuple[int, bool]],
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
-    """Return log p(answer) in nats, with attention from what writes the answer to a block of the prompt cut in layers.
+    """Return log p(answer) in nats, with attention from the answer's writers to a block of the prompt cut in layers.
 
     Args:
         model: the model, dialled as it was when it read the text.
@@ -151,9 +151,9 @@ def knocked_out(
 
 @contextmanager
 def _parted(model: PreTrainedModel, layer: int, rows: int) -> Iterator[None]:
-    """Make so many rows of a batch of one where a layer's attention reads it: until then they are the same.
+    """Expand a batch of one to `rows` rows where a layer's attention reads it: until then they are the same.
 
-    What is added to attention's output, the residual, still has one row, which every row is added to.
+    The residual, which attention's output is added to, keeps its one row, and is broadcast.
     """
 
     def part(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -183,13 +183,13 @@ def _logits(
 
     Args:
         model: the model.
-        ids: (B, T') what is read, the answer at its end.
-        block_ids: (B, T) or (B, T, G), of what is past and what is read.
-        past: keys and values of what is past.
+        ids: (B, T'), the tokens to read; the answer is the last of them.
+        block_ids: (B, T) or (B, T, G), of the past and of the tokens to read.
+        past: keys and values of the tokens before.
         writers: (B or 1, n): which of the T' tokens write the answer.
-        stays: (B, T) boolean: what may be attended to; by default all of it.
+        stays: (B, T) boolean: which tokens may be attended to; by default all.
         positions: (B, T'); by default one after the other.
-        probe: what the attention of those that write the answer is shown to.
+        probe: sees the attention of the tokens that write the answer.
     """
     seen = block_ids.shape[1] - ids.shape[1]
     is_dialled = dialled(model) is not None

@@ -1,6 +1,6 @@
-"""Probes: what looks at a layer's attention for an audit, or cuts it.
+"""Probes, which trace a layer's attention for an audit, or cut it.
 
-Both need the scores of a few queries only, those that write the answer, so nothing grows with the square of the text.
+They need only the scores of the queries that write the answer, so nothing grows with the square of the text.
 The text is one sequence without padding, in every row of a batch; its first token is the sink.
 """
 
@@ -21,12 +21,12 @@ from progloc.measures.guarantees import guaranteed_mass
 
 NEVER = float("-inf")
 CHUNK = 64
-"""Queries at a time: what a long text holds of scores is H × CHUNK × K."""
+"""Queries at a time: a long text's scores are H × CHUNK × K."""
 
 
 @dataclass(frozen=True)
 class TracedAttention:
-    """One layer's attention of n queries, by part of the text; sums over keys: nothing is found by subtraction."""
+    """One layer's attention of n queries, by part of the text: sums over keys, none of them by subtraction."""
 
     mass: Tensor
     """(H, n, M): without the first token's own."""
@@ -42,20 +42,20 @@ class TracedAttention:
 
 @dataclass
 class Trace:
-    """Leaves attention as it is, and notes how the queries that write the answer share theirs out over the text."""
+    """Leaves attention as it is, and records how the queries that write the answer distribute theirs over the text."""
 
     layers: Collection[int]
     division: Tensor
-    """(K,): the part of the text that every token is counted to, 0 … M−1."""
+    """(K,): the part of the text that each token belongs to, 0 … M−1."""
     own: Tensor
-    """(K,): the block of every token, which margins are of."""
+    """(K,): the block of each token, for margins."""
     queries: int
     """n: the answer's tokens. They are the last of the text, and each is written by the token before it."""
-    found: dict[int, TracedAttention] = field(default_factory=dict)
+    traced: dict[int, TracedAttention] = field(default_factory=dict)
     """By layer."""
 
     def __call__(self, layer: LayerAttention) -> None:
-        """Note one layer's attention."""
+        """Record one layer's attention."""
         if not _is_probed(layer, self.layers):
             return
         query, key = layer.query, layer.key
@@ -64,17 +64,17 @@ class Trace:
         for start in range(last - self.queries, last, CHUNK):
             end = min(start + CHUNK, last)
             rows = query[:, :, start - past : end - past]
-            parts.append(self._of(rows, key[:, :, :end], layer.value[0, :, :end], layer))
-        self.found[layer.index] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+            parts.append(self._trace(rows, key[:, :, :end], layer.value[0, :, :end], layer))
+        self.traced[layer.index] = TracedAttention(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
-    def _of(self, query: Tensor, key: Tensor, value: Tensor, layer: LayerAttention) -> tuple[Tensor, ...]:
-        """Return what a TracedAttention holds of the last c of K tokens.
+    def _trace(self, query: Tensor, key: Tensor, value: Tensor, layer: LayerAttention) -> tuple[Tensor, ...]:
+        """Return the fields of a TracedAttention for the last c of K tokens.
 
         Args:
             query: (1, H, c, D).
             key: (1, H_kv, K, D).
             value: (H_kv, K, D).
-            layer: whose attention it is.
+            layer: their layer.
         """
         scores = _scores(query, key, layer)[0]  # (H, c, K)
         weights = scores.softmax(-1)
@@ -82,9 +82,9 @@ class Trace:
         own = self.own[: key.shape[2]]
         member = nn.functional.one_hot(self.division[: key.shape[2]], blocks).to(weights)  # (K, M)
         norms = value.to(weights).norm(dim=-1).repeat_interleave(len(weights) // len(value), 0)  # (H, K)
-        seen, asking = _causal(query.shape[2], key)
+        seen, positions = _causal(query.shape[2], key)
         seen[:, 0] = False
-        same = own[asking, None] == own  # (c, K)
+        same = own[positions, None] == own  # (c, K)
         inside, outer = seen & same, seen & ~same
         return (
             weights[..., 1:] @ member[1:],
@@ -112,9 +112,9 @@ class Knockout:
         key, value = layer.key, layer.value
         scores = _scores(layer.query, key, layer)  # (B, H, n, K)
         cut = nn.functional.pad(self.cut, (0, key.shape[2] - self.cut.shape[1]))[:, None, None]
-        without = scores.masked_fill(cut, NEVER).softmax(-1)
-        kept = scores.softmax(-1).masked_fill(cut, 0.0)
-        weights = torch.where(self.renormalise[:, None, None, None], without, kept).to(value.dtype)
+        renormalised = scores.masked_fill(cut, NEVER).softmax(-1)
+        remaining = scores.softmax(-1).masked_fill(cut, 0.0)
+        weights = torch.where(self.renormalise[:, None, None, None], renormalised, remaining).to(value.dtype)
         return (weights.unflatten(1, (value.shape[1], -1)) @ value[:, :, None]).flatten(1, 2)
 
 
@@ -132,10 +132,9 @@ def _is_probed(layer: LayerAttention, layers: Collection[int]) -> bool:
 
 
 def _causal(queries: int, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which keys the last queries see, (n, K) boolean, and which tokens they are, (n,)."""
-    places = torch.arange(key.shape[2], device=key.device)
-    asking = places[-queries:]
-    return places <= asking[:, None], asking
+    """Return which keys the last n queries see, (n, K) boolean, and the positions of these queries, (n,)."""
+    positions = torch.arange(key.shape[2], device=key.device)
+    return positions <= positions[-queries:, None], positions[-queries:]
 
 
 def _scores(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
@@ -144,11 +143,11 @@ def _scores(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
     Args:
         query: (B, H, n, D), of the last n tokens.
         key: (B, H_kv, K, D).
-        layer: whose attention it is.
+        layer: their layer.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     rows = query.to(wide).unflatten(1, (key.shape[1], -1))  # (B, H_kv, G, n, D)
     scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * layer.scale
-    seen, asking = _causal(query.shape[2], key)
+    seen, positions = _causal(query.shape[2], key)
     is_first = torch.arange(key.shape[2], device=key.device) == 0
-    return layer.lower(scores, asking, key.shape[2], is_first).masked_fill(~seen, NEVER)
+    return layer.lower(scores, positions, key.shape[2], is_first).masked_fill(~seen, NEVER)

@@ -9,11 +9,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import BaseStreamer
 
 from progloc.blocks import IntArray, encode, encode_after
@@ -21,6 +22,7 @@ from progloc.blocks.so_far import BlocksSoFar
 from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
 from progloc.generation import write_on
+from progloc.measures.passes import locality_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class AuditedText:
         White space at the answer's beginning does not count: partitioners may assign it to the sentence before it.
         """
         last, answer = self.answer_start - 1, range(self.answer_start, len(self.ids))
-        first = next((position for position in answer if self.tokens[position].strip()), last + 1)
+        first = next((position for position in answer if self.tokens[position].strip()), self.answer_start)
         return int(self.division[last]) if self.own[last] == self.own[first] else None
 
     @property
@@ -91,7 +93,9 @@ class AuditedText:
         return removed
 
 
-def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int, layer: int) -> AuditedText:
+def read_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], answer_start: int, layer: int
+) -> AuditedText:
     """Return token ids as an audited text, with the blocks of a layer.
 
     Args:
@@ -109,7 +113,7 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
             f"a prompt of {answer_start} tokens and an answer of {len(ids) - answer_start}; expected a prompt of at "
             "least two tokens, and an answer of at least one"
         )
-    locality = model.locality
+    locality = locality_of(model)
     text = TextFromIds(tokenizer)(np.asarray(ids, dtype=np.int64))
     batch = torch.tensor([list(ids)])  # (1, T)
     if locality.partitioner.causal:
@@ -119,17 +123,13 @@ def read_text(model: Any, tokenizer: Any, ids: Sequence[int], answer_start: int,
     own = blocks if blocks.ndim == 1 else blocks[:, locality.granularity[layer]]
     ends = np.maximum.accumulate(text.offsets[:, 1])
     ends[-1] = len(text.text)
-    starts = np.append(0, ends[:-1])
-    return AuditedText(
-        batch[0],
-        answer_start,
-        blocks,
-        own,
-        tuple(text.text[start:end] for start, end in zip(starts, ends, strict=True)),
-    )
+    tokens = tuple(text.text[start:end] for start, end in pairwise([0, *ends]))
+    return AuditedText(batch[0], answer_start, blocks, own, tokens)
 
 
-def prompt_ids(tokenizer: Any, prompt: str, continuation: str | None = None) -> tuple[list[int], int]:
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str | None = None
+) -> tuple[list[int], int]:
     """Return the token ids of a prompt and its continuation, if one is given, and how many of them are the prompt's.
 
     The prompt's ids are those that a model would continue; the continuation is tokenised in the prompt's context.
@@ -177,7 +177,11 @@ class _EveryToken(BaseStreamer):
 
 
 def write_answer(
-    model: Any, tokenizer: Any, ids: Sequence[int], max_new_tokens: int, every_token: Callable[[], None] = lambda: None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    every_token: Callable[[], None],
 ) -> list[int]:
     """Return a model's greedy continuation of token ids, whatever its generation settings; see `write_on`.
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from progloc.cli.options import (
+    Base,
     Blocks,
     Json,
     Schedule,
@@ -32,26 +33,25 @@ def audit_command(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name; or a suite's.")
     ],
-    prompt: Annotated[str | None, typer.Option(help="What is answered; - reads standard input.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The text to answer; - reads standard input.")] = None,
     continuation: Annotated[
         str | None,
-        typer.Option(help="The answer; by default the model writes one. A space is put before its first word."),
+        typer.Option(help="The answer; by default the model writes one. A space is inserted before its first word."),
     ] = None,
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Put no space between prompt and continuation, and move none.")
     ] = False,
     base: Annotated[
-        str | None, typer.Option(help="A model to set beside it; default the one it was made from; 'none': alone.")
+        str | None,
+        typer.Option(help="A model to compare with; default the one it was made from; 'none': no comparison."),
     ] = None,
-    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
-    layers: Annotated[
-        str | None, typer.Option(help="Layers to look at, e.g. 10,11; default those with λ ≥ 0.5.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="How many tokens the model writes at most.")] = 64,
-    most_blocks: Annotated[int, typer.Option(help="How many blocks of the prompt are taken away at most.")] = 24,
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one per layer: 0 as trained, 1 strictly local.")] = "0",
+    layers: Annotated[str | None, typer.Option(help="Layers to trace, e.g. 10,11; default those with λ ≥ 0.5.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="The most tokens that the model writes.")] = 64,
+    most_blocks: Annotated[int, typer.Option(help="The most blocks of the prompt to take away.")] = 24,
     schedule: Schedule = None,
     blocks: Blocks = None,
-    seed: Annotated[int, typer.Option(help="Draws the random sets of blocks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random sets of blocks.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="The page, default results/audit-MODEL.html; a study's folder.")
     ] = None,
@@ -59,16 +59,16 @@ def audit_command(
         str | None,
         typer.Option(metavar="CORPUS", help="Audit every run of a suite's folder on a text instead.", **STUDY),
     ] = None,
-    texts: Annotated[int, typer.Option(help="How many passages that were not trained on, at most.", **STUDY)] = 100,
+    texts: Annotated[int, typer.Option(help="The most held-out passages.", **STUDY)] = 100,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="Of each passage at most; default as many as a training sequence has.", **STUDY)
+        int | None, typer.Option(help="The most tokens of a passage's prompt; default: a training sequence's.", **STUDY)
     ] = None,
-    answer_tokens: Annotated[int, typer.Option(help="Of each passage.", **STUDY)] = 32,
-    random_sets: Annotated[int, typer.Option(help="Of sources, for each passage's verdict.", **STUDY)] = 199,
+    answer_tokens: Annotated[int, typer.Option(help="Tokens of a passage's answer.", **STUDY)] = 32,
+    random_sets: Annotated[int, typer.Option(help="Random sets of sources for each passage's verdict.", **STUDY)] = 199,
     jobs: Annotated[int, typer.Option(help="How many runs are audited at once.", **STUDY)] = 1,
     as_json: Json = False,
 ) -> None:
-    """Show what an answer rested on, and test whether that picture may be believed; writes a page to read."""
+    """Show what an answer rested on, and test whether that picture can be believed; writes a page to read."""
     from progloc.accounts.auditing import audit_folder
     from progloc.accounts.terminal import AuditProgress, audit_summary
     from progloc.accounts.text import insert_space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "Base",
     "Blocks",
     "Corpus",
     "Json",
@@ -70,6 +71,10 @@ Schedule = Annotated[
     typer.Option("--schedule", help="λ(ℓ), e.g. quintic, sigmoid:0.8,12, heads:0.5,quintic, 0,0.5,1."),
 ]
 Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
+Base = Annotated[
+    str | None,
+    typer.Option("--base", help="A model to compare with; default the one it was made from; 'none': no comparison."),
+]
 Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
 
 

@@ -12,16 +12,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from progloc.cli.options import Blocks, Json, Schedule, app, notes, out_console, schedule_value
+from progloc.cli.options import Base, Blocks, Json, Schedule, app, notes, out_console, schedule_value
 from progloc.report.printing import print_json, visible
 
 
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
-    base: Annotated[
-        str | None, typer.Option(help="A model to set beside it; default the one it was made from; 'none': alone.")
-    ] = None,
+    base: Base = None,
     schedule: Schedule = None,
     blocks: Blocks = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
