@@ -41,10 +41,7 @@ def audit_command(
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Put no space between prompt and continuation, and move none.")
     ] = False,
-    base: Annotated[
-        str | None,
-        typer.Option(help="A model to compare with; default the one it was made from; 'none': no comparison."),
-    ] = None,
+    base: Base = None,
     dial: Annotated[str, typer.Option(help="δ in [0, 1], or one per layer: 0 as trained, 1 strictly local.")] = "0",
     layers: Annotated[str | None, typer.Option(help="Layers to trace, e.g. 10,11; default those with λ ≥ 0.5.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="The most tokens that the model writes.")] = 64,
