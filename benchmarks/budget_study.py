@@ -125,7 +125,7 @@ def main() -> None:
     alphas = [float(text) for text in given.alphas.split(",") if text]
     config = base(given.model, given.corpus, given.budget)
     console = Console(stderr=True)
-    inputs = gather(config, console.print)
+    inputs = gather(config, console)
     found = {}
     for seed in range(given.seeds):
         found[seed] = made(config, seed, alphas, given.results / f"seed{seed}", inputs)

@@ -150,7 +150,7 @@ def main() -> None:
     given = parser.parse_args()
     config = dataclasses.replace(BASE, model=given.model, corpus=given.corpus)
     console = Console(stderr=True)
-    inputs = gather(config, console.print)
+    inputs = gather(config, console)
     found = made(config, given.seeds, given.results, inputs, console)
     write_tables(PAGE, BY, [curve_table(found), enough_table(found)], console)
 

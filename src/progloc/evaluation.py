@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["continue_text", "evaluate_folder", "partition_text"]
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from progloc.generation import own_settings, write_on
 from progloc.measures.measuring import measure
 from progloc.measures.report import Report
 from progloc.model import load
+from progloc.report.printing import console as new_console
 from progloc.report.progress import progress_bar
 from progloc.resolve import SCRATCH, load_tokenizer, open_sequences, resolve, special_tokens
 from progloc.training.inputs import gather
@@ -140,7 +140,7 @@ def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
         folder = model
         tokenizer = scratch_tokenizer(load_corpus("python-docs"), model.removeprefix(SCRATCH))
         if division.needs_embeddings:
-            folder = gather(RunConfig(model=model, corpus="python-docs"), progress=sys.stderr.isatty()).model
+            folder = gather(RunConfig(model=model, corpus="python-docs"), new_console(stderr=True)).model
     else:
         folder = resolve(model).folder
         tokenizer = load_tokenizer(folder)

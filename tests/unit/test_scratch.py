@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from progloc.data import Corpus, Split, collate, split, tokenise
@@ -35,7 +36,7 @@ def folder(tokenizer: PreTrainedTokenizerFast, parts: Split) -> Path:
 
 
 def pretrain(tokenizer: PreTrainedTokenizerFast, parts: Split) -> Path:
-    return scratch_model(CORPUS, tokenizer, parts.train, split_sha256=parts.sha256, size="nano", progress=False)
+    return scratch_model(CORPUS, tokenizer, parts.train, split_sha256=parts.sha256, size="nano")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -98,9 +99,9 @@ def test_long_sequences_lengthen_the_context(tokenizer: PreTrainedTokenizerFast)
     assert AutoModelForCausalLM.from_pretrained(pretrain(tokenizer, parts)).config.n_positions == 300
 
 
-@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("terminal", [True, False])
 def test_nothing_on_standard_output(
-    progress: bool,
+    terminal: bool,
     tokenizer: PreTrainedTokenizerFast,
     parts: Split,
     tmp_path: Path,
@@ -108,10 +109,11 @@ def test_nothing_on_standard_output(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PROGLOC_CACHE", str(tmp_path))
-    scratch_model(CORPUS, tokenizer, parts.train, split_sha256=parts.sha256, size="nano", progress=progress)
+    console = Console(stderr=True, force_terminal=terminal)
+    scratch_model(CORPUS, tokenizer, parts.train, split_sha256=parts.sha256, size="nano", console=console)
     shown = capsys.readouterr()
     assert shown.out == ""  # it belongs to --json
-    assert ("pretraining scratch:nano" in shown.err) == progress
+    assert ("pretraining scratch:nano" in shown.err) == terminal
 
 
 def test_an_unknown_size_names_the_known_ones() -> None:

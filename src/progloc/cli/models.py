@@ -98,13 +98,10 @@ def train(
     label = f"{name.replace(':', '')}-seed{run.training.seed}"
     folder = out or Path("results") / f"{Path(run.model).name.replace(':', '-')}-{label}"
 
-    def say(line: str) -> None:
-        notes.print(line, style="dim", soft_wrap=True)
-
     with claimed(folder, RUN_FILE, describe_run(run, name)):  # before the minutes that pretraining may take
-        inputs = gather(run, say, progress=notes.is_terminal)
+        inputs = gather(run, notes)
         with training_progress(notes, label) as heard:
-            result = train_run(run, folder, inputs, name=name, heard=heard, say=say)
+            result = train_run(run, folder, inputs, name=name, heard=heard, console=notes)
     if as_json:
         print_json(result.to_dict())
         return

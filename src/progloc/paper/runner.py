@@ -60,13 +60,11 @@ def _on_blocks(plan: Plan, blocks: str) -> RunConfig:
 
 
 def _gather(plan: Plan, console: Console) -> dict[str, Inputs]:
-    """Return what the runs need, by partitioner, the base's first; only of that one is it said what is being done."""
+    """Return the inputs of the runs by partitioner, the base's first; notes are shown for that one alone."""
     first = plan.base.locality.blocks
-    told = gather(
-        plan.base, say=lambda line: console.print(line, style="dim", soft_wrap=True), progress=console.is_terminal
-    )
+    base = gather(plan.base, console)
     others = dict.fromkeys(run.config.locality.blocks for run in plan.runs if run.config.locality.blocks != first)
-    return {first: told, **{blocks: gather(_on_blocks(plan, blocks)) for blocks in others}}
+    return {first: base, **{blocks: gather(_on_blocks(plan, blocks)) for blocks in others}}
 
 
 def _with_controls(plan: Plan, inputs: dict[str, Inputs], console: Console) -> tuple[Plan, list[Control]]:

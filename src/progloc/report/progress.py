@@ -1,8 +1,8 @@
-"""The progress bar of everything that takes long."""
+"""What is shown of work that takes long: a bar, and notes in passing."""
 
 from __future__ import annotations
 
-__all__ = ["progress_bar"]
+__all__ = ["print_note", "progress_bar"]
 
 from rich.console import Console
 from rich.progress import (
@@ -41,3 +41,9 @@ def progress_bar(console: Console | None) -> Progress:
         transient=True,
         disable=console is None or not console.is_terminal,
     )
+
+
+def print_note(console: Console | None, line: str) -> None:
+    """Print a dim line, where there is a console."""
+    if console is not None:
+        console.print(line, style="dim", soft_wrap=True)

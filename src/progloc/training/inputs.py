@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ["Inputs", "gather", "open_model"]
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from rich.console import Console
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -18,6 +19,7 @@ from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.model import load
+from progloc.report.progress import print_note
 from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
 from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer
 
@@ -69,33 +71,35 @@ class Inputs:
         return summary
 
 
-def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, progress: bool = False) -> Inputs:
+def gather(config: RunConfig, console: Console | None = None) -> Inputs:
     """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
 
     Args:
         config: the run. Of its locality the schedule is checked against the model, and the blocks are made.
-        say: told what is being done, a line at a time.
-        progress: show a bar while pretraining.
+        console: where notes and pretraining's progress bar are shown.
 
     Raises:
         ProglocError: a model, corpus, schedule, partitioner or length that cannot be used.
     """
+    note = partial(print_note, console)
     corpus = load_corpus(config.corpus)
     scratch, size = config.model.startswith(SCRATCH), config.model.removeprefix(SCRATCH)
     layers = scratch_size(size).layers if scratch else check_length(config.model, config.sequence_length)
     config.locality.parsed_schedule(layers)  # a list has to fit the model
     tokenizer = scratch_tokenizer(corpus, size) if scratch else load_tokenizer(config.model)
-    say(f"corpus {corpus.name}: {len(corpus.text):,} characters")
+    note(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)
     parts = split(sequences, config.validation_fraction, config.split_seed, config.max_sequences)
-    say(f"{len(parts.train):,} training and {len(parts.validation):,} validation sequences of {config.sequence_length}")
+    note(
+        f"{len(parts.train):,} training and {len(parts.validation):,} validation sequences of {config.sequence_length}"
+    )
     model = config.model
     if scratch:
         # on the whole training side: the permutation is one, so what `parts` validates on is never in it
         whole = split(sequences, config.validation_fraction, config.split_seed)
-        say(f"{config.model}: a GPT-2 pretrained on the training side, once; the next run finds it in the cache")
+        note(f"{config.model}: a GPT-2 pretrained on the training side, once; the next run finds it in the cache")
         model = str(
-            scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, progress=progress)
+            scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, console=console)
         )
     blocks = partitioner(config.locality.blocks)
     if blocks.needs_embeddings:  # those that every run starts from, so that blocks stay as they are while it trains
@@ -106,7 +110,7 @@ def gather(config: RunConfig, say: Callable[[str], None] = lambda line: None, pr
         others = tokenise(second, tokenizer, config.sequence_length)
         drawn = np.random.default_rng(config.split_seed).permutation(len(others))[: len(parts.validation)]
         elsewhere = with_block_ids(others.select(np.sort(drawn)), blocks)
-        say(f"second text {second.name}: {len(elsewhere):,} sequences, to measure on only")
+        note(f"second text {second.name}: {len(elsewhere):,} sequences, to measure on only")
     return Inputs(
         name=config.model,
         model=model,

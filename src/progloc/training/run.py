@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -23,6 +24,7 @@ from progloc.errors import ProglocError
 from progloc.files import require_space, write_json
 from progloc.measures.measuring import measure
 from progloc.model import Locality, load
+from progloc.report.progress import print_note
 from progloc.results import GoalOutcome, RunResult, TrainingSummary
 from progloc.run_folder import (
     EVENTS_FILE,
@@ -167,7 +169,7 @@ def train_run(
     before: dict[str, Any] | None = None,
     reference: RunResult | None = None,
     heard: Callable[[int, int, dict[str, Any]], None] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    console: Console | None = None,
     **arguments: Any,
 ) -> RunResult:
     """Train one model and return its result; a finished run is only read, an interrupted one goes on.
@@ -182,7 +184,7 @@ def train_run(
         reference: where `budget` is set, the result of the same training without a penalty, if there is one already;
             otherwise that is trained first, into the folder `reference` within this one.
         heard: called after each step and evaluation: ``heard(step, steps, logs)``.
-        say: called with a line, where ``before`` had to be measured, on how long the rest should take.
+        console: where notes are shown, such as how long it should take.
         arguments: for `TrainingArguments`, such as ``report_to``.
 
     Raises:
@@ -192,7 +194,7 @@ def train_run(
     with claimed(folder, RUN_FILE, description):
         if finished(folder):
             return RunResult.read(folder)
-        return _train(config, folder, inputs, description, before, reference, heard, say, arguments)
+        return _train(config, folder, inputs, description, before, reference, heard, console, arguments)
 
 
 def _train(
@@ -203,7 +205,7 @@ def _train(
     before: dict[str, Any] | None,
     reference: RunResult | None,
     heard: Callable[[int, int, dict[str, Any]], None] | None,
-    say: Callable[[str], None],
+    console: Console | None,
     arguments: dict[str, Any],
 ) -> RunResult:
     """Do what `train_run` does, in a folder that is this run's alone and not finished."""
@@ -221,14 +223,14 @@ def _train(
         started = time.monotonic()
         before = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
         seconds = estimate_seconds(config, inputs, time.monotonic() - started)
-        say(f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
+        print_note(console, f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
     _choose_heads(model.locality, before)
     if training.budget is not None and reference is None:
-        say("first the same training without a penalty, which the budget is relative to")
+        print_note(console, "first the same training without a penalty, which the budget is relative to")
         reference = train_run(
             without_penalty(config), folder / REFERENCE_FOLDER, inputs, name="distributed", role="reference",
-            before=before, heard=heard, say=say, **arguments,
+            before=before, heard=heard, console=console, **arguments,
         )  # fmt: skip
     # while α adapts, an evaluation that is no better says little about the next
     patience = None if training.adapts else training.patience

@@ -7,19 +7,21 @@ __all__ = ["SCRATCH_SIZES", "ScratchSize", "scratch_model", "scratch_size", "scr
 import dataclasses
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
-    ProgressCallback,
     Trainer,
+    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
@@ -31,6 +33,7 @@ from progloc.data.cache import cached_folder, key_of
 from progloc.data.sequences import tokenizer_key
 from progloc.errors import ProglocError, suggest
 from progloc.files import cache_dir
+from progloc.report.progress import progress_bar
 
 FORMAT = 1
 """Part of the cache's key: raise it whenever the same settings would give another tokenizer or model."""
@@ -99,13 +102,13 @@ def scratch_model(
     *,
     split_sha256: str,
     size: str = "tiny",
-    progress: bool = True,
+    console: Console | None = None,
 ) -> Path:
     """Return the folder of a GPT-2 pretrained on ``train`` (``input_ids`` of T tokens), from the cache if it is there.
 
     The tokenizer has seen the whole corpus; the weights have seen the training split only, so validation perplexity is
     that of unseen text. The folder holds model and tokenizer as any Hugging Face model's does. The same arguments give
-    the same weights on the same machine.
+    the same weights on the same machine. A progress bar is shown on ``console``, where that is a terminal.
 
     Raises:
         ProglocError: an unknown size (the known ones are named).
@@ -115,7 +118,7 @@ def scratch_model(
 
     def build(folder: Path) -> None:
         model = _untrained(settings, tokenizer, length=len(train[0]["input_ids"]))
-        _pretrain(model, train, settings, f"pretraining scratch:{size}" if progress else None)
+        _pretrain(model, train, settings, f"pretraining scratch:{size}", console)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -149,30 +152,22 @@ def _untrained(size: ScratchSize, tokenizer: PreTrainedTokenizerFast, length: in
     )
 
 
-class _Bar(ProgressCallback):
-    """Trainer's progress bar with a label, and without its log lines, which go to standard output."""
+class _Steps(TrainerCallback):
+    """Calls a function with the number of steps done after each."""
 
-    def __init__(self, label: str) -> None:
-        super().__init__()
-        self.label = label
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        self.training_bar.set_description(self.label)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
-    ) -> None:
-        pass
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.advance(state.global_step)
 
 
-def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: str | None) -> None:
-    """Train ``model`` in place with a plain Trainer, under a progress bar with this label if there is one."""
+def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: str, console: Console | None) -> None:
+    """Train ``model`` in place with a plain Trainer."""
     model.loss_type = "ForCausalLM"  # GPT2LMHeadModel's own, which it otherwise warns of not finding
     steps = min(size.epochs * math.ceil(len(train) / size.batch_size), size.max_steps)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, progress_bar(console) as bar:
+        task = bar.add_task(label, total=steps)
         trainer = Trainer(
             model=model,
             args=TrainingArguments(
@@ -187,13 +182,12 @@ def _pretrain(model: GPT2LMHeadModel, train: Dataset, size: ScratchSize, label: 
                 logging_strategy="no",
                 report_to="none",
                 dataloader_pin_memory=False,
-                disable_tqdm=label is None,
+                disable_tqdm=True,
             ),
             train_dataset=train.select_columns("input_ids"),
             data_collator=collate,
+            callbacks=[_Steps(lambda step: bar.update(task, completed=step))],
         )
-        trainer.remove_callback(PrinterCallback if label is None else ProgressCallback)
-        if label is not None:
-            trainer.add_callback(_Bar(label))
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.config.use_cache = True  # Trainer turns it off, and a saved model would generate slowly
