@@ -141,6 +141,7 @@ def dial_report(
         if console is not None:
             console.print(f"'{model}' is not localised: it is dialled in every layer alike", style="dim")
     config: LocalityConfig = loaded.locality.config
+    source = load_corpus(corpus)
     lambdas = loaded.locality.lambdas
     if not any(lambdas):
         raise ProglocError(
@@ -171,7 +172,6 @@ def dial_report(
         curves = [dial_curve(labels[0], loaded, dataset, deltas, advance)]
         for name, label in zip(against, labels[1:], strict=True):
             curves.append(dial_curve(label, _open_other(name, config), dataset, deltas, advance))
-    source = load_corpus(corpus)
     about = {
         "schema_version": SCHEMA_VERSION,
         "model": model,
