@@ -15,32 +15,29 @@ from torch import Tensor, nn
 from progloc.errors import ProglocError
 
 IGNORED = -100
-"""The target that counts in neither loss nor gradient, as everywhere in PyTorch and transformers."""
+"""The target without loss or gradient, as everywhere in PyTorch and transformers."""
 
 LOGITS_BYTES = 128 * 2**20
-"""What one chunk's logits may take in float32. Every chunk reads and writes the whole gradient of the weight, so many
-small ones are slower; with GPT-2's vocabulary nothing more is gained from here on."""
+"""The most that one chunk's logits take in float32. Each chunk reads and writes the weight's whole gradient, so smaller
+ones are slower; larger ones gain nothing with GPT-2's vocabulary."""
 
 
-def _kept(dtype: torch.dtype) -> torch.dtype:
-    """Return the type that a gradient is kept in from forward to backward.
-
-    Until backward it is the gradient of an undivided sum, which passes float16's 65504 and which no loss scale has met.
-    """
+def _gradient_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of a gradient between forward and backward: that of an undivided sum overflows float16."""
     return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _in_chunks(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, wanted: list[bool], chunk: int
 ) -> tuple[Tensor, ...]:
-    """What `_operator` returns, in plain PyTorch, from at most (chunk, V) logits at a time."""
+    """Compute what `_operator` returns in plain PyTorch, from at most (chunk, V) logits at a time."""
     wide = torch.promote_types(hidden.dtype, torch.float32)  # of logits, as in transformers' loss, and of sums
-    multiplied, kept = hidden.dtype, _kept(hidden.dtype)
+    kept = _gradient_type(hidden.dtype)
     loss = hidden.new_zeros((), dtype=wide)
     of_hidden = hidden.new_empty(hidden.shape if wanted[0] else 0, dtype=kept)
     of_weight = hidden.new_zeros(weight.shape if wanted[1] else 0, dtype=wide)
     of_bias = hidden.new_zeros(len(weight) if wanted[2] else 0, dtype=wide)
-    matrix, shift = weight.to(multiplied), None if bias is None else bias.to(multiplied)
+    matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
     for start in range(0, len(hidden), chunk):
         rows = slice(start, start + chunk)
         inputs, target = hidden[rows], targets[rows, None]  # (C, D), (C, 1)
@@ -48,7 +45,7 @@ def _in_chunks(
         target = target.masked_fill(~counted, 0)
         logits = nn.functional.linear(inputs, matrix, shift).to(wide)  # (C, V)
         top, of_target = logits.amax(-1, keepdim=True), logits.gather(-1, target)  # (C, 1) each
-        exponentials = logits.sub_(top).exp_()  # (C, V), in the same memory as all that follows
+        exponentials = logits.sub_(top).exp_()  # (C, V), in place, as all that follows
         total = exponentials.sum(-1, keepdim=True)
         loss += (total.log() + top - of_target).masked_fill(~counted, 0.0).sum()
         if not any(wanted):
@@ -63,8 +60,8 @@ def _in_chunks(
             of_weight.addmm_(error.T, inputs.to(kept))
         elif wanted[1]:
             of_weight += error.T @ inputs
-    of_bias = of_bias.to(kept if bias is None else _kept(bias.dtype))
-    return loss, of_hidden, of_weight.to(_kept(weight.dtype)), of_bias
+    of_bias = of_bias.to(kept if bias is None else _gradient_type(bias.dtype))
+    return loss, of_hidden, of_weight.to(_gradient_type(weight.dtype)), of_bias
 
 
 @functools.cache
@@ -80,10 +77,10 @@ def _liger() -> Callable[..., tuple[Any, ...]] | None:
 def _by_liger(
     forward: Callable[..., tuple[Any, ...]], hidden: Tensor, weight: Tensor, targets: Tensor, wanted: list[bool]
 ) -> tuple[Tensor, ...]:
-    """What `_operator` returns without a bias, by liger-kernel's Triton kernels, which choose their own chunks."""
+    """Compute what `_operator` returns without a bias by liger-kernel's kernels, which choose their own chunks."""
     with torch.no_grad():
         loss, *_, of_hidden, of_weight, _ = forward(
-            hidden.detach().requires_grad_(any(wanted)),  # without it, it computes no gradient at all
+            hidden.detach().requires_grad_(any(wanted)),  # without which it computes no gradient at all
             weight.to(hidden.dtype).detach().requires_grad_(wanted[1]),
             targets,
             ignore_index=IGNORED,
@@ -107,12 +104,12 @@ def _operator(
 ) -> tuple[Tensor, ...]:
     """Return the summed loss and its gradients by hidden (N, D), weight (V, D) and bias (V,); empty if not wanted.
 
-    An operator, so that to autograd and torch.compile it is one node whatever computes it. Its matrix products are in
-    hidden's dtype. It makes the gradients along with the loss, while it has a chunk's logits.
+    To autograd and torch.compile it is one node, whatever computes it. Matrix products are in hidden's dtype, and
+    gradients are computed with the loss, while a chunk's logits are there.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         liger = _liger() if hidden.is_cuda else None
-        # Liger knows no float64, returns float16 sums that can overflow, and rounds logits once more with a bias
+        # Liger has no float64, its float16 sums can overflow, and with a bias it rounds logits once more
         if liger is not None and bias is None and hidden.dtype in (torch.float32, torch.bfloat16):
             return _by_liger(liger, hidden, weight, targets, wanted)
         return _in_chunks(hidden, weight, bias, targets, wanted, chunk)
@@ -124,7 +121,7 @@ def _(
 ) -> tuple[Tensor, ...]:
     loss = hidden.new_empty((), dtype=torch.promote_types(hidden.dtype, torch.float32))
     return loss, *(
-        hidden.new_empty(source.shape if asked else 0, dtype=_kept(source.dtype))
+        hidden.new_empty(source.shape if asked else 0, dtype=_gradient_type(source.dtype))
         for source, asked in zip((hidden, weight, hidden if bias is None else bias), wanted, strict=True)
     )
 
@@ -160,28 +157,26 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Return `cross_entropy(linear(hidden, weight, bias).float(), targets)` without holding its logits.
 
-    The gradients are computed with the loss, chunk by chunk, so there are as many matrix products as without fusing;
-    what needs none costs none. Sums are in float32 at least. Under autocast the products are in its type. With
-    liger-kernel installed (the extra `fused`), CUDA tensors go through its kernels where these can do it.
+    The gradients are computed with the loss, chunk by chunk, so there are as many matrix products as without fusing,
+    and none for a gradient that is not needed. Sums are in float32 at least, products under autocast in its type. With
+    liger-kernel installed (the extra `fused`), its kernels serve CUDA tensors of the types they are right for.
 
     Args:
         hidden: (…, D).
         weight: (V, D), as of an `nn.Linear`.
-        targets: (…), int64 in [0, V); -100 counts in neither loss nor gradient.
+        targets: (…), int64 in [0, V), or -100 for none.
         bias: (V,).
-        reduction: "mean" over the targets that count (NaN where none does, as in PyTorch), or "sum".
-        chunk: how many tokens' logits to hold at a time; as many as fit `LOGITS_BYTES` if None.
+        reduction: "mean" over the targets other than -100 (NaN where there are none, as in PyTorch), or "sum".
+        chunk: how many tokens' logits to hold at a time, ≥ 1; by default as many as fit `LOGITS_BYTES`.
 
     Returns:
         The loss in nats, a scalar of at least float32. It has a first derivative only.
 
     Raises:
-        ProglocError: shapes that do not fit, another reduction, or a chunk of nothing.
+        ProglocError: shapes that do not fit, or another reduction.
     """
     if reduction not in ("mean", "sum"):
         raise ProglocError(f"reduction is {reduction!r}; expected 'mean' or 'sum'")
-    if chunk is not None and chunk < 1:
-        raise ProglocError(f"chunk is {chunk}; expected a number of tokens ≥ 1")
     if hidden.shape[:-1] != targets.shape or hidden.shape[-1] != weight.shape[-1]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (hidden, weight, targets))
         raise ProglocError(f"hidden, weight and targets are {shapes}; expected (…, D), (V, D) and (…)")

@@ -33,7 +33,7 @@ def _causal_model(model: nn.Module) -> PreTrainedModel:
 
 
 def _replace(part: nn.Module, name: str, value: Any) -> Callable[[], Any]:
-    """Set an attribute on ``part`` itself, over its class's, and return what undoes it."""
+    """Set an attribute on ``part`` itself, over its class's, and return the function that undoes it."""
     own = vars(part)
     undo = functools.partial(own.__setitem__, name, own[name]) if name in own else functools.partial(own.pop, name)
     own[name] = value
@@ -48,22 +48,22 @@ class FusedLoss:
             model(**inputs, labels=labels).loss.backward()
 
     The loss and its gradients are those of transformers' `ForCausalLMLoss`, to rounding; `logits` in the output are
-    (B, T, 0). The head returns such empty logits, and the model's loss function, which is handed them, takes the hidden
-    states that the head was given. All of it happens in the model's own forward pass, so what wraps the model stays
-    right. Entered and left as often as wanted, also one inside another; a model is for one thread at a time.
+    (B, T, 0). The head returns these empty logits, and the model's loss function computes the loss from the hidden
+    states that the head received. All of it happens in the model's own forward pass, so wrappers of the model need no
+    change. It may be entered repeatedly and nested; one thread at a time may use the model.
 
     Args:
         model: a transformers causal language model, or a wrapper around one.
 
     Raises:
-        CannotFuse: the head is no plain `nn.Linear` (an adapter on it, quantised weights, hooks), or the loss another
-            one. While running: the model changes its logits (scales, soft-caps) before the loss.
+        CannotFuse: the head is no plain `nn.Linear` (an adapter, quantised weights, hooks), or the model has another
+            loss. While running: the model changes its logits (scales, soft-caps) before the loss.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.outer = model
         self.model = _causal_model(model)
-        self._given: tuple[Tensor, Tensor] | None = None
+        self._forward: tuple[Tensor, Tensor] | None = None  # the head's hidden states and empty logits
         self._entered: list[ExitStack] = []
         self._check()
 
@@ -94,13 +94,13 @@ class FusedLoss:
 
     def __exit__(self, *exception: object) -> None:
         self._entered.pop().close()
-        self._given = None
+        self._forward = None
 
     def _keep_hidden(self, hidden: Tensor) -> Tensor:
         """The head's forward: (…, D) to empty logits (…, 0)."""
         # in float32, so that they stay the very tensor where the model or accelerate only widens its logits
         empty = hidden.new_empty((*hidden.shape[:-1], 0), dtype=torch.float32)
-        self._given = hidden, empty
+        self._forward = hidden, empty
         return empty
 
     def loss(
@@ -113,30 +113,31 @@ class FusedLoss:
         shift_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """`ForCausalLMLoss` with the logits of the forward pass just made: its arguments, its result.
+        """Compute `ForCausalLMLoss` for the forward pass just made, with its arguments and result.
 
         Raises:
             CannotFuse: ``logits`` are not those that the head returned.
         """
-        given, self._given = self._given, None
-        if given is None or logits is not given[1]:
+        forward, self._forward = self._forward, None
+        if forward is None or logits is not forward[1]:
             self._refuse("it changes its logits before the loss (scales or soft-caps them, say)")
+        hidden, _ = forward
         if shift_labels is None:
             shift_labels = nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:]
-        targets = shift_labels.to(given[0].device)
+        targets = shift_labels.to(hidden.device)
         if ignore_index != IGNORED:
             targets = targets.masked_fill(targets == ignore_index, IGNORED)
         reduction = "mean" if num_items_in_batch is None else "sum"
-        loss = linear_cross_entropy(given[0], self.head.weight, targets, self.head.bias, reduction=reduction)
+        loss = linear_cross_entropy(hidden, self.head.weight, targets, self.head.bias, reduction=reduction)
         if isinstance(num_items_in_batch, Tensor):
             num_items_in_batch = num_items_in_batch.to(loss.device)
         return loss if num_items_in_batch is None else loss / num_items_in_batch
 
 
 class SummedLoss:
-    """Runs a causal language model and sums its cross-entropy, without logits where it can do without.
+    """Calls a causal language model and sums its cross-entropy, without logits where its loss can be fused.
 
-    Where it cannot (`CannotFuse`), the first call finds out, and this and every later one use the logits.
+    Where it cannot be (`CannotFuse`), the first call finds out, and every call uses the logits.
 
     Args:
         model: as for `FusedLoss`.

@@ -31,9 +31,9 @@ from progloc.training.stages import Goal, Stages
 class LocalistTrainer(ScheduleTrainer):
     """Fine-tunes a localised model on loss = CE + α(stage) · Σ_ℓ λ(ℓ) · p^(ℓ) (method.md §4, §6).
 
-    Everything of `transformers.Trainer` holds: arguments, callbacks, trackers, resume. What differs:
+    It is a `transformers.Trainer`, with its arguments, callbacks, trackers and resuming. What differs:
 
-    - the loss has the penalty in it, normalised over an accumulated step as the cross-entropy is;
+    - the loss includes the penalty, normalised over an accumulated step as the cross-entropy is;
     - training runs in two stages (`stages`);
     - `evaluate` measures (`progloc.measure`) and reports `eval_loss` (CE), `eval_perplexity`, `eval_objective`
       (CE + α·Σλp at the full α) and every registered measure;
@@ -43,7 +43,7 @@ class LocalistTrainer(ScheduleTrainer):
       clipping;
     - λ(ℓ) of a `learnable` schedule is learned in stage 2 (`LearnedSchedule`), saved in checkpoints, and logged after
       each step as `lambda/layer_N`;
-    - attention in layers with λ = 0 is the plain model's: their log masses are not worked out.
+    - attention in layers with λ = 0 is the plain model's: their log masses are not computed.
 
     Args:
         stages: the two stages; the paper's by default. `Stages(exploration=0)` trains in one.
@@ -55,7 +55,7 @@ class LocalistTrainer(ScheduleTrainer):
         Everything else: as for Trainer; `model` must come from `localize` or `load`.
 
     Raises:
-        ProglocError: the model has no locality, or ``fused_loss`` cannot be had.
+        ProglocError: the model has no locality, or its loss cannot be fused.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LocalistTrainer(ScheduleTrainer):
         self.goal = goal
         self.dial = dial
         self.lambda_learning_rate = lambda_learning_rate
-        self._fusing()  # what cannot be had is refused now
+        self._fusing()  # a model that cannot be fused is refused now
         self.begin_learning()
         self._real_tokens: Tensor | None = None
         self._begin_window()
