@@ -10,26 +10,8 @@ from typing import Any
 from progloc.paper.results import Suite
 
 
-def _every(values: Iterable[object]) -> str:
-    """Write each different value once."""
+def _distinct(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or "—"
-
-
-def _sequences(data: Mapping[str, Any]) -> str:
-    return f"{data.get('train_sequences')} train, {data.get('validation_sequences')} validation"
-
-
-def _commit(git: Mapping[str, Any]) -> str:
-    return f"{git.get('commit')}{' (with uncommitted changes)' if git.get('dirty') else ''}"
-
-
-def _controls(controls: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    said = [
-        f"{each['control']} for {each['blocks']} ({each['control_chance_fidelity_no_sink']:.4f} and "
-        f"{each['chance_fidelity_no_sink']:.4f} of F° by chance, on the training text)"
-        for each in controls
-    ]
-    return [("controls of size", "; ".join(said))] if said else []
 
 
 def made_by(suite: Suite) -> list[tuple[str, str]]:
@@ -37,16 +19,27 @@ def made_by(suite: Suite) -> list[tuple[str, str]]:
     environments = [run.environment for run in suite.runs]
     data = [run.data for run in suite.runs]
     dates = sorted(str(environment["date"]) for environment in environments if environment.get("date"))
+    controls = [
+        f"{c['control']} for {c['blocks']} ({c['control_chance_fidelity_no_sink']:.4f} and "
+        f"{c['chance_fidelity_no_sink']:.4f} of F° by chance, on the training text)"
+        for c in suite.plan.get("controls", [])
+    ]
+    sequences = (f"{d.get('train_sequences')} train, {d.get('validation_sequences')} validation" for d in data)
+    commits = (
+        f"{git.get('commit')}{' (with uncommitted changes)' if git.get('dirty') else ''}"
+        for environment in environments
+        if (git := environment.get("git"))
+    )
     return [
-        *((key, _every([suite.plan.get(key)])) for key in ("command", "suite", "model", "corpus")),
-        ("blocks", _every(run.blocks for run in suite.runs)),
-        *_controls(suite.plan.get("controls", [])),
-        ("corpus sha256", _every(held.get("corpus_sha256") for held in data)),
-        ("split sha256", _every(held.get("split_sha256") for held in data)),
-        ("sequences", _every(map(_sequences, data))),
-        *((key, _every(e.get(key) for e in environments)) for key in ("progloc", "torch", "transformers", "python")),
-        ("git commit", _every(_commit(e["git"]) for e in environments if e.get("git"))),
-        *((key, _every(e.get(key) for e in environments)) for key in ("platform", "device", "cpus")),
+        *((key, _distinct([suite.plan.get(key)])) for key in ("command", "suite", "model", "corpus")),
+        ("blocks", _distinct(run.blocks for run in suite.runs)),
+        *([("controls of size", "; ".join(controls))] if controls else []),
+        ("corpus sha256", _distinct(d.get("corpus_sha256") for d in data)),
+        ("split sha256", _distinct(d.get("split_sha256") for d in data)),
+        ("sequences", _distinct(sequences)),
+        *((key, _distinct(e.get(key) for e in environments)) for key in ("progloc", "torch", "transformers", "python")),
+        ("git commit", _distinct(commits)),
+        *((key, _distinct(e.get(key) for e in environments)) for key in ("platform", "device", "cpus")),
         ("finished", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "—"),
     ]
 

@@ -6,6 +6,7 @@ __all__ = ["summary", "write_report"]
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from progloc.errors import ProglocError
@@ -23,71 +24,90 @@ from progloc.report.statistics import mean_interval
 from progloc.report.templating import templates
 
 
-def summary(suite: Suite, found: list[Answer]) -> str:
-    """Say in one paragraph what was run and what came out."""
-    names, seeds = suite.architectures, len({run.seed for run in suite.runs})
-    said = [
+def summary(suite: Suite, claims: list[Answer]) -> str:
+    """Return one paragraph on what was run and what came out."""
+    seeds = len({run.seed for run in suite.runs})
+    verdicts = [answer.verdict for answer in claims]
+    sentences = [
         f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')} in "
-        f"{counted(len(names), 'architecture')} with {counted(seeds, 'seed')}."
-    ]
-    if suite.distributed is not None:
-        perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
-        before = suite.runs[0].before["perplexity"]
-        said.append(
-            f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}; before fine-tuning it was "
-            f"{number(before, 2)}."
-        )
-        if perplexity.mean > before:
-            said.append(
-                "Fine-tuning itself made this model worse: only ratios between fine-tuned runs say what locality costs."
-            )
-    gaps = {name: estimate.mean for name in suite.localised if (estimate := gap(suite, name).estimate).n}
-    if gaps:
-        low, high = min(gaps, key=lambda name: gaps[name]), max(gaps, key=lambda name: gaps[name])
-        spread = f"between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× ({high}) that of λ=0"
-        last = {name: gap(suite, name, perplexity=at_the_end("perplexity")).estimate.mean for name in (low, high)}
-        said.append(
-            f"With a penalty perplexity is {spread if low != high else f'{number(gaps[low], 3)}× that of λ=0 ({low})'}."
-        )
-        also = f" and {high} {number(last[high], 3)}×" if low != high else ""
-        said.append(f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}×{also}.")
-    if names:
-        local = {name: mean_interval(suite.values(name, measured("fidelity_no_sink")).values()).mean for name in names}
-        low, high = min(local, key=lambda name: local[name]), max(local, key=lambda name: local[name])
-        chance = number(suite.runs[0].measure("chance_fidelity_no_sink"), 3)
-        said.append(
-            f"Of the attention that is not on the sink, the share within the token's own block goes from "
-            f"{number(local[low], 3)} ({low}) to {number(local[high], 3)} ({high}); chance is {chance}."
-        )
-        if suite.distributed is not None and local[high] - local[suite.distributed] < LOCALISED:
-            said.append("That is hardly more than at λ=0: these runs localised little and say little about locality.")
-    said += _on_other_blocks(suite)
-    verdicts = [answer.verdict for answer in found]
-    said.append(
-        f"Of {counted(len(found), 'claim')} of the paper {verdicts.count('supported')} are supported, "
+        f"{counted(len(suite.architectures), 'architecture')} with {counted(seeds, 'seed')}.",
+        *_without_a_penalty(suite),
+        *_price(suite),
+        *_locality(suite),
+        *_on_other_blocks(suite),
+        f"Of {counted(len(claims), 'claim')} of the paper {verdicts.count('supported')} are supported, "
         f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
-        "from this run."
-    )
+        "from this run.",
+    ]
     if seeds == 1:
-        said.append("One seed gives no interval: no comparison here is more than an observation.")
+        sentences.append("One seed gives no interval: no comparison here is more than an observation.")
     if suite.missing:
-        said.append(f"Of {len(suite.missing) + len(suite.runs)} planned runs, {len(suite.missing)} are missing.")
-    return " ".join(said)
+        sentences.append(f"Of {len(suite.missing) + len(suite.runs)} planned runs, {len(suite.missing)} are missing.")
+    return " ".join(sentences)
 
 
-def _on_other_blocks(suite: Suite) -> list[str]:
+def _ends(means: dict[str, float]) -> tuple[str, str]:
+    """Return the names of the lowest and of the highest mean."""
+    return min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+
+
+def _without_a_penalty(suite: Suite) -> Iterator[str]:
+    if suite.distributed is None:
+        return
+    perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
+    before = suite.runs[0].before["perplexity"]
+    yield (
+        f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}; before fine-tuning it was "
+        f"{number(before, 2)}."
+    )
+    if perplexity.mean > before:
+        yield "Fine-tuning itself made this model worse: only ratios between fine-tuned runs say what locality costs."
+
+
+def _price(suite: Suite) -> Iterator[str]:
+    gaps = {name: estimate.mean for name in suite.localised if (estimate := gap(suite, name).estimate).n}
+    if not gaps:
+        return
+    low, high = _ends(gaps)
+    last = {name: gap(suite, name, perplexity=at_the_end("perplexity")).estimate.mean for name in (low, high)}
+    end = f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}×"
+    if low == high:
+        yield f"With a penalty perplexity is {number(gaps[low], 3)}× that of λ=0 ({low}). {end}."
+    else:
+        yield (
+            f"With a penalty perplexity is between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× "
+            f"({high}) that of λ=0. {end} and {high} {number(last[high], 3)}×."
+        )
+
+
+def _locality(suite: Suite) -> Iterator[str]:
+    local = measured("fidelity_no_sink")
+    means = {name: mean_interval(suite.values(name, local).values()).mean for name in suite.architectures}
+    if not means:
+        return
+    low, high = _ends(means)
+    chance = number(suite.runs[0].measure("chance_fidelity_no_sink"), 3)
+    yield (
+        f"Of the attention that is not on the sink, the share within the token's own block goes from "
+        f"{number(means[low], 3)} ({low}) to {number(means[high], 3)} ({high}); chance is {chance}."
+    )
+    if suite.distributed is not None and means[high] - means[suite.distributed] < LOCALISED:
+        yield "That is hardly more than at λ=0: these runs localised little and say little about locality."
+
+
+def _on_other_blocks(suite: Suite) -> Iterator[str]:
     """Say what the schedule that costs most costs on each partitioner's blocks; nothing with one partitioner."""
-    gaps = {run.name: gap(suite, run.name).estimate for run in suite.compared if any(run.lambdas)}
-    dearest = max((name for name in suite.localised if name in gaps), key=lambda name: gaps[name].mean, default=None)
+    gaps = {run.name: gap(suite, run.name).estimate.mean for run in suite.compared if not run.is_distributed}
+    dearest = max((name for name in suite.localised if name in gaps), key=gaps.__getitem__, default=None)
     if dearest is None or len(suite.partitioners) < 2:
-        return []
+        return
     schedule = suite.one(dearest).schedule
-    blocks = {suite.one(name).blocks: each for name, each in gaps.items() if suite.one(name).schedule == schedule}
-    costs = ", ".join(f"{number(each.mean, 3)}× on {name}" for name, each in blocks.items())
-    return [
+    by_blocks = {suite.one(name).blocks: mean for name, mean in gaps.items() if suite.one(name).schedule == schedule}
+    costs = ", ".join(f"{number(mean, 3)}× on {blocks}" for blocks, mean in by_blocks.items())
+    yield (
         f"All of this is of {suite.partitioners[0]}; by blocks, {schedule} costs {costs}: larger blocks less, whatever "
         "they are made of (C8)."
-    ]
+    )
 
 
 def _write_figures(folder: Path, pictures: list[Drawing]) -> None:
@@ -101,23 +121,6 @@ def _write_figures(folder: Path, pictures: list[Drawing]) -> None:
         part.rename(folder / "figures")
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _page(suite: Suite, pictures: list[Drawing]) -> str:
-    template = templates("progloc.paper").get_template("report.html.j2")
-    found = answers(suite)
-    return template.render(
-        suite=suite,
-        summary=summary(suite, found),
-        answers=found,
-        reading=reading(suite),
-        tables=suite_tables(suite),
-        pictures=pictures,
-        made_by=made_by(suite),
-        settings=settings(suite),
-        contradictions=published.CONTRADICTIONS,
-        source=published.SOURCE,
-    )
 
 
 def write_report(folder: Path) -> Suite:
@@ -136,7 +139,23 @@ def write_report(folder: Path) -> Suite:
     if not suite.runs:
         raise ProglocError(f"{folder} has no finished run yet; run 'progloc reproduce' until one is")
     pictures = drawings(suite)
-    page = _page(suite, pictures)
+    claims = answers(suite)
+    page = (
+        templates("progloc.paper")
+        .get_template("report.html.j2")
+        .render(
+            suite=suite,
+            summary=summary(suite, claims),
+            answers=claims,
+            reading=reading(suite),
+            tables=suite_tables(suite),
+            pictures=pictures,
+            made_by=made_by(suite),
+            settings=settings(suite),
+            contradictions=published.CONTRADICTIONS,
+            source=published.SOURCE,
+        )
+    )
     write_csv(suite, folder / "results.csv")
     write_text(folder / "tables.md", tables_markdown(suite))
     _write_figures(folder, pictures)
