@@ -45,7 +45,7 @@ def control_of(suite: Suite, blocks: str) -> str | None:
 
     Chance is that on the training text, where the plan has chosen a control by it; otherwise that on validation.
     """
-    planned = next((each for each in suite.plan.get("controls", []) if each["blocks"] == blocks), None)
+    planned = next((control for control in suite.plan.get("controls", []) if control["blocks"] == blocks), None)
     if planned is not None and planned["control"] in suite.partitioners:
         own = planned["chance_fidelity_no_sink"]
         levels = {planned["control"]: planned["control_chance_fidelity_no_sink"]}
@@ -53,27 +53,24 @@ def control_of(suite: Suite, blocks: str) -> str | None:
         own = chance_level(suite, blocks)
         levels = {other: chance_level(suite, other) for other in suite.partitioners if is_fixed(other)}
     apart = {other: abs(math.log(level / own)) for other, level in levels.items()}
-    nearest = min(apart, key=lambda other: apart[other], default=None)
+    nearest = min(apart, key=apart.__getitem__, default=None)
     return nearest if nearest is not None and apart[nearest] <= MATCHED else None
 
 
 def size_correlations(suite: Suite) -> dict[str, float]:
     """Return Pearson's r of log gap with log chance F° over the partitioners, by schedule; of three or more alone."""
-    names: dict[str, dict[str, str]] = {}
+    points: dict[str, dict[str, tuple[float, float]]] = {}
     for run in suite.compared:
         if not run.is_distributed:
-            names.setdefault(run.schedule, {})[run.blocks] = run.name
-    found = {}
-    for schedule, by_blocks in names.items():
-        points = np.array(
-            [
-                (math.log(chance_level(suite, blocks)), math.log(gap(suite, name).estimate.mean))
-                for blocks, name in by_blocks.items()
-            ]
-        )
-        if len(points) > 2 and np.isfinite(points).all() and points.std(0).all():
-            found[schedule] = float(np.corrcoef(points.T)[0, 1])
-    return found
+            price = gap(suite, run.name).estimate.mean
+            point = math.log(chance_level(suite, run.blocks)), math.log(price)
+            points.setdefault(run.schedule, {})[run.blocks] = point
+    samples = {schedule: np.array(list(by_blocks.values())) for schedule, by_blocks in points.items()}
+    return {
+        schedule: float(np.corrcoef(sample.T)[0, 1])
+        for schedule, sample in samples.items()
+        if len(sample) > 2 and np.isfinite(sample).all() and sample.std(0).all()
+    }
 
 
 def at_equal_locality(suite: Suite, blocks: str, locality: Figure, confidence: float = LEVEL) -> Matched | None:
@@ -82,34 +79,12 @@ def at_equal_locality(suite: Suite, blocks: str, locality: Figure, confidence: f
     return None if control is None else matched(*paired_curves(suite, blocks, control, locality), confidence)
 
 
-def _above_one(found: Matched | None) -> bool | None:
-    return None if found is None else found.ratio.estimate.above(1)
-
-
-def _figure(label: str, found: Matched | None) -> str:
-    if found is None:
-        return f"no {label} that both reach"
-    return f"{number(found.ratio.estimate.mean, 3)}× at {label} {number(found.level, 3)}"
-
-
-def _interval(label: str, found: Matched) -> str:
-    reached = f"both reach {label} {number(found.low, 3)} to {number(found.high, 3)}"
-    return f"{ratio(found.ratio.estimate)}, {p_text(found.ratio.p)} ({reached})"
-
-
-def _sizes(suite: Suite, blocks: str, control: str) -> str:
-    """Write a partitioner and its control with their chance levels."""
-    own, its = (number(chance_level(suite, each), 3) for each in (blocks, control))
-    return f"{blocks} ({own} by chance) ÷ {control} ({its})"
-
-
 def size_alone(suite: Suite) -> str:
     """Write how closely the price goes with size alone, as a sentence after others; nothing with few partitioners."""
-    found = size_correlations(suite)
-    if not found:
+    correlations = ", ".join(f"{schedule} {number(r, 3)}" for schedule, r in size_correlations(suite).items())
+    if not correlations:
         return ""
-    each = ", ".join(f"{schedule} {number(r, 3)}" for schedule, r in found.items())
-    return f" r of log gap with log chance F° over all {len(suite.partitioners)} partitioners: {each}."
+    return f" r of log gap with log chance F° over all {len(suite.partitioners)} partitioners: {correlations}."
 
 
 def semantic_against_fixed(suite: Suite) -> Finding:
@@ -118,41 +93,58 @@ def semantic_against_fixed(suite: Suite) -> Finding:
     if len(suite.partitioners) < 2 or not semantic:
         return without("several schedules with semantic blocks", "the same with fixed blocks of their size")
     controls = {blocks: control for blocks in semantic if (control := control_of(suite, blocks)) is not None}
+
+    def level(blocks: str) -> str:
+        return number(chance_level(suite, blocks), 3)
+
     if not controls:
-        fixed = ", ".join(f"{each} {number(chance_level(suite, each), 3)}" for each in suite.partitioners)
         return Finding(
             "cannot tell from this run",
-            f"no fixed control of matched size; F° by chance: {fixed}",
+            "no fixed control of matched size; F° by chance: "
+            + ", ".join(f"{blocks} {level(blocks)}" for blocks in suite.partitioners),
             "—",
             f"Larger blocks are cheaper whatever they are made of.{size_alone(suite)}",
         )
-    strict = 1 - SIGNIFICANT / len(controls)
 
     def both(blocks: str, confidence: float) -> dict[str, Matched | None]:
-        return {label: at_equal_locality(suite, blocks, each, confidence) for label, each in LOCALITIES.items()}
+        return {label: at_equal_locality(suite, blocks, figure, confidence) for label, figure in LOCALITIES.items()}
 
-    plain = {blocks: both(blocks, LEVEL) for blocks in controls}
-    cheaper = [
-        blocks for blocks in controls if all(_above_one(each) is False for each in both(blocks, strict).values())
-    ]
-    dearer = [blocks for blocks in controls if True in map(_above_one, plain[blocks].values())]
-    shown = {blocks: {label: each for label, each in plain[blocks].items() if each} for blocks in controls}
-    seeds = [each.ratio.estimate.n for found in shown.values() for each in found.values()]
-    intervals = [
-        f"{blocks}: {'; '.join(_interval(label, each) for label, each in found.items())}"
-        for blocks, found in shown.items()
-        if found
-    ]
+    strict = 1 - SIGNIFICANT / len(controls)
+    matches = {blocks: both(blocks, LEVEL) for blocks in controls}
+    cheaper = [blocks for blocks in controls if all(_above_one(m) is False for m in both(blocks, strict).values())]
+    dearer = [blocks for blocks in controls if any(map(_above_one, matches[blocks].values()))]
     alone = [blocks for blocks in semantic if blocks not in controls]
+    intervals = {
+        blocks: "; ".join(_interval(label, match) for label, match in by_label.items() if match is not None)
+        for blocks, by_label in matches.items()
+    }
+    seeds = [match.ratio.estimate.n for by_label in matches.values() for match in by_label.values() if match]
+    shown = [f"{blocks}: {text}" for blocks, text in intervals.items() if text]
     return Finding(
         decide([len(dearer) < len(semantic), 2 * len(cheaper) > len(controls) or None]),
         "gap ÷ that of fixed blocks of the same size: "
         + "; ".join(
-            f"{_sizes(suite, blocks, controls[blocks])} {', '.join(_figure(*each) for each in found.items())}"
-            for blocks, found in plain.items()
+            f"{blocks} ({level(blocks)} by chance) ÷ {control} ({level(control)}) "
+            + ", ".join(_figure(label, match) for label, match in matches[blocks].items())
+            for blocks, control in controls.items()
         ),
-        ". ".join([*intervals, seeds_text(min(seeds))]) if seeds else "—",
+        ". ".join([*shown, seeds_text(min(seeds))]) if seeds else "—",
         f"Cheaper at equal F° and at equal F° above chance: {', '.join(cheaper) or 'none that is resolved'}; dearer at "
         f"one of them: {', '.join(dearer) or 'none that is resolved'}; without a control of matched size: "
         f"{', '.join(alone) or 'none'}.{size_alone(suite)}",
     )
+
+
+def _above_one(match: Matched | None) -> bool | None:
+    return None if match is None else match.ratio.estimate.above(1)
+
+
+def _figure(label: str, match: Matched | None) -> str:
+    if match is None:
+        return f"no {label} that both reach"
+    return f"{number(match.ratio.estimate.mean, 3)}× at {label} {number(match.level, 3)}"
+
+
+def _interval(label: str, match: Matched) -> str:
+    reached = f"both reach {label} {number(match.low, 3)} to {number(match.high, 3)}"
+    return f"{ratio(match.ratio.estimate)}, {p_text(match.ratio.p)} ({reached})"

@@ -57,8 +57,8 @@ def decide(parts: Iterable[bool | None]) -> Verdict:
 
 def without(*names: str) -> Finding:
     """Return the finding for a suite that lacks runs the claim needs."""
-    reason = f"It needs finished runs with a seed in common: {', '.join(names)}."
-    return Finding("cannot tell from this run", "—", "—", reason)
+    needed = f"It needs finished runs with a seed in common: {', '.join(names)}."
+    return Finding("cannot tell from this run", "—", "—", needed)
 
 
 def means(rows: Sequence[Values]) -> list[float]:
