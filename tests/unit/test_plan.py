@@ -6,14 +6,16 @@ import dataclasses
 import io
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+import synthetic_suite
 from progloc import ProglocError
+from progloc.files import write_json
 from progloc.paper.live import Standing
-from progloc.paper.plan import Preset, plan, preset_names, read_preset
+from progloc.paper.plan import PlannedRun, Preset, plan, preset_names, read_preset
+from progloc.results import RunResult
 from progloc.schedules import parse_schedule
 
 SEVEN = ("distributed", "localist", "linear", "quadratic", "cubic", "quartic", "quintic")
@@ -181,12 +183,14 @@ def test_what_is_no_plan_is_refused(seeds: int, name: str, message: str) -> None
         plan(name, read_preset(name)[1], seeds=seeds)
 
 
-def result(perplexity: float) -> dict[str, Any]:
-    figures = ("entropy_bits", "fidelity", "fidelity_no_sink", "sink_mass")
-    return {"final": {"perplexity": perplexity, **dict.fromkeys(figures, 0.25)}}
+def result(run: PlannedRun, perplexity: float, folder: Path) -> RunResult:
+    content = synthetic_suite.result(run.name, run.role, run.config)
+    content["final"]["perplexity"] = perplexity
+    write_json(folder / "result.json", content)
+    return RunResult.read(folder)
 
 
-def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = plan("quick", read_preset("quick")[1], seeds=1)
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
@@ -196,7 +200,7 @@ def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.Monke
         standing.begin(run)
         standing.hear(run, 96, 96, {"ce": 4.0, "stage": 2, "penalty_nats": 1.0})
         now[0] += 20.0  # twice as long as estimated
-        standing.finish(run, result(perplexity))
+        standing.finish(run, result(run, perplexity, tmp_path))
     assert standing.seconds_left() == 180.0
     assert "gap 1.200×" in standing.line(made.runs[1])
     standing.begin(made.runs[2])

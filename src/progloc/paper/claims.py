@@ -19,16 +19,7 @@ from progloc.paper.comparisons import aligned, cells, depth, gap, measured, perp
 from progloc.paper.faithfulness import faithful
 from progloc.paper.results import Suite
 from progloc.paper.semantic import semantic_against_fixed
-from progloc.paper.verdicts import (
-    SIGNIFICANT,
-    Answer,
-    Finding,
-    decide,
-    listed,
-    means,
-    seeds_text,
-    without,
-)
+from progloc.paper.verdicts import SIGNIFICANT, Answer, Finding, decide, listed, means, seeds_text, without
 from progloc.report.formats import counted, interval, number, p_text, percent, ratio, span
 from progloc.report.statistics import Comparison, mean_interval, paired_ratio, trend
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
@@ -69,6 +60,10 @@ def _goes(slope: Comparison, rising: bool) -> bool | None:
     """Return whether a slope goes the way asked (True), the other way (False), or is not resolved over seeds (None)."""
     above = slope.estimate.above(0)
     return None if above is None else above == rising
+
+
+def _not(part: bool | None) -> bool | None:
+    return None if part is None else not part
 
 
 def _slope(slope: Comparison, digits: int) -> str:
@@ -116,14 +111,14 @@ def _c2(suite: Suite) -> Finding:
     if not quartic.estimate.n:
         return without("quintic", "quartic")
     others = [name for name in suite.localised if name != "quintic"]
-    smaller = [perplexity_ratio(suite, "quintic", name).estimate.above(1) is False for name in others]
+    smaller = [perplexity_ratio(suite, "quintic", name).estimate.above(1) is False or None for name in others]
     level = 1 - SIGNIFICANT / len(others)
     larger = [perplexity_ratio(suite, "quintic", name, level).estimate.above(1) for name in others]
     gaps = {name: gap(suite, name).estimate.mean for name in suite.localised}
     known = {name: value for name, value in gaps.items() if not math.isnan(value)}
-    smallest = f"The smallest mean gap is {min(known, key=lambda name: known[name])}'s" if known else "No gap is known"
+    smallest = f"The smallest mean gap is {min(known, key=known.__getitem__)}'s" if known else "No gap is known"
     return Finding(
-        decide([*(each or None for each in smaller), True not in larger]),
+        decide([*smaller, True not in larger]),
         "gap " + ", ".join(f"{name} {number(value, 3)}×" for name, value in gaps.items()),
         f"quintic ÷ quartic {ratio(quartic.estimate, 4)}, {p_text(quartic.p)}, {seeds_text(quartic.estimate.n)}",
         f"{smallest}, with F° {_locality(suite, 'quintic', 'quartic')}: {_NOT_MATCHED}.",
@@ -156,15 +151,15 @@ def _c3(suite: Suite) -> Finding:
         )
         seeds = len(rows[0])
 
-    def found(as_asked: bool | None, rising: bool) -> str:
+    def direction(as_asked: bool | None, rising: bool) -> str:
         return "is not resolved" if as_asked is None else "rises" if as_asked == rising else "falls"
 
     return Finding(
         decide(trends),
         f"{names[0]} → {names[-1]}: {', '.join(figures)}",
         f"a step: from one of the {len(names)} architectures to the next; {seeds_text(seeds)}",
-        f"In order of mean λ entropy {found(trends[0], False)} and fidelity {found(trends[1], True)}; without the sink "
-        f"entropy {found(trends[2], False)} and fidelity {found(trends[3], True)}.",
+        f"In order of mean λ entropy {direction(trends[0], False)} and fidelity {direction(trends[1], True)}; "
+        f"without the sink entropy {direction(trends[2], False)} and fidelity {direction(trends[3], True)}.",
     )
 
 
@@ -173,7 +168,7 @@ def _largest_change(suite: Suite, name: str, layers: Sequence[int], measure: str
     ours, base = suite.by_name[name], suite.by_name[suite.distributed or ""]
 
     def change(seed: int) -> float:
-        pairs = list(zip(*(runs[seed].by_layer(measure) for runs in (ours, base)), strict=True))
+        pairs = list(zip(ours[seed].by_layer(measure), base[seed].by_layer(measure), strict=True))
         return max(abs(pairs[layer][0] - pairs[layer][1]) for layer in layers)
 
     return {seed: change(seed) for seed in ours if seed in base}
@@ -203,12 +198,12 @@ def _c4(suite: Suite) -> Finding:
         for name, where in (("quintic", early), ("quintic", [layers - 1]), ("linear", early))
     )
     entropy = mean_interval(_largest_change(suite, "quintic", early, "entropy_bits_no_sink").values())
-    changed = [stays.above(LOCALISED), entropy.above(_UNCHANGED_BITS)]
+    unchanged = [_not(stays.above(LOCALISED)), _not(entropy.above(_UNCHANGED_BITS))]
     moved = [localises.above(LOCALISED), sooner.above(LOCALISED)]
     if moved == [False, False]:
         moved = [None, None]
     return Finding(
-        decide([*(None if each is None else not each for each in changed), *moved]),
+        decide([*unchanged, *moved]),
         f"largest |ΔF°| to λ=0 in layers 0–{early[-1]} of {layers}: quintic {number(stays.mean, 3)}, linear "
         f"{number(sooner.mean, 3)}; in the last layer: quintic {number(localises.mean, 3)}; largest |ΔH°| of "
         f"quintic in layers 0–{early[-1]}: {number(entropy.mean, 2)} bits",
@@ -225,24 +220,23 @@ def _c5(suite: Suite) -> Finding:
 
     Not supported: it is above 1. Each change alone is reported beside it and decides nothing.
     """
-    found = cells(suite)
-    alphas, epochs = sorted({alpha for alpha, _ in found}), sorted({count for _, count in found})
+    names = cells(suite)
+    alphas, epochs = sorted({alpha for alpha, _ in names}), sorted({count for _, count in names})
     if len(alphas) < 2 or len(epochs) < 2:
         return without("cubic at two values of α and two budgets")
     weak, strong, short, long = alphas[0], alphas[-1], epochs[0], epochs[-1]
-    previous, optimised = (found.get(cell, "") for cell in ((strong, short), (weak, long)))
+    previous, optimised = (names.get(cell, "") for cell in ((strong, short), (weak, long)))
     both = perplexity_ratio(suite, optimised, previous)
     if not both.estimate.n:
         return without(f"cubic at α={strong:g}, {short} epochs", f"cubic at α={weak:g}, {long} epochs")
     alpha_alone, epochs_alone = (
-        percent(perplexity_ratio(suite, found.get(cell, ""), previous).estimate)
+        percent(perplexity_ratio(suite, names.get(cell, ""), previous).estimate)
         for cell in ((weak, short), (strong, long))
     )
     before, after = means(aligned(suite, (previous, optimised), measured("fidelity_no_sink")))
-    longer = perplexity_ratio(suite, optimised, found.get((weak, short), "")).estimate
-    above = both.estimate.above(1)
+    longer = perplexity_ratio(suite, optimised, names.get((weak, short), "")).estimate
     return Finding(
-        decide([None if above is None else not above]),
+        decide([_not(both.estimate.above(1))]),
         f"improvement of perplexity over α={strong:g} for {counted(short, 'epoch')}: α={weak:g} for "
         f"{counted(long, 'epoch')} {percent(both.estimate)}, α alone {alpha_alone}, epochs alone (at α={strong:g}) "
         f"{epochs_alone}",

@@ -130,13 +130,10 @@ def read_preset(name: str) -> tuple[str, Preset]:
     return name, from_mapping(Preset, yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def _with(config: RunConfig, *, schedule: str, seed: int, **changes: Any) -> RunConfig:
-    here = config.locality
-    locality = dataclasses.replace(
-        here, schedule=schedule, alpha=changes.get("alpha", here.alpha), blocks=changes.get("blocks", here.blocks)
-    )
-    training = dataclasses.replace(config.training, seed=seed, epochs=changes.get("epochs", config.training.epochs))
-    return dataclasses.replace(config, locality=locality, training=training)
+def _vary(base: RunConfig, seed: int, *, epochs: int | None = None, **locality: Any) -> RunConfig:
+    """Return the suite's base with another seed, perhaps other epochs, and other settings of locality."""
+    training = dataclasses.replace(base.training, seed=seed, epochs=epochs or base.training.epochs)
+    return dataclasses.replace(base, locality=dataclasses.replace(base.locality, **locality), training=training)
 
 
 def plan(
@@ -150,15 +147,15 @@ def plan(
         overrides: fields of RunConfig to change in every run, such as ``model`` and ``corpus``.
         seeds: how many seeds, from 0 on, or which ones, instead of the preset's.
     """
-    given = preset.seeds if seeds is None else seeds
-    chosen = range(given) if isinstance(given, int) else given
+    seeds = preset.seeds if seeds is None else seeds
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
     if not chosen or chosen[0] < 0:
-        raise ProglocError(f"--seeds {given}; expected a whole number ≥ 1, or FIRST:END, as in 2:3 for seed 2 alone")
+        raise ProglocError(f"--seeds {seeds}; expected a whole number ≥ 1, or FIRST:END, as in 2:3 for seed 2 alone")
     base = dataclasses.replace(preset.base, **(overrides or {}))
     runs = []
     for seed in chosen:
         for schedule in preset.architectures:
-            runs.append(PlannedRun(schedule, "architecture", _with(base, schedule=schedule, seed=seed)))
+            runs.append(PlannedRun(schedule, "architecture", _vary(base, seed, schedule=schedule)))
         for blocks in preset.partitioners:
             runs += _on_other_blocks(base, preset.architectures, blocks, seed)
         for name, changes in preset.variants.items():
@@ -175,7 +172,7 @@ def _on_other_blocks(base: RunConfig, architectures: tuple[str, ...], blocks: st
         PlannedRun(
             f"{schedule}-{blocks}",
             "partitioner",
-            _with(base, schedule=schedule, seed=seed, blocks=blocks),
+            _vary(base, seed, schedule=schedule, blocks=blocks),
             measures=f"{schedule}-seed{seed}" if schedule == "distributed" else None,
         )
         for schedule in architectures
@@ -187,10 +184,9 @@ def _with_another_penalty(
 ) -> list[PlannedRun]:
     """Return the localised architectures with another penalty. At λ=0 there is none to change."""
     settings = {**dataclasses.asdict(base.locality), **changes}
-    locality = from_mapping(LocalityConfig, settings, f"variants.{variant}")
-    varied = dataclasses.replace(base, locality=locality)
+    varied = dataclasses.replace(base, locality=from_mapping(LocalityConfig, settings, f"variants.{variant}"))
     return [
-        PlannedRun(f"{schedule}-{variant}", "variant", _with(varied, schedule=schedule, seed=seed))
+        PlannedRun(f"{schedule}-{variant}", "variant", _vary(varied, seed, schedule=schedule))
         for schedule in architectures
         if schedule != "distributed"
     ]
@@ -201,10 +197,10 @@ def _other_cells(base: RunConfig, cells: Optimisation, seed: int) -> list[Planne
     runs = []
     for epochs in cells.epochs:
         if epochs != base.training.epochs:
-            config = _with(base, schedule="distributed", seed=seed, epochs=epochs)
+            config = _vary(base, seed, epochs=epochs, schedule="distributed")
             runs.append(PlannedRun(f"distributed-epochs{epochs}", "optimisation", config))
         for alpha in cells.alphas:
             if (alpha, epochs) != (base.locality.alpha, base.training.epochs):
-                config = _with(base, schedule=cells.schedule, seed=seed, alpha=alpha, epochs=epochs)
+                config = _vary(base, seed, epochs=epochs, schedule=cells.schedule, alpha=alpha)
                 runs.append(PlannedRun(f"{cells.schedule}-alpha{alpha:g}-epochs{epochs}", "optimisation", config))
     return runs
