@@ -23,10 +23,11 @@ from progloc.files import read_mapping, write_json
 from progloc.measures.measuring import measure
 from progloc.model import load
 from progloc.paper.page import write_tables
-from progloc.paper.results import Run, Suite, load_suite
+from progloc.paper.results import Suite, load_suite
 from progloc.report.formats import ABSENT, interval, p_value, ratio
 from progloc.report.statistics import UNIT, gap_at, mean_interval, paired_ratio, trend
 from progloc.report.table import Column, Table
+from progloc.results import RunResult
 from progloc.schedules import parse_schedule
 from progloc.training.inputs import gather
 from scripts import run_script, script_parser
@@ -66,7 +67,7 @@ def measured(folder: Path, validation: Any) -> dict[str, dict[str, Figures]]:
 def everything(suite: Suite, sequences: int, console: Console) -> Found:
     """Measure every checkpoint of the three architectures."""
     found: Found = {}
-    wanted: list[Run] = [run for run in suite.compared if run.name in SHOWN]
+    wanted: list[RunResult] = [run for run in suite.compared if run.name in SHOWN]
     if {run.name for run in wanted} != set(SHOWN):
         raise ProglocError(f"{suite.folder} lacks one of {', '.join(SHOWN)}; run the suite with all three")
     whole = gather(from_mapping(RunConfig, dict(wanted[0].config))).validation

@@ -13,10 +13,11 @@ from pathlib import Path
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import elsewhere, gap, measured
-from progloc.paper.results import Run, Suite, load_suite
+from progloc.paper.results import Suite, load_suite
 from progloc.report.formats import interval, number, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio
 from progloc.report.table import Column, Table, filled, to_markdown
+from progloc.results import RunResult
 from scripts import run_script
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +83,7 @@ def layers_table(suite: Suite) -> Table:
 
         return f"{number(of('fidelity_no_sink'), 3)}, {number(of('sink_mass'), 2)}"
 
-    some: Run = suite.one("quintic")
+    some: RunResult = suite.one("quintic")
     rows = []
     for layer in SHOWN:
         before = some.before["layers"][layer]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from progloc.paper.capacity import ExponentFit, fitted_exponent
-from progloc.paper.results import Run, Suite
+from progloc.paper.results import Suite
 from progloc.report.formats import counted
 from progloc.report.statistics import Estimate, mean_interval
+from progloc.results import RunResult
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _over_seeds(fits: list[ExponentFit], figure: str) -> Estimate:
     return mean_interval(math.nan if value is None else value for value in values)
 
 
-def _mean_ratio(run: Run, base: Run, measure: str) -> float:
+def _mean_ratio(run: RunResult, base: RunResult, measure: str) -> float:
     between = [0 < value < 1 for value in run.lambdas]
     ratio = np.asarray(run.by_layer(measure)) / np.asarray(base.by_layer(measure))
     return float(ratio[between].mean()) if any(between) else math.nan

@@ -24,10 +24,11 @@ from progloc.blocks.fixed import is_fixed
 from progloc.paper.comparisons import depth, gap, layer, measured
 from progloc.paper.frontier import above_chance
 from progloc.paper.results import Figure as Reading
-from progloc.paper.results import Run, Suite
+from progloc.paper.results import Suite
 from progloc.paper.semantic import control_of
 from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
 from progloc.report.statistics import Estimate, mean_interval
+from progloc.results import RunResult
 from progloc.schedules import parse_schedule
 
 _GREY, _VERMILION = "#7f7f7f", "#d55e00"
@@ -94,7 +95,7 @@ def style(suite: Suite, name: str) -> dict[str, Any]:
     return {"color": color, "linestyle": "-.", "marker": marker}
 
 
-def _has_a_style(run: Run) -> bool:
+def _has_a_style(run: RunResult) -> bool:
     """Whether a schedule has a colour of its own in every suite."""
     return run.beta is not None or run.is_distributed or all(value == 1 for value in run.lambdas)
 
@@ -136,7 +137,7 @@ def _frontier(suite: Suite) -> Figure | None:
     gaps = {(run.name, run.seed): suite.gap(run) for run in runs}
     has_gaps = None not in gaps.values()
 
-    def cost(run: Run) -> float:
+    def cost(run: RunResult) -> float:
         value = gaps[run.name, run.seed] if has_gaps else run.measure("perplexity")
         return math.nan if value is None else value
 
@@ -277,7 +278,7 @@ def _schedules(suite: Suite) -> Figure | None:
     return drawn
 
 
-def _draw_learned(name: str, runs: list[Run], final: Axes, course: Axes) -> None:
+def _draw_learned(name: str, runs: list[RunResult], final: Axes, course: Axes) -> None:
     layers = len(runs[0].lambdas)
     depths = [depth(index, layers) for index in range(layers)]
     final.plot(depths, parse_schedule("quintic")(layers), color="#7f7f7f", linestyle="--", label="quintic")

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from progloc.paper.results import Figure, Run, Suite
+from progloc.paper.results import Figure, Suite
 from progloc.report.statistics import LEVEL, Comparison, common_seeds, gap_at, paired_ratio
+from progloc.results import RunResult
 
 Point = tuple[float, float]
 """(locality, gap): a measure in [0, 1], and a ratio of perplexities above 0."""
@@ -82,14 +83,14 @@ def beyond_chance(fidelity: float, chance: float) -> float:
     return (fidelity - chance) / (1 - chance) if chance < 1 else math.nan
 
 
-def above_chance(run: Run) -> float:
+def above_chance(run: RunResult) -> float:
     """Return a run's F° beyond chance."""
     return beyond_chance(run.measure("fidelity_no_sink"), run.measure("chance_fidelity_no_sink"))
 
 
-def families(suite: Suite) -> dict[str, dict[int, dict[str, Run]]]:
+def families(suite: Suite) -> dict[str, dict[int, dict[str, RunResult]]]:
     """Return the compared runs by partitioner, seed and schedule, in planned order: those of one α and one budget."""
-    grouped: dict[str, dict[int, dict[str, Run]]] = {}
+    grouped: dict[str, dict[int, dict[str, RunResult]]] = {}
     for run in suite.compared:
         grouped.setdefault(run.blocks, {}).setdefault(run.seed, {})[run.schedule] = run
     return grouped
@@ -113,6 +114,6 @@ def paired_curves(suite: Suite, a: str, b: str, locality: Figure) -> tuple[Curve
     return curves
 
 
-def _point(suite: Suite, run: Run, locality: Figure) -> Point:
+def _point(suite: Suite, run: RunResult, locality: Figure) -> Point:
     gap = suite.gap(run)
     return locality(run), math.nan if gap is None else gap

@@ -14,8 +14,8 @@ from progloc.blocks import Partitioner, TokenisedText, partitioner
 from progloc.config import RunConfig, from_mapping
 from progloc.data import Corpus, load_corpus, split, tokenise
 from progloc.errors import ProglocError
-from progloc.paper.results import Run
 from progloc.resolve import SCRATCH
+from progloc.results import RunResult
 
 CHUNK = 100
 """So many characters in a row that were trained on make a text one that was."""
@@ -29,7 +29,7 @@ class Passage:
     continuation: str
 
 
-def held_out(run: Run, corpus: Corpus, tokenizer: Any) -> list[str]:
+def held_out(run: RunResult, corpus: Corpus, tokenizer: Any) -> list[str]:
     """Return the stretches of a text that a suite's runs were not trained on, each as long as a training sequence.
 
     Of the text that they were trained on these are sequences of the validation side. Any stretch, of this text or

@@ -11,7 +11,6 @@ __all__ = [
     "SUITE_FILE",
     "Figure",
     "MissingRun",
-    "Run",
     "Suite",
     "csv_columns",
     "load_suite",
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
 
 SUITE_FILE = "suite.json"
 
-Run = RunResult
-Figure = Callable[[Run], float]
+Figure = Callable[[RunResult], float]
 """Anything that reads one number off a run."""
 
 
@@ -64,13 +62,13 @@ class Suite:
 
     folder: Path
     plan: Mapping[str, Any] = field(repr=False)
-    runs: tuple[Run, ...]
+    runs: tuple[RunResult, ...]
     missing: tuple[MissingRun, ...]
 
     @cached_property
-    def by_name(self) -> dict[str, dict[int, Run]]:
+    def by_name(self) -> dict[str, dict[int, RunResult]]:
         """The finished runs by name, then by seed, in planned order."""
-        grouped: dict[str, dict[int, Run]] = {planned["name"]: {} for planned in self.plan["runs"]}
+        grouped: dict[str, dict[int, RunResult]] = {planned["name"]: {} for planned in self.plan["runs"]}
         for run in self.runs:
             grouped[run.name][run.seed] = run
         return {name: runs for name, runs in grouped.items() if runs}
@@ -82,7 +80,7 @@ class Suite:
         return [name for name in lists[0] if all(name in others for others in lists)] if lists else []
 
     @property
-    def compared(self) -> list[Run]:
+    def compared(self) -> list[RunResult]:
         """The runs of one penalty and one budget, whatever their partitioner."""
         return [run for run in self.runs if run.role in ("architecture", "partitioner")]
 
@@ -112,7 +110,7 @@ class Suite:
 
         return pd.DataFrame(rows(self), columns=list(csv_columns(self)))
 
-    def one(self, name: str) -> Run:
+    def one(self, name: str) -> RunResult:
         """Return any run of that name: for what does not depend on the seed."""
         return next(iter(self.by_name[name].values()))
 
@@ -124,12 +122,12 @@ class Suite:
         """Return a figure of every finished run of that name, by seed; empty where there is none."""
         return {seed: figure(run) for seed, run in self.by_name.get(name, {}).items()}
 
-    def baseline(self, run: Run) -> Run | None:
+    def baseline(self, run: RunResult) -> RunResult | None:
         """Return the λ=0 run of the same data, budget and seed, if it is finished."""
         same = (other for other in self.runs if other.is_distributed and run.same_but_for_locality(other))
         return next(same, None)
 
-    def gap(self, run: Run) -> float | None:
+    def gap(self, run: RunResult) -> float | None:
         """Return perplexity ÷ that of the baseline (method.md §3); None where there is no baseline."""
         baseline = self.baseline(run)
         return None if baseline is None else run.measure("perplexity") / baseline.measure("perplexity")
@@ -165,7 +163,7 @@ def load_suite(folder: Path) -> Suite:
     return Suite(folder, plan, tuple(runs), tuple(missing))
 
 
-Column = Callable[[Suite, Run], object]
+Column = Callable[[Suite, RunResult], object]
 
 
 def _measures(*names: str) -> dict[str, Column]:

@@ -34,7 +34,8 @@ from progloc.hub import pretrained
 from progloc.model import load
 from progloc.paper.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
 from progloc.paper.passages import Passage, cut, held_out, spread
-from progloc.paper.results import Run, Suite, load_suite
+from progloc.paper.results import Suite, load_suite
+from progloc.results import RunResult
 from progloc.run_folder import MODEL_FOLDER
 from progloc.training.inputs import gather
 
@@ -114,7 +115,7 @@ def _audited(model: Any, tokenizer: Any, passage: Passage, layers: Sequence[int]
     )  # fmt: skip
 
 
-def _model_of(suite: Suite, run: Run) -> Path:
+def _model_of(suite: Suite, run: RunResult) -> Path:
     """Return where a run's model is: a λ=0 run measured on other blocks has that of the one that was trained."""
     for each in (run, suite.baseline(run)):
         if each is not None:
