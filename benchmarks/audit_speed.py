@@ -36,39 +36,39 @@ PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
 BY = "benchmarks/audit_speed.py"
 
 
-def once(given: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
+def once(options: argparse.Namespace, prompt_tokens: int) -> dict[str, Any]:
     """Audit one prompt, and return what it took."""
-    named = resolve(given.model, schedule="quintic", blocks=given.blocks)
+    named = resolve(options.model, schedule="quintic", blocks=options.blocks)
     model, tokenizer = named.load(), named.load_tokenizer()
-    text = load_corpus(given.text).text
+    text = load_corpus(options.text).text
     offsets = encode(tokenizer, text).offsets.tolist()
     if len(offsets) < prompt_tokens:
-        raise ProglocError(f"{given.text} has {len(offsets)} tokens; expected at least {prompt_tokens}")
+        raise ProglocError(f"{options.text} has {len(offsets)} tokens; expected at least {prompt_tokens}")
     first = (len(offsets) - prompt_tokens) // 2
     prompt = text[offsets[first][0] : offsets[first + prompt_tokens - 1][1]]
     costs: list[Cost] = []
     started = time.perf_counter()
-    found = audit(model, prompt, tokenizer=tokenizer, max_new_tokens=given.new, announce=costs.append)
-    written = page(found)
-    taken = time.perf_counter() - started
+    result = audit(model, prompt, tokenizer=tokenizer, max_new_tokens=options.new, announce=costs.append)
+    written = page(result)
+    elapsed = time.perf_counter() - started
     return {
-        "prompt": found.answer_start,
-        "answer": len(found.tokens) - found.answer_start,
-        "blocks": max(found.block_ids),
-        "tested": len(found.examined.tested),
+        "prompt": result.answer_start,
+        "answer": len(result.tokens) - result.answer_start,
+        "blocks": max(result.block_ids),
+        "tested": len(result.examined.tested),
         "passes": costs[0].passes,
-        "seconds": taken,
+        "seconds": elapsed,
         "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "page_mib": len(written.encode()) / 2**20,
     }
 
 
-def measured(given: argparse.Namespace, prompt_tokens: int) -> tuple[str, ...]:
+def measured(options: argparse.Namespace, prompt_tokens: int) -> tuple[str, ...]:
     """Return one row: the median over repeats, each in a process of its own."""
     command = [sys.executable, *sys.argv, "--one", str(prompt_tokens)]
     runs = [
         json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        for _ in range(given.repeats)
+        for _ in range(options.repeats)
     ]
     seconds = [run["seconds"] for run in runs]
     first = runs[0]
@@ -92,20 +92,20 @@ def main() -> None:
     parser.add_argument("--blocks", default="sentences")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one is not None:
-        print(json.dumps(once(given, given.one)))
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(once(options, options.one)))
         return
     table = Table(
         "Cost of an audit",
-        f"{Path(given.model).name}, {given.blocks}, generation and page included, {torch.get_num_threads()} CPU "
-        f"threads, torch {torch.__version__}; seconds: the median of {given.repeats} (and range). Memory: the most the "
-        "process held, the model included.",
+        f"{Path(options.model).name}, {options.blocks}, generation and page included, {torch.get_num_threads()} CPU "
+        f"threads, torch {torch.__version__}; seconds: the median of {options.repeats} (and range). Memory: the most "
+        "the process held, the model included.",
         (
             Column("prompt + answer, tokens"), Column("blocks taken away"), Column("forward passes"), Column("seconds"),
             Column("memory, GiB"), Column("page, MiB"),
         ),
-        tuple(measured(given, int(length)) for length in given.prompts.split(",")),
+        tuple(measured(options, int(length)) for length in options.prompts.split(",")),
     )  # fmt: skip
     write_tables(PAGE, BY, [table], Console(stderr=True))
 

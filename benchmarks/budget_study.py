@@ -75,13 +75,13 @@ def _figures(result: RunResult, reference: RunResult) -> dict[str, float]:
     return {"price": price, "fidelity": weighted / sum(result.lambdas)}
 
 
-def table(found: dict[int, dict[str, Any]], budget: float) -> Table:
+def table(by_seed: dict[int, dict[str, Any]], budget: float) -> Table:
     """Return every training's price, how often it held the budget, and what it bought."""
     rows = []
-    adapted = {seed: each[ADAPTED]["fidelity"] for seed, each in found.items()}
-    for name in next(iter(found.values())):
-        prices = [each[name]["price"] for each in found.values()]
-        fidelity = {seed: each[name]["fidelity"] for seed, each in found.items()}
+    adapted = {seed: figures[ADAPTED]["fidelity"] for seed, figures in by_seed.items()}
+    for name in next(iter(by_seed.values())):
+        prices = [figures[name]["price"] for figures in by_seed.values()]
+        fidelity = {seed: figures[name]["fidelity"] for seed, figures in by_seed.items()}
         within = sum(price <= budget for price in prices)
         held = sum(price <= budget + SLACK for price in prices)
         near = sum(abs(price - budget) <= SLACK for price in prices)
@@ -121,19 +121,19 @@ def main() -> None:
     parser.add_argument("--corpus", default="python-docs")
     parser.add_argument("--budget", type=float, default=0.01)
     parser.add_argument("--alphas", default="0.025,0.05,0.1,0.2")
-    given = parser.parse_args()
-    alphas = [float(text) for text in given.alphas.split(",") if text]
-    config = base(given.model, given.corpus, given.budget)
+    options = parser.parse_args()
+    alphas = [float(text) for text in options.alphas.split(",") if text]
+    config = base(options.model, options.corpus, options.budget)
     console = Console(stderr=True)
     inputs = gather(config, console)
-    found = {}
-    for seed in range(given.seeds):
-        found[seed] = made(config, seed, alphas, given.results / f"seed{seed}", inputs)
+    by_seed = {}
+    for seed in range(options.seeds):
+        by_seed[seed] = made(config, seed, alphas, options.results / f"seed{seed}", inputs)
         shown = ", ".join(
-            f"{name} {each['price']:+.2%} F° {each['fidelity']:.3f}" for name, each in found[seed].items()
+            f"{name} {figures['price']:+.2%} F° {figures['fidelity']:.3f}" for name, figures in by_seed[seed].items()
         )
-        console.print(f"[{seed + 1}/{given.seeds}] {shown}", soft_wrap=True)
-    write_tables(PAGE, BY, [table(found, given.budget)], console)
+        console.print(f"[{seed + 1}/{options.seeds}] {shown}", soft_wrap=True)
+    write_tables(PAGE, BY, [table(by_seed, options.budget)], console)
 
 
 if __name__ == "__main__":

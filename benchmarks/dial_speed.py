@@ -51,14 +51,14 @@ def measured(model: Any, tokenizer: Any, batch: int, tokens: int, length: int, r
     ids = torch.tensor(tokenizer(load_corpus("python-docs").text[:100_000])["input_ids"], device=model.device)
     prompt = ids[: batch * length].reshape(batch, length)
     seconds(model, prompt, 1.0, 4, tokenizer)  # warm
-    taken: dict[float, list[float]] = {delta: [] for delta in DELTAS}
+    timings: dict[float, list[float]] = {delta: [] for delta in DELTAS}
     for _ in range(repeats):
         for delta in DELTAS:
-            taken[delta].append(seconds(model, prompt, delta, tokens, tokenizer))
+            timings[delta].append(seconds(model, prompt, delta, tokens, tokenizer))
     rows = []
     for delta in DELTAS:
-        shares = [plain / dialled for plain, dialled in zip(taken[0.0], taken[delta], strict=True)]
-        speed = batch * tokens / median(taken[delta])
+        shares = [plain / dialled for plain, dialled in zip(timings[0.0], timings[delta], strict=True)]
+        speed = batch * tokens / median(timings[delta])
         spread = f"{median(shares):.3f} ({min(shares):.3f}–{max(shares):.3f})" if delta else "1"
         rows.append((str(batch), str(tokens), f"{delta:g}", f"{speed:.1f}", spread))
     return rows
@@ -73,22 +73,22 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--blocks", default="sentences")
-    given = parser.parse_args()
+    options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = load(given.model, LocalityConfig(schedule="quintic", blocks=given.blocks, sink_aware=True), dtype=dtype)
+    model = load(options.model, LocalityConfig(schedule="quintic", blocks=options.blocks, sink_aware=True), dtype=dtype)
     model = model.to(device).eval()
-    tokenizer = pretrained(AutoTokenizer, given.model, "expected a model folder")
+    tokenizer = pretrained(AutoTokenizer, options.model, "expected a model folder")
     rows = [
         row
-        for batch in map(int, given.batches.split(","))
-        for row in measured(model, tokenizer, batch, given.tokens, given.prompt_tokens, given.repeats)
+        for batch in map(int, options.batches.split(","))
+        for row in measured(model, tokenizer, batch, options.tokens, options.prompt_tokens, options.repeats)
     ]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     table = Table(
         "Speed of generation",
-        f"{Path(given.model).name}, {given.blocks}, quintic, {given.prompt_tokens} prompt tokens, {where}, torch "
-        f"{torch.__version__}. Share: of the speed at δ = 0, the median of {given.repeats} turns (and range); δ = 0 "
+        f"{Path(options.model).name}, {options.blocks}, quintic, {options.prompt_tokens} prompt tokens, {where}, torch "
+        f"{torch.__version__}. Share: of the speed at δ = 0, the median of {options.repeats} turns (and range); δ = 0 "
         "is plain generation.",
         tuple(map(Column, ("batch", "new tokens", "δ", "tokens a second", "share"))),
         tuple(rows),

@@ -63,18 +63,18 @@ def measured(folder: Path, config: RunConfig, inputs: Inputs, deltas: tuple[floa
     path = folder / "dial.json"
     if not path.exists():
         model = load(folder / "model", config.locality)
-        found = {}
+        curves = {}
         for delta in deltas:
             with dial(model, delta):
                 report = measure(model, inputs.validation, batch_size=config.training.batch_size)
-            found[f"{delta:g}"] = {"perplexity": report.perplexity, "fidelity": report.fidelity_no_sink}
-        write_json(path, found)
+            curves[f"{delta:g}"] = {"perplexity": report.perplexity, "fidelity": report.fidelity_no_sink}
+        write_json(path, curves)
     return read_mapping(path)
 
 
 def made(config: RunConfig, seeds: int, results: Path, inputs: Inputs, console: Console) -> Found:
     """Train what is missing, measure it over the dial, and return every figure."""
-    found: Found = {}
+    curves: Found = {}
     for seed in range(seeds):
         seeded = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
         for name, run in trainings(seeded).items():
@@ -83,24 +83,24 @@ def made(config: RunConfig, seeds: int, results: Path, inputs: Inputs, console: 
             its_own = name.startswith("δ =")
             deltas = (run.training.dial,) if isinstance(run.training.dial, float) else DELTAS
             for delta, figures in measured(folder, config, inputs, deltas).items():
-                found.setdefault(_at(float(delta)) if its_own else name, {}).setdefault(float(delta), {})[seed] = (
+                curves.setdefault(_at(float(delta)) if its_own else name, {}).setdefault(float(delta), {})[seed] = (
                     figures
                 )
         console.print(f"[{seed + 1}/{seeds}]", end=" ")
-    found |= {_at(0.0): {0.0: found[PLAIN][0.0]}}
-    return found
+    curves |= {_at(0.0): {0.0: curves[PLAIN][0.0]}}
+    return curves
 
 
-def _values(found: Found, name: str, delta: float, figure: str) -> dict[int, float]:
-    return {seed: figures[figure] for seed, figures in found[name][delta].items()}
+def _values(curves: Found, name: str, delta: float, figure: str) -> dict[int, float]:
+    return {seed: figures[figure] for seed, figures in curves[name][delta].items()}
 
 
-def curve_table(found: Found) -> Table:
+def curve_table(curves: Found) -> Table:
     """Return each training over the dial, as perplexity and F°."""
     rows = []
     for name in (PLAIN, SAMPLED, WITHOUT):
         for figure, label, digits in (("perplexity", "perplexity", 2), ("fidelity", "F°", 3)):
-            ordered = [_values(found, name, delta, figure) for delta in DELTAS]
+            ordered = [_values(curves, name, delta, figure) for delta in DELTAS]
             cells = [interval(mean_interval(values.values()), digits) for values in ordered]
             rows.append((name, label, *cells, p_value(trend(ordered).p)))
     return Table(
@@ -116,17 +116,17 @@ def curve_table(found: Found) -> Table:
     )
 
 
-def enough_table(found: Found) -> Table:
+def enough_table(curves: Found) -> Table:
     """Return what one checkpoint costs at each place against one trained for that place."""
     rows = []
     for delta in DELTAS:
-        own = _values(found, _at(delta), delta, "perplexity")
+        own = _values(curves, _at(delta), delta, "perplexity")
         rows.append(
             (
                 f"{delta:g}",
                 interval(mean_interval(own.values()), 2),
                 *(
-                    ratio(paired_ratio(_values(found, name, delta, "perplexity"), own).estimate)
+                    ratio(paired_ratio(_values(curves, name, delta, "perplexity"), own).estimate)
                     for name in (PLAIN, SAMPLED, WITHOUT)
                 ),
             )
@@ -147,12 +147,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--model", default="scratch:tiny")
     parser.add_argument("--corpus", default="python-docs")
-    given = parser.parse_args()
-    config = dataclasses.replace(BASE, model=given.model, corpus=given.corpus)
+    options = parser.parse_args()
+    config = dataclasses.replace(BASE, model=options.model, corpus=options.corpus)
     console = Console(stderr=True)
     inputs = gather(config, console)
-    found = made(config, given.seeds, given.results, inputs, console)
-    write_tables(PAGE, BY, [curve_table(found), enough_table(found)], console)
+    curves = made(config, options.seeds, options.results, inputs, console)
+    write_tables(PAGE, BY, [curve_table(curves), enough_table(curves)], console)
 
 
 if __name__ == "__main__":

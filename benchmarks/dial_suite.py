@@ -48,8 +48,8 @@ Found = dict[tuple[str, str], dict[int, Curve]]
 def measured(folder: Path, validation: Any) -> dict[str, dict[str, Figures]]:
     """Return a checkpoint's figures by shape and δ; kept in `dial-shapes.json` in the run's folder."""
     path = folder / "dial-shapes.json"
-    kept = read_mapping(path) if path.exists() else {}
-    if kept.get("sequences") != len(validation):
+    stored = read_mapping(path) if path.exists() else {}
+    if stored.get("sequences") != len(validation):
         model = load(folder / "model")
         found: dict[str, dict[str, Figures]] = {}
         for shape in SHAPES:
@@ -59,9 +59,9 @@ def measured(folder: Path, validation: Any) -> dict[str, dict[str, Figures]]:
                     report = measure(model, validation)
                 figures = {"perplexity": report.perplexity, "fidelity": report.fidelity_no_sink}
                 found.setdefault(shape, {})[f"{delta:g}"] = figures
-        kept = {"sequences": len(validation), "shapes": found}
-        write_json(path, kept)
-    return kept["shapes"]
+        stored = {"sequences": len(validation), "shapes": found}
+        write_json(path, stored)
+    return stored["shapes"]
 
 
 def everything(suite: Suite, sequences: int, console: Console) -> Found:
@@ -142,9 +142,9 @@ def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("suite", metavar="SUITE", type=Path)
     parser.add_argument("--sequences", type=int, default=32)
-    given = parser.parse_args()
+    options = parser.parse_args()
     console = Console(stderr=True)
-    found = everything(load_suite(given.suite), given.sequences, console)
+    found = everything(load_suite(options.suite), options.sequences, console)
     write_tables(PAGE, BY, [curves_table(found), matched_table(found)], console)
 
 

@@ -77,16 +77,16 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--sequences", type=int, default=60, help="spread evenly over the corpus")
-    given = parser.parse_args()
-    corpus = load_corpus(given.corpus)
-    dataset = tokenise(corpus, load_tokenizer(given.model), given.length)
+    options = parser.parse_args()
+    corpus = load_corpus(options.corpus)
+    dataset = tokenise(corpus, load_tokenizer(options.model), options.length)
     # half of the tokens are kept, so blocks of 16 of them span about 32
-    recruited = load(given.model, LocalityConfig(blocks="recruited:16")).locality.partitioner
+    recruited = load(options.model, LocalityConfig(blocks="recruited:16")).locality.partitioner
     rng = np.random.default_rng(0)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, given.sequences).astype(int))
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, options.sequences).astype(int))
     rows = [compare(recruited, np.asarray(dataset[int(i)]["input_ids"]), rng) for i in chosen]
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    print(f"{len(rows)} sequences of {given.length} tokens in {found.pop('blocks').mean():.1f} blocks")
+    print(f"{len(rows)} sequences of {options.length} tokens in {found.pop('blocks').mean():.1f} blocks")
     for name, bits in found.items():
         more = bits - found["recruited"]
         error = more.std(ddof=1) / len(rows) ** 0.5

@@ -117,26 +117,28 @@ def line_times(name: str, lengths: Sequence[int]) -> dict[str, list[float]]:
     return times
 
 
-def line_table(kept: dict[str, Any]) -> str:
+def line_table(stored: dict[str, Any]) -> str:
     """Return the numbers kept as a Markdown table: nanoseconds a character on the line that takes longest."""
-    lengths = kept["lengths"]
+    lengths = stored["lengths"]
     rows = [f"| blocks | {' | '.join(f'{length:,}' for length in lengths)} |", f"|---|{'---:|' * len(lengths)}"]
-    for name, times in kept["seconds"].items():
+    for name, times in stored["seconds"].items():
         longest = [max((row[n], line) for line, row in times.items()) for n in range(len(lengths))]
-        cells = [f"{taken / size * 1e9:,.0f} ({line})" for (taken, line), size in zip(longest, lengths, strict=True)]
+        cells = [
+            f"{elapsed / size * 1e9:,.0f} ({line})" for (elapsed, line), size in zip(longest, lengths, strict=True)
+        ]
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def measure_lines(names: Sequence[str]) -> None:
     """Time single lines, keep the numbers and write the table."""
-    taken: dict[str, dict[str, list[float]]] = {}
+    timings: dict[str, dict[str, list[float]]] = {}
     for name in names:
-        taken[name] = line_times(name, LENGTHS)
-        print(line_table({"lengths": LENGTHS, "seconds": {name: taken[name]}}).splitlines()[-1], flush=True)
-    kept = {"lengths": LENGTHS, "seconds": taken}
-    write_text(MEASURED, json.dumps(kept) + "\n")
-    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), "lines", BY, line_table(kept)))
+        timings[name] = line_times(name, LENGTHS)
+        print(line_table({"lengths": LENGTHS, "seconds": {name: timings[name]}}).splitlines()[-1], flush=True)
+    stored = {"lengths": LENGTHS, "seconds": timings}
+    write_text(MEASURED, json.dumps(stored) + "\n")
+    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), "lines", BY, line_table(stored)))
 
 
 def main() -> None:
@@ -146,16 +148,18 @@ def main() -> None:
     parser.add_argument("--lines", action="store_true", help="time single long lines instead")
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=7)
-    given = parser.parse_args()
-    if given.lines:
-        measure_lines(given.names or EVERY)
+    options = parser.parse_args()
+    if options.lines:
+        measure_lines(options.names or EVERY)
         return
-    text = long_text(given.tokens)
+    text = long_text(options.tokens)
     sequences = sequences_of(text)
-    print(f"{len(text):,} tokens, {len(text.text):,} characters; median of {given.repeats} repeats (slowest–fastest)\n")
+    print(
+        f"{len(text):,} tokens, {len(text.text):,} characters; median of {options.repeats} repeats (slowest–fastest)\n"
+    )
     print(f"| blocks | million tokens/s | µs a sequence of {LENGTH} |\n|---|---:|---:|")
-    for name in given.names or NAMES:
-        print(timed(partitioner(name), text, sequences, given.repeats), flush=True)
+    for name in options.names or NAMES:
+        print(timed(partitioner(name), text, sequences, options.repeats), flush=True)
 
 
 if __name__ == "__main__":

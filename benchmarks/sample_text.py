@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    torch.manual_seed(given.seed)
-    model, tokenizer = (pretrained(auto, given.model, INSTEAD) for auto in (AutoModelForCausalLM, AutoTokenizer))
-    write_text(given.out, "\n\n".join(sample(model.eval(), tokenizer, given.texts, given.tokens)) + "\n")
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    model, tokenizer = (pretrained(auto, options.model, INSTEAD) for auto in (AutoModelForCausalLM, AutoTokenizer))
+    write_text(options.out, "\n\n".join(sample(model.eval(), tokenizer, options.texts, options.tokens)) + "\n")
 
 
 if __name__ == "__main__":

@@ -242,18 +242,18 @@ def main() -> None:
     parser.add_argument("--blocks")
     parser.add_argument("--sequence-length", type=int)
     parser.add_argument("--sequences", type=int, default=64)
-    given = parser.parse_args()
-    if given.given is not None:
-        folder = Path(given.given)
-        if given.corpus is None:
+    options = parser.parse_args()
+    if options.given is not None:
+        folder = Path(options.given)
+        if options.corpus is None:
             if not (folder / SUITE_FILE).is_file():
                 raise ProglocError(f"{folder} is no suite's folder; for a model give MODEL CORPUS")
-            found = of_suite(folder, given.seeds, [name for name in given.runs.split(",") if name])
+            found = of_suite(folder, options.seeds, [name for name in options.runs.split(",") if name])
         else:
-            named = resolve(given.given, schedule=given.schedule, blocks=given.blocks)
-            model, dataset, _ = open_sequences(named, given.corpus, given.sequence_length)
-            some = dataset.select(range(min(given.sequences, len(dataset))))
-            found = iter([checked(model, some, folder.name, None, given.corpus)])
+            named = resolve(options.given, schedule=options.schedule, blocks=options.blocks)
+            model, dataset, _ = open_sequences(named, options.corpus, options.sequence_length)
+            some = dataset.select(range(min(options.sequences, len(dataset))))
+            found = iter([checked(model, some, folder.name, None, options.corpus)])
         kept, console = [], Console(stderr=True)
         for each in found:
             kept.append(each)
@@ -261,8 +261,8 @@ def main() -> None:
             console.print(f"{each['name']}{seed}: m {each['report']['mass']:.4f}", soft_wrap=True)
         if not kept:
             raise ProglocError(f"no run of {folder} was checked; expected --seeds of at least 1")
-        path = ROOT / MARGINS / f"{given.group or folder.name}.json"
-        before = read_json(path) if given.group and path.exists() else []
+        path = ROOT / MARGINS / f"{options.group or folder.name}.json"
+        before = read_json(path) if options.group and path.exists() else []
         names = {each["name"] for each in kept}
         write_json(path, [*(each for each in before if each["name"] not in names), *kept])
     write_text(ROOT / PAGE, page())

@@ -73,30 +73,30 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+    options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lengths = [int(text) for text in given.lengths.split(",")]
-    base = random_gpt2(layers=given.layers, width=768, heads=12, vocabulary=50257, positions=max(lengths)).to(device)
+    lengths = [int(text) for text in options.lengths.split(",")]
+    base = random_gpt2(layers=options.layers, width=768, heads=12, vocabulary=50257, positions=max(lengths)).to(device)
     rows = []
     for length in lengths:
         ids = torch.randint(0, 50257, (max(1, TOKENS // length), length), device=device)
-        ways = steps(base, ids, given.window)
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for repeat in range(given.repeats + 1):
+        ways = steps(base, ids, options.window)
+        timings: dict[str, list[float]] = {name: [] for name in ways}
+        for repeat in range(options.repeats + 1):
             for name, step in ways.items():
                 spent = seconds(step, device)
                 if repeat:  # the first is warm-up
-                    taken[name].append(spent)
-        first = next(iter(taken))
-        for name, spent in taken.items():
-            shares = [one / plain for one, plain in zip(spent, taken[first], strict=True)]
+                    timings[name].append(spent)
+        first = next(iter(timings))
+        for name, spent in timings.items():
+            shares = [one / plain for one, plain in zip(spent, timings[first], strict=True)]
             spread = f"{median(shares):.3f} ({min(shares):.3f}–{max(shares):.3f})"
             rows.append((f"{length:,}", name, f"{median(spent):.2f}", "1" if name == first else spread))
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     table = Table(
         "Speed",
-        f"GPT-2's shape with {given.layers} layers, {TOKENS:,} tokens a step, {where}, torch {torch.__version__}. "
-        f"Time: ÷ plain attention's, the median of {given.repeats} turns (and range).",
+        f"GPT-2's shape with {options.layers} layers, {TOKENS:,} tokens a step, {where}, torch {torch.__version__}. "
+        f"Time: ÷ plain attention's, the median of {options.repeats} turns (and range).",
         (Column("Tokens a sequence"), Column("Training", text=True), Column("Seconds a step"), Column("Time")),
         tuple(rows),
     )

@@ -32,9 +32,9 @@ def _in_chunks(
 ) -> tuple[Tensor, ...]:
     """Compute what `_operator` returns in plain PyTorch, from at most (chunk, V) logits at a time."""
     wide = torch.promote_types(hidden.dtype, torch.float32)  # of logits, as in transformers' loss, and of sums
-    kept = _gradient_type(hidden.dtype)
+    gradient_type = _gradient_type(hidden.dtype)
     loss = hidden.new_zeros((), dtype=wide)
-    of_hidden = hidden.new_empty(hidden.shape if wanted[0] else 0, dtype=kept)
+    of_hidden = hidden.new_empty(hidden.shape if wanted[0] else 0, dtype=gradient_type)
     of_weight = hidden.new_zeros(weight.shape if wanted[1] else 0, dtype=wide)
     of_bias = hidden.new_zeros(len(weight) if wanted[2] else 0, dtype=wide)
     matrix, shift = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
@@ -53,14 +53,14 @@ def _in_chunks(
         error = exponentials.mul_(counted / total).scatter_add_(-1, target, -counted.to(wide))  # softmax - one-hot
         if wanted[2]:
             of_bias += error.sum(0)
-        error = error.to(kept)
+        error = error.to(gradient_type)
         if wanted[0]:
-            torch.mm(error, matrix.to(kept), out=of_hidden[rows])
-        if wanted[1] and wide == kept:
-            of_weight.addmm_(error.T, inputs.to(kept))
+            torch.mm(error, matrix.to(gradient_type), out=of_hidden[rows])
+        if wanted[1] and wide == gradient_type:
+            of_weight.addmm_(error.T, inputs.to(gradient_type))
         elif wanted[1]:
             of_weight += error.T @ inputs
-    of_bias = of_bias.to(kept if bias is None else _gradient_type(bias.dtype))
+    of_bias = of_bias.to(gradient_type if bias is None else _gradient_type(bias.dtype))
     return loss, of_hidden, of_weight.to(_gradient_type(weight.dtype)), of_bias
 
 
@@ -121,8 +121,8 @@ def _(
 ) -> tuple[Tensor, ...]:
     loss = hidden.new_empty((), dtype=torch.promote_types(hidden.dtype, torch.float32))
     return loss, *(
-        hidden.new_empty(source.shape if asked else 0, dtype=_gradient_type(source.dtype))
-        for source, asked in zip((hidden, weight, hidden if bias is None else bias), wanted, strict=True)
+        hidden.new_empty(source.shape if needed else 0, dtype=_gradient_type(source.dtype))
+        for source, needed in zip((hidden, weight, hidden if bias is None else bias), wanted, strict=True)
     )
 
 
@@ -137,8 +137,8 @@ def _scale(ctx: Any, of_loss: Tensor | None, *of_gradients: Tensor | None) -> tu
     if any(gradient is not None for gradient in of_gradients):
         raise ProglocError("the fused loss has no second derivative; expected first ones only, or fused_loss off")
     scaled = (
-        (gradient * of_loss).to(dtype) if asked and of_loss is not None else None
-        for gradient, dtype, asked in zip(ctx.saved_tensors, ctx.dtypes, ctx.wanted, strict=True)
+        (gradient * of_loss).to(dtype) if needed and of_loss is not None else None
+        for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.wanted, strict=True)
     )
     return *scaled, None, None, None
 

@@ -30,8 +30,8 @@ class CompleteMarker(TrainerCallback):
 def whole_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint in ``folder`` that was written whole and still is, or None."""
     marked = [path.parent for path in folder.glob(f"checkpoint-*/{MARKER}")]
-    whole = [path for path in marked if (path / TRAINER_STATE_NAME).exists() and any(path.glob("*.safetensors"))]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    complete = [path for path in marked if (path / TRAINER_STATE_NAME).exists() and any(path.glob("*.safetensors"))]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def read_events(path: Path, kind: str) -> list[dict[str, Any]]:

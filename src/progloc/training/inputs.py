@@ -96,10 +96,10 @@ def gather(config: RunConfig, console: Console | None = None) -> Inputs:
     model = config.model
     if scratch:
         # on the whole training side: the permutation is one, so what `parts` validates on is never in it
-        whole = split(sequences, config.validation_fraction, config.split_seed)
+        unlimited = split(sequences, config.validation_fraction, config.split_seed)
         note(f"{config.model}: a GPT-2 pretrained on the training side, once; the next run finds it in the cache")
         model = str(
-            scratch_model(corpus, tokenizer, whole.train, split_sha256=whole.sha256, size=size, console=console)
+            scratch_model(corpus, tokenizer, unlimited.train, split_sha256=unlimited.sha256, size=size, console=console)
         )
     blocks = partitioner(config.locality.blocks)
     if blocks.needs_embeddings:  # those that every run starts from, so that blocks stay as they are while it trains
