@@ -6,16 +6,7 @@ compared with nothing but fixed blocks whose chance F° is its own, its control.
 
 from __future__ import annotations
 
-__all__ = [
-    "LOCALITIES",
-    "MATCHED",
-    "at_equal_locality",
-    "chance_level",
-    "control_of",
-    "semantic_against_fixed",
-    "size_alone",
-    "size_correlations",
-]
+__all__ = ["LOCALITIES", "at_equal_locality", "chance_level", "control_of", "semantic_against_fixed", "size_alone"]
 
 import math
 

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "SIGNIFICANT",
-    "Answer",
-    "Finding",
-    "Verdict",
-    "decide",
-    "listed",
-    "means",
-    "seeds_text",
-    "without",
-]
+__all__ = ["SIGNIFICANT", "Answer", "Finding", "decide", "listed", "means", "seeds_text", "without"]
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
