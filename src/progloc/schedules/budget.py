@@ -1,7 +1,7 @@
-"""λ(ℓ) to be learned under a budget: L logits whose λ always have a given mean (method.md §5).
+"""λ(ℓ) learned under a budget: L logits whose λ always have a given mean (method.md §5).
 
-λ(ℓ) = σ(z_ℓ + c), with c such that the mean over layers is the budget's. c is a function of the logits z, so gradients
-know that what one layer gains the others lose.
+λ(ℓ) = σ(z_ℓ + c), with c such that the mean over layers is the budget's. c is a function of the logits z, so the
+gradient accounts for what the other layers lose when one gains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 TOTAL_RISE = 1.0
-"""The logit of the last layer above the first's where a monotone schedule begins: it has no way to begin level."""
+"""By how much the last layer's logit exceeds the first's where a monotone schedule starts: it cannot start level."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Budget:
     monotone: bool = False
 
     def start(self, layers: int) -> Tensor:
-        """Return the logits to begin with, (L,) float64: λ = mean everywhere, or, if monotone, rising a little."""
+        """Return initial logits, (L,) float64: λ = mean everywhere, or, if monotone, rising a little."""
         if not self.monotone:
             return torch.zeros(layers, dtype=torch.float64)
         rise = TOTAL_RISE / max(layers - 1, 1)
@@ -40,15 +40,15 @@ class Budget:
         """Return λ(ℓ), (L,) in [0, 1], from logits (L,); their mean is the budget's, whatever the logits."""
         z = functional.softplus(logits).cumsum(0) if self.monotone else logits
         shifted = z + _shift(z.detach().numpy(), self.mean)
-        found = shifted.sigmoid()
-        slope = (found * (1 - found)).mean().detach().clamp(min=torch.finfo(found.dtype).tiny)
-        # how c follows z, by the implicit function theorem; c itself is found already, so this is 0 with a gradient
-        following = (found.mean() - found.mean().detach()) / slope
-        return (shifted - following).sigmoid()
+        lambdas = shifted.sigmoid()
+        slope = (lambdas * (1 - lambdas)).mean().detach().clamp(min=torch.finfo(lambdas.dtype).tiny)
+        # how c follows z, by the implicit function theorem; c is already exact, so this is 0 with a gradient
+        correction = (lambdas.mean() - lambdas.mean().detach()) / slope
+        return (shifted - correction).sigmoid()
 
 
 def _shift(z: np.ndarray, mean: float) -> float:
     """Return the c at which σ(z + c) has the mean."""
     target = float(logit(mean))
-    found = brentq(lambda c: float(expit(z + c).mean()) - mean, target - z.max() - 1, target - z.min() + 1, xtol=1e-14)
-    return float(found)
+    bounds = target - z.max() - 1, target - z.min() + 1
+    return float(brentq(lambda c: float(expit(z + c).mean()) - mean, *bounds, xtol=1e-14))
