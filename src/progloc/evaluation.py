@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from progloc.blocks import encode, partitioner
-from progloc.blocks.text_from_ids import TextFromIds
+from progloc.blocks import TextFromIds, encode, partitioner
 from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus
 from progloc.dialling import dial as dialled

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from progloc.blocks.text_from_ids import TextFromIds
+from progloc.blocks import TextFromIds
 from progloc.errors import ProglocError
 
 _NO_SETTING = re.compile(r"_|\w+_token_id|output_|return_dict|use_cache|max_length|transformers_version")

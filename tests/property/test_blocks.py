@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from progloc.attention.segments import documents_in, segments, tokens_before
 from progloc.blocks import TokenisedText, partitioner
-from progloc.blocks.base import _registry
+from progloc.blocks.partitioning import _registry
 
 EVERY = (
     "fixed:5", "sentences", "paragraphs", "phrases", "phrases:punctuation", "entities", "arguments",

@@ -8,9 +8,8 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from progloc.blocks import NO_BLOCK, TokenisedText, encode, partitioner
+from progloc.blocks import NO_BLOCK, TextFromIds, TokenisedText, encode, partitioner
 from progloc.blocks.so_far import BlocksSoFar
-from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
 from toy_tokenizers import PIECES, TOKENIZERS, beginning_with
 

@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from progloc.accounts.text import insert_space, prompt_ids
-from progloc.blocks import encode, encode_after, prefix_ids
-from progloc.blocks.text_from_ids import TextFromIds
+from progloc.blocks import TextFromIds, encode, encode_after, prefix_ids
 from progloc.errors import ProglocError
 from toy_tokenizers import PIECES, TOKENIZERS, beginning_with
 

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import BaseStreamer
 
-from progloc.blocks import IntArray, encode, encode_after
+from progloc.blocks import IntArray, TextFromIds, encode, encode_after
 from progloc.blocks.so_far import BlocksSoFar
-from progloc.blocks.text_from_ids import TextFromIds
 from progloc.errors import ProglocError
 from progloc.generation import write_on
 from progloc.measures.passes import locality_of

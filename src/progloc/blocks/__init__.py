@@ -1,25 +1,24 @@
 """Partitioners: text and tokens in, block ids out."""
 
-from progloc.blocks.arguments import Arguments
-from progloc.blocks.base import (
+from progloc.blocks.embeddings import EmbeddingPartitioner, Similarity, SimilarityClusters
+from progloc.blocks.encoding import TextFromIds, encode, encode_after, prefix_ids
+from progloc.blocks.entities import Entities
+from progloc.blocks.paragraphs import Paragraphs
+from progloc.blocks.partitioning import (
     NO_BLOCK,
+    Fixed,
     FloatArray,
     IntArray,
+    Mixture,
     Partitioner,
     TokenisedText,
+    is_fixed,
     partitioner,
     register_partitioner,
 )
-from progloc.blocks.embeddings import EmbeddingPartitioner
-from progloc.blocks.encoding import encode, encode_after, prefix_ids
-from progloc.blocks.entities import Entities
-from progloc.blocks.fixed import Fixed
-from progloc.blocks.mixture import Mixture
-from progloc.blocks.paragraphs import Paragraphs
-from progloc.blocks.phrases import Phrases
+from progloc.blocks.phrases import Arguments, Phrases
 from progloc.blocks.recruited import Recruited
 from progloc.blocks.sentences import Sentences
-from progloc.blocks.similarity import Similarity, SimilarityClusters
 from progloc.lazy import exports
 
 __all__ = [
@@ -38,9 +37,11 @@ __all__ = [
     "Sentences",
     "Similarity",
     "SimilarityClusters",
+    "TextFromIds",
     "TokenisedText",
     "encode",
     "encode_after",
+    "is_fixed",
     "partitioner",
     "prefix_ids",
     "register_partitioner",

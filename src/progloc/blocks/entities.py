@@ -8,11 +8,11 @@ import re
 
 import numpy as np
 
-from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.blocks.parsed import entity_spans
+from progloc.blocks.partitioning import IntArray, TokenisedText, register_partitioner
 from progloc.blocks.phrases import by_function_words
 from progloc.blocks.sentences import sentence_openings
-from progloc.blocks.spans import BoolArray, block_ids, opens_block, token_places, whole_text
+from progloc.blocks.spans import BoolArray, TextPartitioner, opens_block, whole_text
 from progloc.blocks.words import CAPITALS, FUNCTION_WORDS
 from progloc.errors import ProglocError
 
@@ -80,7 +80,7 @@ def _opens_something(text: str, start: int, sentences: IntArray) -> bool:
     return text[start - 1 : start] in tuple(_OPENING) or start in sentences[np.searchsorted(sentences, start) :][:1]
 
 
-def _blocks_of(text: str, spans: IntArray) -> IntArray:
+def _with_punctuation(text: str, spans: IntArray) -> IntArray:
     """Return spans with the opening marks before and the punctuation and white space after each, (entities, 2)."""
     wider = []
     for start, end in spans.tolist():
@@ -95,7 +95,7 @@ _RULES = {"": entities_by_rule, "spacy": entity_spans}
 
 
 @register_partitioner("entities")
-class Entities(Partitioner):
+class Entities(TextPartitioner):
     """`entities`: every entity is a block, with the punctuation around it; between them blocks are those of `phrases`.
 
     Entities are runs of capitalised words (a single one that opens a sentence is none), acronyms, dates, numbers with a
@@ -108,17 +108,12 @@ class Entities(Partitioner):
         if argument not in _RULES:
             raise ProglocError(f"blocks 'entities:{argument}'; expected entities or entities:spacy")
         self.find = _RULES[argument]
-        self.version = None if argument == "spacy" else 3  # what a parser finds is not ours to know
+        if argument == "spacy":
+            self.version = None  # another parser may find others
 
-    def __call__(self, text: TokenisedText) -> IntArray:
-        """Return the number of the entity, or phrase between entities, each token is in, (T,)."""
-        places = token_places(text)
-        entities = _blocks_of(text.text, self.find(text.text))
-        return block_ids(places, _opens(text, places, entities))
-
-
-def _opens(text: TokenisedText, places: IntArray, entities: IntArray) -> BoolArray:
-    """Return which tokens open a block, (T,): those that open or follow an entity, and phrases outside of them."""
-    begun = np.searchsorted(entities[:, 0], places, side="left")  # (T,): how many entities begin before each token
-    inside = places < np.append(0, entities[:, 1])[begun]
-    return (by_function_words(text, places) & ~inside) | opens_block(places, np.unique(entities))
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a block, (T,): those that open or follow an entity, and phrases outside of them."""
+        entities = _with_punctuation(text.text, self.find(text.text))
+        begun = np.searchsorted(entities[:, 0], places, side="left")  # (T,): how many entities begin before each token
+        inside = places < np.append(0, entities[:, 1])[begun]
+        return (by_function_words(text, places) & ~inside) | opens_block(places, np.unique(entities))

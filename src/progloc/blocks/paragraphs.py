@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
-from progloc.blocks.spans import Reach, block_ids, opens_block, reach_of, token_places, whole_text
+from progloc.blocks.partitioning import IntArray, TokenisedText, register_partitioner
+from progloc.blocks.spans import BoolArray, Reach, TextPartitioner, opens_block, reach_of, whole_text
 from progloc.blocks.words import CAPITALS
 
 _BULLETS = "•‣◦▪●○■□▸►∙⁃"
@@ -278,7 +278,7 @@ def last_fresh_start(text: str) -> int:
 
 
 @register_partitioner("paragraphs")
-class Paragraphs(Partitioner):
+class Paragraphs(TextPartitioner):
     """`paragraphs`: a block opens after a blank line, at a list item, before and after a heading, table or code.
 
     A heading is a Markdown one, underlined or not, or a short line in capitalised words. Fenced code is one block,
@@ -287,13 +287,8 @@ class Paragraphs(Partitioner):
     """
 
     causal = True
-    version = 3
+    starts_afresh = staticmethod(last_fresh_start)
 
-    def __call__(self, text: TokenisedText) -> IntArray:
-        """Return the number of the paragraph each token is in, (T,)."""
-        places = token_places(text)
-        return block_ids(places, opens_block(places, read_lines(text.text, reach_of(text, places)).openings))
-
-    def starts_afresh(self, text: str) -> int:
-        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
-        return last_fresh_start(text)
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a paragraph, (T,)."""
+        return opens_block(places, read_lines(text.text, reach_of(text, places)).openings)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from progloc.blocks.base import IntArray
 from progloc.blocks.paragraphs import read_lines
+from progloc.blocks.partitioning import IntArray
 from progloc.blocks.spans import whole_text
 from progloc.errors import ProglocError
 

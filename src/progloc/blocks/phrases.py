@@ -1,18 +1,18 @@
-"""Phrases: by punctuation and function words, or as noun and verb chunks by a parser."""
+"""Phrases, by punctuation and function words or as a parser's chunks; and arguments, by clauses and connectives."""
 
 from __future__ import annotations
 
-__all__ = ["Phrases", "by_function_words", "by_punctuation"]
+__all__ = ["Arguments", "Phrases", "by_function_words"]
 
 import re
 
 import numpy as np
 
-from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.blocks.paragraphs import last_fresh_start
 from progloc.blocks.parsed import chunk_openings
+from progloc.blocks.partitioning import IntArray, TokenisedText, register_partitioner
 from progloc.blocks.sentences import sentence_openings
-from progloc.blocks.spans import BoolArray, Reach, block_ids, opens_block, reach_of, token_places
+from progloc.blocks.spans import BoolArray, TextPartitioner, opens_block, reach_of, whole_text
 from progloc.blocks.words import FUNCTION_WORDS
 from progloc.errors import ProglocError
 
@@ -32,26 +32,26 @@ _PAUSE = re.compile(
 _BEFORE_WORD = frozenset(' \t\n\r\f\v\u00a0\u3000([{"“‘«—')
 
 
-def _pauses(text: str, reach: Reach) -> IntArray:
-    """Return where phrases open by punctuation and ends of sentences, ascending positions of characters."""
-    after = [match.end() for match in _PAUSE.finditer(text)]
-    return np.unique(np.concatenate([sentence_openings(text, reach), np.array(after, dtype=np.int64)]))
+def _openings(sentences: IntArray, text: str, *patterns: re.Pattern[str]) -> IntArray:
+    """Return where sentences open or a match of one of the patterns ends, ascending positions of characters."""
+    ends = [match.end() for pattern in patterns for match in pattern.finditer(text)]
+    return np.unique(np.concatenate([sentences, np.array(ends, dtype=np.int64)]))
 
 
-def by_punctuation(text: TokenisedText, places: IntArray) -> BoolArray:
+def _by_punctuation(text: TokenisedText, places: IntArray) -> BoolArray:
     """Return which tokens follow a pause, (T,); ``places`` are the tokens', as from `token_places`."""
-    return opens_block(places, _pauses(text.text, reach_of(text, places)))
+    return opens_block(places, _openings(sentence_openings(text.text, reach_of(text, places)), text.text, _PAUSE))
 
 
 def by_function_words(text: TokenisedText, places: IntArray) -> BoolArray:
     """Return which tokens follow a pause, or are a function word after a word that is none, (T,)."""
-    functional, other = _word_classes(text, places)
-    return by_punctuation(text, places) | (functional & np.append(False, other[:-1]))
+    functional, content = _word_classes(text, places)
+    return _by_punctuation(text, places) | (functional & np.append(False, content[:-1]))
 
 
-def by_chunks(text: TokenisedText, places: IntArray) -> BoolArray:
+def _by_chunks(text: TokenisedText, places: IntArray) -> BoolArray:
     """Return which tokens follow a pause or open one of spaCy's chunks, (T,)."""
-    return by_punctuation(text, places) | opens_block(places, chunk_openings(text.text))
+    return _by_punctuation(text, places) | opens_block(places, chunk_openings(text.text))
 
 
 def _word_classes(text: TokenisedText, places: IntArray) -> tuple[BoolArray, BoolArray]:
@@ -60,28 +60,24 @@ def _word_classes(text: TokenisedText, places: IntArray) -> tuple[BoolArray, Boo
     No more is looked at than the text up to a token's end. White space is classed as the word before it, so that it
     does not come between two.
     """
-    functional, other = [], []
-    leads = follows = False
+    functional, content = [], []
+    is_function_word = is_content_word = False
     for place, (start, end) in zip(places.tolist(), text.offsets.tolist(), strict=True):
         if place >= start:  # or it is white space
             word = text.text[place:end].rstrip()
-            leads = word.lower() in FUNCTION_WORDS and word != "May" and _begins_word(text.text, place)
-            follows = word[-1:].isalnum() and not leads
-        functional.append(leads)
-        other.append(follows)
-    return np.array(functional, dtype=np.bool_), np.array(other, dtype=np.bool_)
+            begins_word = place == 0 or text.text[place - 1] in _BEFORE_WORD
+            is_function_word = begins_word and word.lower() in FUNCTION_WORDS and word != "May"
+            is_content_word = word[-1:].isalnum() and not is_function_word
+        functional.append(is_function_word)
+        content.append(is_content_word)
+    return np.array(functional, dtype=np.bool_), np.array(content, dtype=np.bool_)
 
 
-def _begins_word(text: str, place: int) -> bool:
-    """Return whether the character there is the first of a word."""
-    return place == 0 or text[place - 1] in _BEFORE_WORD
-
-
-_RULES = {"": by_function_words, "punctuation": by_punctuation, "spacy": by_chunks}
+_RULES = {"": by_function_words, "punctuation": _by_punctuation, "spacy": _by_chunks}
 
 
 @register_partitioner("phrases")
-class Phrases(Partitioner):
+class Phrases(TextPartitioner):
     """`phrases`: a block opens after a pause, and at a function word that follows a word which is none.
 
     A pause is the end of a sentence, a comma, semicolon, colon or dash, and a bracket or quotation mark (opening ones
@@ -96,18 +92,64 @@ class Phrases(Partitioner):
     and an English pipeline. Not causal: a parser reads the whole sentence.
     """
 
+    causal = True
+    starts_afresh = staticmethod(last_fresh_start)
+
     def __init__(self, argument: str = "") -> None:
         if argument not in _RULES:
             raise ProglocError(f"blocks 'phrases:{argument}'; expected phrases, phrases:punctuation or phrases:spacy")
-        self.opens = _RULES[argument]
-        self.causal = argument != "spacy"
-        self.version = None if argument == "spacy" else 3  # what a parser finds is not ours to know
+        self.rule = _RULES[argument]
+        if argument == "spacy":
+            self.causal, self.version = False, None  # another parser may divide otherwise
 
-    def __call__(self, text: TokenisedText) -> IntArray:
-        """Return the number of the phrase each token is in, (T,)."""
-        places = token_places(text)
-        return block_ids(places, self.opens(text, places))
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a phrase, (T,)."""
+        return self.rule(text, places)
 
-    def starts_afresh(self, text: str) -> int:
-        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
-        return last_fresh_start(text)
+
+_SUBORDINATORS = (
+    "because|although|though|whereas|unless|if|while|when|whenever|once|since|until|after|before|so that|such that|"
+    "in order to|in order that|as long as|as soon as|as if|provided that|given that|except that|now that|in case"
+)
+_CONNECTIVES = (
+    "therefore|however|thus|hence|moreover|furthermore|nevertheless|nonetheless|consequently|accordingly|otherwise|"
+    "meanwhile|likewise|similarly|conversely|indeed|as a result|as a consequence|in contrast|by contrast|in addition|"
+    "in fact|in other words|in particular|in conclusion|in short|in spite of|instead of|rather than|due to|despite|"
+    "for example|for instance|for this reason|on the one hand|on the other hand|on the contrary|that is to say|"
+    "which means|that means|after all|at the same time"
+)
+_LINKS = "but|so|yet|which|who|whom|whose|where"
+_SUBJECTS = "i|you|he|she|it|we|they|this|that|these|those|there|the|a|an|then|also"
+"""After a comma and one of and, or, nor, these begin a clause, and not one more thing in a list."""
+
+_MARKER = rf"(?:{_SUBORDINATORS}|{_CONNECTIVES})".replace(" ", r"\s")
+_CLAUSE = re.compile(
+    rf"""
+      (?<![^\s(\"“‘—]) (?= (?: (?:and|but|or|even|only|just|not) \s )? {_MARKER} \b )
+    | , [\"”’)]*+ \s++ (?= (?: {_LINKS} | (?:and|or|nor) \s (?:{_SUBJECTS}) ) \b )
+    | [;:] [\"”’)]*+ \s++
+    | — \s*+ | (?<=\S\s) [–-]{{1,3}} \s++
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SUBORDINATE = re.compile(
+    rf"\b(?:{_SUBORDINATORS})\b[^,.;:!?…—]{{1,200}}+,[\"”’)]*+\s++".replace(" ", r"\s"), re.IGNORECASE
+)
+"""A subordinate clause up to the comma that ends it."""
+
+
+@register_partitioner("arguments")
+class Arguments(TextPartitioner):
+    """`arguments`: a block opens at a sentence, at a clause, and at a word that says how it bears on the one before.
+
+    Such words are because, although, if, so that, therefore, however, on the other hand and their like, in English.
+    Clauses are what lies between semicolons, colons and dashes, what a comma and a conjunction or relative pronoun
+    begin, and what follows the comma that ends a subordinate clause. Not causal: a marker of several words is known by
+    its last.
+    """
+
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a clause, (T,)."""
+        return opens_block(
+            places, _openings(sentence_openings(text.text, whole_text), text.text, _CLAUSE, _SUBORDINATE)
+        )

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from progloc.blocks.base import FloatArray, IntArray, TokenisedText, register_partitioner
-from progloc.blocks.embeddings import EmbeddingPartitioner, whole_number
-from progloc.blocks.segmentation import best_blocks, squared_sums
+from progloc.blocks.embeddings import EmbeddingPartitioner, best_blocks, squared_sums, whole_number
+from progloc.blocks.partitioning import FloatArray, IntArray, TokenisedText, register_partitioner
 
 LAGS = range(2, 17)
-"""The distances at which tokens are compared to tell how much blocks share; neighbours are left out, being grammar."""
+"""The distances at which tokens are compared to estimate ρ; neighbours are left out, being grammar."""
 LEAST_SHARE, MOST_SHARE = 0.002, 0.5
 
 
@@ -26,14 +25,14 @@ class DescriptionLength:
     """
 
     opening_bits: FloatArray
-    """To say how long the block is."""
+    """Of the block's length."""
     parameter_bits: FloatArray
-    """To say its mean."""
+    """Of its mean."""
     token_bits: FloatArray
-    """Its tokens, given its mean."""
+    """Of its tokens, given its mean."""
     saved_bits: FloatArray
-    """The criterion: by how much everything gets shorter for opening it, against carrying on the block before; the
-    first block is no choice and has 0. Less than 0 only where a block had to end because it was at its longest."""
+    """The criterion: by how much opening the block shortens the whole, against continuing the one before; 0 for the
+    first block, which is no choice. Less than 0 only where the one before had to end, being at its longest."""
 
     @property
     def bits(self) -> FloatArray:

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from progloc.blocks.base import IntArray, Partitioner, TokenisedText, register_partitioner
 from progloc.blocks.paragraphs import is_small, last_fresh_start, read_lines, text_starts
-from progloc.blocks.spans import Reach, block_ids, opens_block, reach_of, token_places
+from progloc.blocks.partitioning import IntArray, TokenisedText, register_partitioner
+from progloc.blocks.spans import BoolArray, Reach, TextPartitioner, opens_block, reach_of
 from progloc.blocks.words import (
     END_SOMETIMES,
     NEVER_END,
@@ -201,7 +201,7 @@ def _is_ordinal(before: str) -> bool:
 
 
 @register_partitioner("sentences")
-class Sentences(Partitioner):
+class Sentences(TextPartitioner):
     """`sentences`: a block opens where a sentence does, by rule, in any language whose marks are known.
 
     A sentence ends at . ! ? … or their like in other scripts, with the quotes, brackets and emoji that close it, where
@@ -215,13 +215,8 @@ class Sentences(Partitioner):
     """
 
     causal = True
-    version = 3
+    starts_afresh = staticmethod(last_fresh_start)
 
-    def __call__(self, text: TokenisedText) -> IntArray:
-        """Return the number of the sentence each token is in, (T,)."""
-        places = token_places(text)
-        return block_ids(places, opens_block(places, sentence_openings(text.text, reach_of(text, places))))
-
-    def starts_afresh(self, text: str) -> int:
-        """Return where the last paragraph that an empty line sets apart opens, 0 where there is none."""
-        return last_fresh_start(text)
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a sentence, (T,)."""
+        return opens_block(places, sentence_openings(text.text, reach_of(text, places)))

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 __all__ = ["BlocksSoFar"]
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from progloc.blocks.base import NO_BLOCK, IntArray, Partitioner, TokenisedText
-from progloc.blocks.text_from_ids import TextFromIds
+from progloc.blocks.encoding import TextFromIds
+from progloc.blocks.partitioning import NO_BLOCK, IntArray, Partitioner, TokenisedText
+from progloc.blocks.spans import BoolArray
 from progloc.errors import ProglocError
 
 
 class BlocksSoFar:
-    """Called at every step with all ids so far, it returns their block ids: what training gives the same tokens.
+    """Called at every step with all ids so far, it returns their block ids: those that training gives the same tokens.
 
     Rows may be reordered between calls (beams), and tokens taken back (assisted decoding): a call depends on its
-    arguments alone, and what is remembered of earlier ones is looked up by the ids themselves.
+    arguments alone, and what is remembered of earlier calls is looked up by the ids themselves.
 
-    The text is what the ids say, special tokens spelled out, and it is divided as any other. A character spread over
+    The text is that of the ids, special tokens spelled out, and it is divided like any other. A character spread over
     several tokens is read as an unknown symbol until its last token is there: then the blocks of its tokens, the newest
     of the row, may change, and no others ever do.
 
@@ -34,7 +33,7 @@ class BlocksSoFar:
         ProglocError: a partitioner that is not causal, or a tokenizer without which text cannot be had.
     """
 
-    def __init__(self, partitioner: Partitioner, tokenizer: Any) -> None:
+    def __init__(self, partitioner: Partitioner, tokenizer: PreTrainedTokenizerBase | None) -> None:
         if not partitioner.causal:
             raise ProglocError(
                 f"the blocks '{partitioner.name or type(partitioner).__name__}' are not causal: each token generated "
@@ -68,23 +67,23 @@ class BlocksSoFar:
             )
         ids = input_ids.cpu()
         real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.cpu() != 0
-        found = self._partitioner.from_positions((real.cumsum(-1) - 1).clamp(min=0))
-        if found is None:
-            found = self._from_text(ids.numpy().astype(np.int64, copy=False), real.numpy())
-        return found.masked_fill(~real.reshape(*real.shape, *(1 for _ in self._shape)), NO_BLOCK)
+        blocks = self._partitioner.from_positions((real.cumsum(-1) - 1).clamp(min=0))
+        if blocks is None:
+            blocks = self._from_text(ids.numpy().astype(np.int64, copy=False), real.numpy())
+        return blocks.masked_fill(~real.reshape(*real.shape, *(1 for _ in self._shape)), NO_BLOCK)
 
-    def _from_text(self, ids: IntArray, real: NDArray[np.bool_]) -> Tensor:
-        found = np.full((*ids.shape, *self._shape), NO_BLOCK, dtype=np.int64)
+    def _from_text(self, ids: IntArray, real: BoolArray) -> Tensor:
+        block_ids = np.full((*ids.shape, *self._shape), NO_BLOCK, dtype=np.int64)
         settled: dict[bytes, IntArray] = {}
-        for row, mask, blocks in zip(ids, real, found, strict=True):
+        for row, mask, blocks in zip(ids, real, block_ids, strict=True):
             blocks[mask] = self._row(row[mask], settled)
         self._settled = settled
-        return torch.from_numpy(found)
+        return torch.from_numpy(block_ids)
 
     def _row(self, ids: IntArray, settled: dict[bytes, IntArray]) -> IntArray:
         """Return the block ids of a row's n tokens, (n,) or (n, G), and add to ``settled`` those of its beginning."""
         assert self._text is not None  # or positions were enough
-        told_by, known = self._longest_settled(ids)
+        key_size, known = self._longest_settled(ids)
         start = len(known)
         blocks = np.empty((len(ids), *self._shape), dtype=np.int64)
         blocks[:start] = known
@@ -93,8 +92,8 @@ class BlocksSoFar:
             blocks[start:] = known.max(axis=0, initial=-1) + 1 + self._partitioner(text)
             before, through = _tokens_to(text, self._partitioner.starts_afresh(text.text))
             if before:
-                told_by, start = start + through, start + before
-        settled[ids[:told_by].tobytes()] = blocks[:start]
+                key_size, start = start + through, start + before
+        settled[ids[:key_size].tobytes()] = blocks[:start]
         return blocks
 
     def _longest_settled(self, ids: IntArray) -> tuple[int, IntArray]:

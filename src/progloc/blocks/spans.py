@@ -5,25 +5,26 @@ the space that byte-level tokenizers put before a word moves no word, and tokens
 share its span, stay together. A token of white space alone goes with the token before it, or, before any other, with
 what follows.
 
-The partitioners that read text find the places where blocks open as positions of characters. Where the decision about
-a position needs no more than the text up to its `Reach`, it can be had from the tokens up to the one that would open
-the block: that is what makes a partitioner causal.
+Partitioners that read text find the places where blocks open as positions of characters. Where the decision about a
+position needs no more than the text up to its `Reach`, the tokens up to the one that would open the block are enough:
+that is what makes a partitioner causal.
 """
 
 from __future__ import annotations
 
-__all__ = ["BoolArray", "Reach", "block_ids", "opens_block", "reach_of", "token_places", "whole_text"]
+__all__ = ["BoolArray", "Reach", "TextPartitioner", "opens_block", "reach_of", "token_places", "whole_text"]
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from progloc.blocks.base import IntArray, TokenisedText
+from progloc.blocks.partitioning import IntArray, Partitioner, TokenisedText
 
 BoolArray = NDArray[np.bool_]
 Reach = Callable[[str, int], int]
-"""From a text and a position to how far the text may be read to tell whether a block opens there."""
+"""From a text and a position to how far the text may be read to decide whether a block opens there."""
 
 _BEYOND = 0x3001
 """No character from here on is white space."""
@@ -67,17 +68,27 @@ def reach_of(text: TokenisedText, places: IntArray) -> Reach:
     """
     ends = text.offsets[:, 1]
 
-    def reach(letters: str, position: int) -> int:
+    def reach(characters: str, position: int) -> int:
         token = int(np.searchsorted(places, position))
         return max(int(ends[token]), position) if token < len(ends) else position
 
     return reach
 
 
-def block_ids(places: IntArray, opens: BoolArray) -> IntArray:
-    """Return block ids, (T,): 0 from the start, and one more from every token that opens a block.
+class TextPartitioner(Partitioner):
+    """A partitioner that finds in the text which tokens open a block."""
 
-    The first token that is no white space opens none, for the white space before it is of its block.
-    """
-    leading = np.count_nonzero(places < 0)
-    return np.cumsum(opens & (np.arange(len(opens)) > leading), dtype=np.int64)
+    version: int | None = 3
+
+    @abstractmethod
+    def opens(self, text: TokenisedText, places: IntArray) -> BoolArray:
+        """Return which tokens open a block, (T,); ``places`` are the tokens', as from `token_places`."""
+
+    def __call__(self, text: TokenisedText) -> IntArray:
+        """Return block ids, (T,): 0 from the start, and one more from every token that opens a block.
+
+        The first token that is no white space opens none, for the white space before it is of its block.
+        """
+        places = token_places(text)
+        leading = np.count_nonzero(places < 0)
+        return np.cumsum(self.opens(text, places) & (np.arange(len(places)) > leading), dtype=np.int64)

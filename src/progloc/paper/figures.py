@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from progloc.blocks.fixed import is_fixed
+from progloc.blocks import is_fixed
 from progloc.paper.comparisons import depth, gap, layer, measured
 from progloc.paper.frontier import above_chance
 from progloc.paper.results import Figure as Reading

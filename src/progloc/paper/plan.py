@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from progloc.blocks.fixed import is_fixed
+from progloc.blocks import is_fixed
 from progloc.config import LocalityConfig, RunConfig, from_mapping, read_config
 from progloc.errors import ProglocError, suggest
 

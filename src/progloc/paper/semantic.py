@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from progloc.blocks.fixed import is_fixed
+from progloc.blocks import is_fixed
 from progloc.paper.comparisons import gap, measured
 from progloc.paper.frontier import Matched, above_chance, matched, paired_curves
 from progloc.paper.results import Figure, Suite

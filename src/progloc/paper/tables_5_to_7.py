@@ -7,7 +7,7 @@ __all__ = ["table_5", "table_6", "table_7"]
 import json
 from collections.abc import Callable
 
-from progloc.blocks.fixed import is_fixed
+from progloc.blocks import is_fixed
 from progloc.paper.comparisons import comparison_table, elsewhere, gap, measured, perplexity_ratio
 from progloc.paper.entries import LOCALITY, gap_entry, locality_entries, mean_entry
 from progloc.paper.results import Figure, Suite
