@@ -60,25 +60,25 @@ def is_unfinished(path: Path) -> bool:
 
 @functools.cache
 def _lock(folder: Path) -> FileLock:
-    """One a folder: the thread that holds it may take it again."""
+    """One lock a folder: the thread that holds it may acquire it again."""
     return FileLock(folder / LOCK_FILE)
 
 
 @contextmanager
 def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Make ``folder`` where it is missing, and let nobody else write in it: no other process, nor thread.
+    """Make ``folder`` where it is missing, and keep every other process and thread from writing in it.
 
-    It is for functions that write it too, called within. The lock ends with its process, however that ends, and nothing
-    of it is left; a folder that was made for it and stayed empty is removed.
+    The same thread may nest it. The lock ends with its process, however that ends, and leaves nothing behind; a folder
+    that was made for it and stayed empty is removed.
 
     Args:
-        folder: what is written.
-        wait: wait for the one who writes it now, who is to be done soon.
+        folder: the folder to write in.
+        wait: whether to wait for the present writer instead of raising.
 
     Raises:
-        ProglocError: somebody else writes there (the message says who and since when), or nobody may.
+        ProglocError: another writer holds it (the message says which and since when), or it cannot be written.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder.resolve())
@@ -99,17 +99,17 @@ def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         if outermost:
-            for name in (WRITER_FILE, LOCK_FILE):  # while it is held: who opened it before sees that it has gone
+            for name in (WRITER_FILE, LOCK_FILE):  # while the lock is held: whoever opened it sees that it has gone
                 with suppress(OSError):
                     (folder / name).unlink()
         lock.release()
-        for path in made:
+        for path in missing:
             with suppress(OSError):
                 path.rmdir()
 
 
 def _writer(folder: Path) -> str:
-    """Say who holds a folder's lock."""
+    """Describe the process that holds a folder's lock."""
     try:
         about = read_mapping(folder / WRITER_FILE)
         return f"process {about['pid']} on {about['host']} since {about['since']}"
@@ -135,19 +135,19 @@ def read_json(path: Path) -> Any:
         raise ProglocError(f"{path} is not valid JSON ({error}); expected a file written by progloc") from error
 
 
-def decode_text(given: bytes | str, source: str) -> str:
+def decode_text(content: bytes | str, source: str) -> str:
     """Return text as all of progloc reads it, from a file, standard input or the command line.
 
     Args:
-        given: bytes in UTF-8, or an argument of the command line, in which Python keeps other bytes as surrogates.
-        source: what it is called in the error.
+        content: bytes in UTF-8, or an argument of the command line, in which Python keeps other bytes as surrogates.
+        source: its name in the error message.
 
     Raises:
         ProglocError: it is not UTF-8.
     """
     try:
-        content = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else given
-        return normalise(content.decode("utf-8"))
+        encoded = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        return normalise(encoded.decode("utf-8"))
     except UnicodeError as error:
         raise ProglocError(
             f"{source} is not UTF-8 at byte {error.start}; "  # type: ignore[attr-defined]
@@ -167,24 +167,21 @@ def read_standard_input() -> str:
 
 def cache_dir() -> Path:
     """Return the folder for what can be made again (tokens, scratch models): $PROGLOC_CACHE or the user's."""
-    given = os.environ.get("PROGLOC_CACHE")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("progloc"))
+    return Path(os.environ.get("PROGLOC_CACHE") or platformdirs.user_cache_dir("progloc")).expanduser()
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; anything else raises ProglocError naming it."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise ProglocError(f"{path} holds {type(found).__name__}, not an object; expected a file written by progloc")
-    return found
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ProglocError(f"{path} holds {type(value).__name__}, not an object; expected a file written by progloc")
+    return value
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
     """Raise ProglocError unless the disk that holds ``folder`` has ``needed_bytes`` free."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise ProglocError(
             f"{folder} needs about {needed_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free; "

@@ -33,10 +33,9 @@ class Registry(Generic[T]):
 
         return add
 
-    def _search(self) -> None:
-        if self._searched:
-            return
-        for point in entry_points(group=self.group):
+    def _all(self) -> dict[str, T]:
+        """Return everything registered, here and, searched for once, by installed packages."""
+        for point in () if self._searched else entry_points(group=self.group):
             try:
                 item = point.load()
             except Exception as error:  # another package's code: anything may go wrong in it
@@ -46,17 +45,16 @@ class Registry(Generic[T]):
                 ) from error
             self._known.setdefault(point.name, item)
         self._searched = True
+        return self._known
 
     def __getitem__(self, name: str) -> T:
-        self._search()
-        if name not in self._known:
-            raise ProglocError(f"unknown {self.kind} '{name}'; {suggest(name, self._known)}")
-        return self._known[name]
+        known = self._all()
+        if name not in known:
+            raise ProglocError(f"unknown {self.kind} '{name}'; {suggest(name, known)}")
+        return known[name]
 
     def __contains__(self, name: str) -> bool:
-        self._search()
-        return name in self._known
+        return name in self._all()
 
     def __iter__(self) -> Iterator[str]:
-        self._search()
-        return iter(dict(self._known))
+        return iter(list(self._all()))

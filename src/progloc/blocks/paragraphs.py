@@ -44,7 +44,7 @@ _ENDS = _COLONS | frozenset(".!?…。！？؟۔।։")
 """Marks after which a line may end a paragraph."""
 _CLOSING = "\"'”’»)]}*_」』）"
 _TAIL = 8
-"""As many characters of a line tell how it ends."""
+"""How many characters of a line are read to see how it ends."""
 _WIDE = 40
 """A line with fewer characters is not one that was broken for its length."""
 _FIRST = ("1.", "1)", "a.", "a)", "i.", "i)", "(1)", "(a)", "(i)")
@@ -61,14 +61,14 @@ _APART = re.compile(rf"(?:\n\n++|(?:{_TURN_END.pattern})\s*+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Lines:
-    """What the lines of a text say, as positions of characters in ascending order."""
+    """The structure of a text's lines, as positions of characters in ascending order."""
 
     openings: IntArray
     """Where a paragraph opens."""
     rows: IntArray
     """Where a line begins that is a sentence of its own without being a paragraph: in code and tables."""
     fences: IntArray
-    """Where fenced code begins and ends in turn, so that what lies after an odd number of these is code."""
+    """Where fenced code begins and ends, alternating: what lies after an odd number of these is code."""
 
 
 def read_lines(text: str, reach: Reach) -> Lines:
@@ -86,7 +86,7 @@ def read_lines(text: str, reach: Reach) -> Lines:
 
 
 class _Reading:
-    """A text read line by line: what was found so far, and what of it tells about the next line."""
+    """A text read line by line: the positions so far, and the state that decides about the next line."""
 
     def __init__(self, text: str, reach: Reach) -> None:
         self.text, self.reach = text, reach
@@ -97,7 +97,7 @@ class _Reading:
         self.fence = ""
         """What opened the code that the next line is in."""
         self.depth = 0
-        """In how many quotations of a mail or of Markdown the line before is."""
+        """How many levels deep the line before is quoted, as in mail or Markdown."""
         self.before = "blank"
         """What kind the line before is."""
         self.end_before, self.wide_before = "", False
@@ -136,7 +136,7 @@ class _Reading:
         self.fence, self.depth, self.before, self.end_before, self.items = "", 0, "blank", "", []
 
     def _quotation(self, start: int) -> tuple[int, int]:
-        """Return in how many quotations the line is, and where what it says begins."""
+        """Return how many levels deep the line is quoted, and where its content begins."""
         if self.fence and not self.depth:
             return 0, start
         marks = _QUOTATION.match(self.text, start)
@@ -179,9 +179,9 @@ class _Reading:
 
         Args:
             start: where the line starts.
-            place: the first character of what it says that is not white space.
+            place: the first character of its content that is not white space.
             indent: how far that is indented.
-            quoted: in how many quotations it is.
+            quoted: how many levels deep it is quoted.
         """
         text = self.text
         first = start + len(text[start:place]) - len(text[start:place].lstrip())
@@ -203,7 +203,7 @@ class _Reading:
         return place if self._opens(place, indent) else None
 
     def _shown(self, place: int) -> str:
-        """Return the beginning of what may be read from there on, digits of any script as ours."""
+        """Return the start of what may be read from there on, digits of any script as ASCII."""
         shown = self.text[place : min(self.reach(self.text, place), place + _LONGEST_MARKER)]
         return "".join(str(int(character)) if character.isdecimal() else character for character in shown)
 

@@ -1,4 +1,4 @@
-"""What spaCy finds in a text: chunks and entities. spaCy is optional, and imported only when it is asked for."""
+"""What spaCy finds in a text: chunks and entities. spaCy is optional and imported only when needed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def chunk_openings(text: str) -> IntArray:
     Raises:
         ProglocError: as `english_pipeline`.
     """
-    return np.array([start + place for start, doc in _parsed(text) for place in _chunks(doc)], dtype=np.int64)
+    return np.array([start + place for start, doc in _parse(text) for place in _chunk_starts(doc)], dtype=np.int64)
 
 
 def entity_spans(text: str) -> IntArray:
@@ -66,11 +66,11 @@ def entity_spans(text: str) -> IntArray:
     Raises:
         ProglocError: as `english_pipeline`.
     """
-    spans = [(start + e.start_char, start + e.end_char) for start, doc in _parsed(text) for e in doc.ents]
+    spans = [(start + entity.start_char, start + entity.end_char) for start, doc in _parse(text) for entity in doc.ents]
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
-def _parsed(text: str) -> Iterator[tuple[int, Doc]]:
+def _parse(text: str) -> Iterator[tuple[int, Doc]]:
     """Yield every paragraph parsed, and where it starts: by paragraphs, memory does not grow with the text."""
     bounds = np.unique(np.concatenate([[0], read_lines(text, whole_text).openings, [len(text)]])).tolist()
     pieces = ((text[start:end], start) for start, end in pairwise(bounds))
@@ -78,7 +78,7 @@ def _parsed(text: str) -> Iterator[tuple[int, Doc]]:
         yield start, doc
 
 
-def _chunks(doc: Doc) -> Iterator[int]:
+def _chunk_starts(doc: Doc) -> Iterator[int]:
     """Yield where chunks open in a document."""
     nominal = {token.i: chunk.start for chunk in doc.noun_chunks for token in chunk}
     before = ""

@@ -1,4 +1,4 @@
-"""Sentences, by rule: the marks that end one in any script, and what such marks are else used for."""
+"""Sentences, by rule: the marks that end one in any script, and the other uses of such marks."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ _FOREIGN_LETTER = re.compile("[äöüßőűěřůčďňťžđøåæğışš]")
 _WORD = re.compile(r"\w+")
 _VOWEL = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœěůőűąęıаеёиоуыэюяіїєαεηιουω]")
 _LONGEST = 24
-"""As many characters before a full stop are looked at; no abbreviation is longer."""
+"""How many characters before a full stop are looked at; no abbreviation is longer."""
 _CONTEXT = 200
-"""As many tell the language."""
+"""How many are looked at to recognise the language."""
 
 
 def sentence_openings(text: str, reach: Reach) -> IntArray:
@@ -81,7 +81,7 @@ def sentence_openings(text: str, reach: Reach) -> IntArray:
     after = after[(after >= 0) & (after < len(text))]
     in_code = np.searchsorted(lines.fences, after, side="right") % 2 == 1
     openings = np.unique(np.concatenate([lines.openings, lines.rows, after[~in_code]]))
-    empty = [  # of a quotation's lines that say nothing the sentence after makes one block
+    empty = [  # a quotation's empty lines are of one block with the sentence after them
         place
         for before, place in pairwise(openings.tolist())
         if text[before] == text[place] == ">" and not text[before:place].strip("> \t\n")
@@ -99,7 +99,7 @@ def _opening(text: str, match: re.Match[str], starts: list[int], reach: Reach) -
 
 
 def _is_open(opening: str, closing: str, before: str) -> bool:
-    """Return whether what ``before`` says is within quotation marks."""
+    """Return whether the end of ``before`` is within quotation marks."""
     return before.rfind(opening) > before.rfind(closing)
 
 
@@ -109,9 +109,9 @@ def _is_end(text: str, match: re.Match[str], before: str, place: int, reach: Rea
     if match["wide"]:
         if following == "[":  # the mark of a note, or else a remark
             return text[place - 1].isspace()
-        said = match["wide"][-1] in "」』" and following == "と"  # after a quotation: "…", said he
+        attributed = match["wide"][-1] in "」』" and following == "と"  # after a quotation: "…", said he
         decimal = match["wide"] == "．" and following.isdecimal()
-        return not (said or decimal or following in _GOES_ON or following in _WIDE_GOES_ON)
+        return not (attributed or decimal or following in _GOES_ON or following in _WIDE_GOES_ON)
     new_line = "\n" in (match["gap"] or "")
     if is_small(following) or following in _GOES_ON or (following == ">" and not new_line):
         return False
@@ -162,15 +162,11 @@ def _is_abbreviation(before: str, following: str, starts: Callable[[], bool]) ->
         return initials is not None or sometimes or folded in NUMBER_FOLLOWS
     if following.isdecimal():
         clipped = 2 <= len(word) <= 4 and word.isalpha() and not word.isupper() and not _VOWEL.search(folded)
-        return initials is not None or sometimes or folded in NUMBER_FOLLOWS or (clipped and not _in_units(near, word))
+        is_unit = near.removesuffix(word).rstrip()[-1:].isdecimal()  # 5 km
+        return initials is not None or sometimes or folded in NUMBER_FOLLOWS or (clipped and not is_unit)
     if sometimes or folded == "i" or (initials and word.isupper() and (len(folded) > 1 or _AFTER_WORD.search(near))):
         return not starts()
     return initials is not None
-
-
-def _in_units(before: str, word: str) -> bool:
-    """Return whether the last word follows a number: 5 km."""
-    return before.removesuffix(word).rstrip()[-1:].isdecimal()
 
 
 def _is_list_number(before: str) -> bool:
@@ -190,12 +186,12 @@ def _is_ordinal(before: str) -> bool:
     if number is None:
         return False
     words = _WORD.findall(before.lower())
-    spoken = sum((word in ORDINALS_IN) + (_FOREIGN_LETTER.search(word) is not None) for word in words)
-    spoken -= sum(word in ORDINALS_NOT_IN for word in words)
+    evidence = sum((word in ORDINALS_IN) + (_FOREIGN_LETTER.search(word) is not None) for word in words)
+    evidence -= sum(word in ORDINALS_NOT_IN for word in words)
     word = number["before"] or ""
     if word.endswith("."):  # obr. 4
         return False
-    return spoken > 0 and (
+    return evidence > 0 and (
         number["roman"] is not None or word[-1:] == "," or not word[:1].isupper() or word.lower() in ORDINALS_IN
     )
 

@@ -27,18 +27,18 @@ def key_of(*parts: Any) -> str:
 def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, holding what ``build(part)`` writes; built only where it is missing or damaged.
 
-    It is built under another name beside its place and renamed, so an interruption leaves nothing half. Processes that
-    want the same folder wait for the one that builds it. Damage is told by the files' SHA-256, kept in a manifest.
+    It is built under another name beside its place and renamed, so an interruption leaves nothing half-built. Processes
+    that need the same folder wait for the one that builds it. A manifest of the files' SHA-256 shows damage.
 
     Raises:
         ProglocError: the folder cannot be written (no permission, no space).
     """
-    if _whole(folder):
+    if _is_whole(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not _whole(folder):
+            if not _is_whole(folder):
                 _rebuild(folder, build)
     except OSError as error:
         raise ProglocError(
@@ -50,7 +50,7 @@ def cached_folder(folder: Path, build: Callable[[Path], None]) -> Path:
 
 def _rebuild(folder: Path, build: Callable[[Path], None]) -> None:
     part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: we hold the lock, so none is at work
     part.mkdir()
     try:
         build(part)
@@ -63,7 +63,7 @@ def _rebuild(folder: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _whole(folder: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
     try:
         written = read_json(folder / MANIFEST)
         return bool(written == _digests(folder, written))
@@ -72,8 +72,8 @@ def _whole(folder: Path) -> bool:
 
 
 def _digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
-    digests = {}
-    for name in files:
-        with (folder / name).open("rb") as handle:
-            digests[name] = hashlib.file_digest(handle, "sha256").hexdigest()
-    return digests
+    def digest(path: Path) -> str:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    return {name: digest(folder / name) for name in files}

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import datasets
 
@@ -54,11 +54,10 @@ def load_corpus(spec: str | Path) -> Corpus:
     Raises:
         ProglocError: nothing of that name, something that cannot be read, is not UTF-8, or holds no text.
     """
-    name = str(spec)
     text = BETWEEN_TEXTS.join(normalise(part) for part in _texts(spec))
     if not text.strip():
-        raise ProglocError(f"the corpus '{name}' holds no text, or only white space; {KINDS}")
-    return Corpus(name, text)
+        raise ProglocError(f"the corpus '{spec}' holds no text, or only white space; {KINDS}")
+    return Corpus(str(spec), text)
 
 
 def _texts(spec: str | Path) -> list[str]:
@@ -69,9 +68,9 @@ def _texts(spec: str | Path) -> list[str]:
     try:
         path = Path(spec).expanduser()
         if path.is_dir():
-            return [_read(file) for file in _text_files(path)]
+            return [decode_text(file.read_bytes(), str(file)) for file in _text_files(path)]
         if path.exists():
-            return [_read(path)]
+            return [decode_text(path.read_bytes(), str(path))]
     except (OSError, RuntimeError) as error:  # RuntimeError: '~name' of a user who is not there
         raise ProglocError(f"cannot read the corpus '{spec}' ({error}); {KINDS}") from error
     if _looks_like_path(spec):
@@ -79,24 +78,22 @@ def _texts(spec: str | Path) -> list[str]:
     return _dataset_texts(str(spec))
 
 
-def _read(path: Path) -> str:
-    return decode_text(path.read_bytes(), str(path))
-
-
 def _raise(error: OSError) -> NoReturn:
     raise error
 
 
 def _text_files(folder: Path) -> list[Path]:
-    found = []
-    for where, subfolders, names in os.walk(folder, onerror=_raise):
+    files = []
+    for parent, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(where) / n for n in names if n.lower().endswith(TEXT_SUFFIXES) and not n.startswith(".")]
-    if not found:
+        files += [
+            Path(parent) / name for name in names if name.lower().endswith(TEXT_SUFFIXES) and not name.startswith(".")
+        ]
+    if not files:
         raise ProglocError(
             f"the folder {folder} holds no text files; expected files ending in {' '.join(TEXT_SUFFIXES)}"
         )
-    return sorted(found)
+    return sorted(files)
 
 
 def _looks_like_path(spec: str | Path) -> bool:
@@ -120,16 +117,11 @@ def _dataset_texts(spec: str) -> list[str]:
     except Exception as error:  # the library raises a dozen kinds: no such name, configuration or split, no network
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ProglocError(f"no file, folder or dataset '{spec}' ({reason}); {KINDS}") from error
-    column = _text_column(spec, table.features)
-    return [text for text in table[column] if text]
-
-
-def _text_column(spec: str, features: dict[str, Any]) -> str:
+    features = table.features
     strings = [name for name, kind in features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
-    if "text" in strings:
-        return "text"
-    if len(strings) == 1:
-        return strings[0]
-    raise ProglocError(
-        f"the dataset '{spec}' has the columns {', '.join(features)}; expected one named 'text', or one of strings only"
-    )
+    if "text" not in strings and len(strings) != 1:
+        raise ProglocError(
+            f"the dataset '{spec}' has the columns {', '.join(features)}; "
+            "expected one named 'text', or one of strings only"
+        )
+    return [text for text in table["text" if "text" in strings else strings[0]] if text]

@@ -36,8 +36,7 @@ def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length
 
     Columns: ``input_ids``, T integers; ``text``, the slice of the corpus that the tokens cover; ``offsets``, T pairs
     (start, end) of characters in that slice. Tokens that are bytes of one character share its span; a character cut by
-    a boundary is in both sequences' texts.
-    The corpus is tokenised in one piece, in memory.
+    a boundary is in both sequences' texts. The corpus is tokenised in one piece, in memory.
 
     Raises:
         ProglocError: T < 2, a tokenizer without offsets, offsets that go backwards, a corpus shorter than one sequence.
@@ -54,17 +53,14 @@ def tokenise(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, sequence_length
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a hash of a fast tokenizer's serialisation.
-
-    Truncation and padding are left out: they are set anew by every call, so they say how it was last used.
-    """
+    """Return a hash of a fast tokenizer, without truncation and padding, which every call sets anew."""
     serialised = json.loads(tokenizer.backend_tokenizer.to_str())
     return key_of({name: value for name, value in serialised.items() if name not in ("truncation", "padding")})
 
 
 def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
-    whole = encode(tokenizer, corpus.text)
-    ids, spans = whole.input_ids.astype(np.int32), whole.offsets  # (N,), (N, 2)
+    encoded = encode(tokenizer, corpus.text)
+    ids, spans = encoded.input_ids.astype(np.int32), encoded.offsets  # (N,), (N, 2)
     count = len(ids) // length
     if count == 0:
         raise ProglocError(
@@ -84,7 +80,7 @@ def _sequences(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, length: int) 
     return Dataset.from_dict(
         {
             "input_ids": ids[:used].reshape(count, length),
-            "text": [whole.text[start:end] for start, end in zip(starts, ends, strict=True)],
+            "text": [encoded.text[start:end] for start, end in zip(starts, ends, strict=True)],
             "offsets": (offsets - starts[:, None, None]).astype(np.int32),
         }
     )
@@ -102,14 +98,16 @@ def with_block_ids(dataset: Dataset, partitioner: Partitioner) -> Dataset:
         ProglocError: the partitioner gave something else than T integers ≥ 0.
     """
 
-    def made() -> IntArray:
+    def compute() -> IntArray:
         return np.stack([_block_ids(row, partitioner) for row in dataset])  # (N, T), or (N, T, G)
 
     if partitioner.version is None or not partitioner.name:
-        block_ids = made()
+        block_ids = compute()
     else:
-        key = key_of(_content_key(dataset), *_partitioner_key(partitioner))
-        folder = cached_folder(cache_dir() / "blocks" / key, lambda part: np.save(part / BLOCK_IDS_FILE, made()))
+        table = partitioner.table
+        table_key = None if table is None else f"{table.shape} {hashlib.sha256(table.tobytes()).hexdigest()}"
+        key = key_of(_content_key(dataset), partitioner.name, partitioner.version, table_key)
+        folder = cached_folder(cache_dir() / "blocks" / key, lambda part: np.save(part / BLOCK_IDS_FILE, compute()))
         block_ids = np.load(folder / BLOCK_IDS_FILE)
     return dataset.select_columns("input_ids").add_column(
         "block_ids", block_ids.tolist() if block_ids.ndim == 3 else list(block_ids)
@@ -127,23 +125,17 @@ def _content_key(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _partitioner_key(partitioner: Partitioner) -> tuple[str, int | None, str | None]:
-    table = partitioner.table
-    held = None if table is None else f"{table.shape} {hashlib.sha256(table.tobytes()).hexdigest()}"
-    return partitioner.name, partitioner.version, held
-
-
 def _block_ids(row: dict[str, Any], partitioner: Partitioner) -> IntArray:
     ids, offsets = np.asarray(row["input_ids"], dtype=np.int64), np.asarray(row["offsets"], dtype=np.int64)
-    found = np.asarray(partitioner(TokenisedText(row["text"], ids, offsets)))
+    blocks = np.asarray(partitioner(TokenisedText(row["text"], ids, offsets)))
     shape = ids.shape if partitioner.granularities == 1 else (*ids.shape, partitioner.granularities)
-    if found.shape != shape or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
-        least = f", the least {found.min()}" if found.size else ""
+    if blocks.shape != shape or not np.issubdtype(blocks.dtype, np.integer) or blocks.min() < 0:
+        least = f", the least {blocks.min()}" if blocks.size else ""
         raise ProglocError(
-            f"the partitioner '{partitioner.name or type(partitioner).__name__}' gave {found.dtype} of shape "
-            f"{found.shape}{least}, for {len(ids)} tokens; expected one integer ≥ 0 a token"
+            f"the partitioner '{partitioner.name or type(partitioner).__name__}' gave {blocks.dtype} of shape "
+            f"{blocks.shape}{least}, for {len(ids)} tokens; expected one integer ≥ 0 a token"
         )
-    return found.astype(np.int64)
+    return blocks.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -153,14 +145,14 @@ class Split:
     train: Dataset
     validation: Dataset
     sha256: str
-    """Of every sequence's tokens and of which are on either side: runs of equal hash were judged on the same tokens."""
+    """Hash of every sequence's tokens and side: runs of equal hash were measured on the same tokens."""
 
 
 def split(dataset: Dataset, validation_fraction: float, seed: int, max_sequences: int | None = None) -> Split:
     """Split by sequence: ``validation_fraction`` of them (rounded, at least one on either side) drawn by ``seed``.
 
-    ``max_sequences`` first draws that many, and the rest is used for nothing. Block ids have no part in the hash, so
-    that it is the same whatever the partitioner.
+    With ``max_sequences``, only that many are drawn and the rest is not used. The hash does not depend on block ids, so
+    that it is the same for every partitioner.
 
     Raises:
         ProglocError: a fraction outside (0, 1), or fewer than two sequences.
