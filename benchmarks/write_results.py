@@ -20,18 +20,44 @@ from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")
+SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-layer")
+"""The figures that the page shows of a suite, where it has them."""
 HEAD = """# Results
 
-Every figure here is written by `python benchmarks/write_results.py RESULTS` from the runs that
-`benchmarks/measured/suites/` keeps, and a test writes the page again from there and compares. What is computed:
-[method.md](method.md); what an interval and a p mean: [statistics.md](statistics.md).
+Look up here what each suite of runs found: the table that decides its question, the claims of the paper that it can
+test, and the command that repeats it. The audits of *faithfulness* and *faithfulness-stories* are in
+[audit.md](audit.md#does-localising-make-attention-more-faithful). Every other table, every test and all figures of a
+suite are in its full report, made from the runs in `benchmarks/measured/suites/`:
+
+```bash
+mkdir -p results && cp -r benchmarks/measured/suites/quick results/
+progloc report results/quick    # report.html, tables.md, results.csv, figures/
+```
+
+| term | meaning |
+| --- | --- |
+| gap | perplexity ÷ that of the λ=0 run of the same data, budget and seed; a geometric mean over seeds |
+| F, H | fidelity (the share of attention within the token's own block) and entropy, over all keys |
+| F°, H° | the same of the attention that is not on the sink, the first token |
+| chance | what uniform attention on the same blocks has; read every fidelity beside it |
+| final penalty | what α multiplies in the loss, Σλp, on validation |
+| ±, [ ] | 95% t-interval over seeds; a seed is another order of the training text ([statistics.md](statistics.md)) |
+| above chance | (F° − chance) ÷ (1 − chance) |
+| lowest | of the layers with λ ≥ 0.5, in each seed |
+
+In the figures large marks are means over seeds, small ones single runs; of two panels the left one counts the sink, the
+right one does not.
+
+Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)). The
+claims and their decision rules are in [method.md §11](method.md#11-statistics-and-claims), the definitions in
+[method.md §3](method.md#3-what-is-reported). `python benchmarks/write_results.py` writes this page; a test compares.
 """
 
 
 def _pictures(root: Path, name: str) -> dict[str, Drawing]:
-    """Return a kept suite's figures by their path, seen from the page."""
+    """Return the figures that are shown of a kept suite by their path, seen from the page."""
     suite = load_suite(root / KEPT / name)
-    return {f"images/results-{name}-{drawing.name}.png": drawing for drawing in drawings(suite)}
+    return {f"images/results-{name}-{d.name}.png": d for d in drawings(suite) if d.name in SHOWN}
 
 
 def kept_suites(root: Path) -> list[str]:
@@ -41,7 +67,9 @@ def kept_suites(root: Path) -> list[str]:
 
 def page(root: Path) -> str:
     """Return docs/results.md, made from what is kept."""
-    sections = [suite_markdown(load_suite(root / KEPT / name), _pictures(root, name)) for name in kept_suites(root)]
+    sections = [
+        suite_markdown(name, load_suite(root / KEPT / name), _pictures(root, name)) for name in kept_suites(root)
+    ]
     return "\n".join([HEAD, *sections])
 
 

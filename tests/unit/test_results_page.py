@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -34,14 +35,31 @@ def root(suite_folder):
     return root
 
 
-def test_the_page_has_every_claim_table_and_figure(root, suite_folder):
+def test_the_page_has_the_deciding_table_every_claim_and_its_figures(root, suite_folder):
     page = (root / SCRIPT["PAGE"]).read_text()
-    for table in suite_tables(load_suite(suite_folder)):
-        assert f"\n### {table.title}\n" in page
-    assert all(f"| C{number} " in page for number in range(1, 11))
+    suite = load_suite(suite_folder)
+    titles = [table.title for table in suite_tables(suite) if f"\n### {table.title}\n" in page]
+    assert titles == ["Table 5, tested: gap at equal F°, blocks of one size"]
+    assert "(paper)" not in page
+    for claim in answers(suite):
+        tested = f"| {claim.id} {claim.question} | {claim.verdict} | " in page
+        assert tested or re.search(rf"^Not tested by these runs: .*\b{claim.id}\b", page, re.MULTILINE), claim.id
     pictures = sorted(path.name for path in (root / SCRIPT["IMAGES"]).iterdir())
     assert "results-blocks-frontier-by-blocks.png" in pictures
     assert all(f"](images/{name})" in page for name in pictures)
+
+
+def test_a_suite_shows_the_table_that_its_question_is_about():
+    page = (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")
+    first = {text.split("\n")[0]: re.findall(r"^### (.*)$", text, re.MULTILINE)[0] for text in page.split("\n## ")[1:]}
+    assert first["quick"].startswith("Table 1:")
+    assert first["quick-v3"].startswith("Table 5, tested: gap at equal F°")
+    assert first["refinements"].startswith("Table 7:")
+
+
+@pytest.mark.parametrize("image", sorted(path.name for path in (ROOT / SCRIPT["IMAGES"]).glob("results-*.png")))
+def test_no_figure_is_kept_that_no_page_shows(image):
+    assert any(f"](images/{image})" in page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["keep", "kept_in", "suite_markdown", "write_tables"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from progloc.paper.figures import Drawing
 from progloc.paper.provenance import made_by
 from progloc.paper.report import summary
 from progloc.paper.results import SUITE_FILE, Suite, load_suite
-from progloc.paper.tables import reading, suite_tables
+from progloc.paper.tables import suite_tables
 from progloc.paper.verdicts import Answer
-from progloc.report.table import Column, Table, filled, to_markdown
+from progloc.report.formats import ABSENT
+from progloc.report.table import Column, Table, brief, filled, to_markdown
 from progloc.run_folder import RESULT_FILE
+
+_DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
+"""The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
 
 
 def _without_heads(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,37 +61,47 @@ def kept_in(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{SUITE_FILE}"))
 
 
-def _claims(found: list[Answer]) -> Table:
-    columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure", "Interval", "Reason"))
-    rows = tuple((f"{a.id} {a.question}", a.verdict, a.figure, a.interval, a.reason) for a in found)
-    note = "“Cannot tell” means: not from this run. It is no verdict on the claim."
-    return Table("The paper's claims, put to the test", note, columns, rows)
+def _claims(claims: list[Answer]) -> str:
+    """Return a row for each claim that the suite's runs can test, and a line that names the others."""
+    tested = [claim for claim in claims if claim.figure != ABSENT]
+    columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure"))
+    rows = tuple((f"{claim.id} {claim.question}", claim.verdict, claim.figure) for claim in tested)
+    others = ", ".join(claim.id for claim in claims if claim not in tested)
+    note = f"Not tested by these runs: {others}." if others else ""
+    return to_markdown(Table("The paper's claims", note, columns, rows))
 
 
-def suite_markdown(suite: Suite, pictures: Mapping[str, Drawing]) -> str:
-    """Return a suite's section of a page: summary, claims, figures, every table, and what made it.
+def _deciding_table(suite: Suite) -> list[Table]:
+    """Return the table that answers what the suite was made for, without details; none before a run has finished."""
+    tables = [table for start in _DECIDING for table in suite_tables(suite) if table.title.startswith(start)]
+    # the page's head explains the columns of Table 1 once
+    return [
+        replace(brief(table), note="" if table.title.startswith(_DECIDING[-1]) else table.note) for table in tables[:1]
+    ]
+
+
+def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
+    """Return a suite's section of a page: summary, the deciding table, claims, figures, and what made it.
 
     Args:
+        title: the section's.
         suite: with at least one finished run.
         pictures: its figures, by where the page finds them.
     """
-    found = answers(suite)
-    missing = [f"- **missing runs**: {', '.join(run.folder for run in suite.missing)}"] if suite.missing else []
+    claims, made = answers(suite), dict(made_by(suite))
+    versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
+    missing = [f"Missing runs: {', '.join(run.folder for run in suite.missing)}.", ""] if suite.missing else []
     return "\n".join(
         [
-            f"## Suite {suite.plan.get('suite', '')}".rstrip(),
+            f"## {title}",
             "",
-            summary(suite, found),
+            summary(suite, claims),
             "",
-            reading(suite),
-            "",
-            f"#{to_markdown(_claims(found))}",
-            *(f"![{each.title}]({path})\n\n*{each.title}.* {each.caption}\n" for path, each in pictures.items()),
-            *(f"#{to_markdown(made)}" for made in suite_tables(suite)),
-            "### What made it",
-            "",
-            *(f"- {label}: `{value}`" for label, value in made_by(suite)),
+            *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
+            f"#{_claims(claims)}",
+            *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),
             *missing,
+            f"Made by `{made['command']}` ({versions}; {made['device']}).",
             "",
         ]
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Column", "Table", "escaped", "filled", "to_markdown", "to_rich"]
+__all__ = ["Column", "Table", "brief", "escaped", "filled", "to_markdown", "to_rich"]
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Group
@@ -65,7 +65,8 @@ def to_markdown(table: Table) -> str:
 
     labels = [column.label + (" (paper)" if column.paper else "") for column in table.columns]
     rule = ["---" if column.text else "---:" for column in table.columns]
-    return "\n".join([f"## {escaped(table.title)}", "", *map(line, (labels, rule, *table.rows)), "", table.note, ""])
+    note = [table.note, ""] if table.note else []
+    return "\n".join([f"## {escaped(table.title)}", "", *map(line, (labels, rule, *table.rows)), "", *note])
 
 
 def filled(page: str, script: str, text: str) -> str:
@@ -87,19 +88,25 @@ def filled(page: str, script: str, text: str) -> str:
     return new_page
 
 
-def to_rich(table: Table) -> Group:
-    """Return the table for a terminal of 80 characters: means only, and neither detail nor the paper's columns.
+def brief(table: Table) -> Table:
+    """Return the table without details and without the paper's columns; a table that is the paper's own stays whole."""
+    columns = [i for i, column in enumerate(table.columns) if not (column.paper or column.detail)]
+    if not columns:
+        return table
+    rows = tuple(tuple(row[i] for i in columns) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in columns), rows=rows)
 
-    A table that is the paper's own is shown whole.
-    """
-    all_columns = list(enumerate(table.columns))
-    columns = [(i, column) for i, column in all_columns if not (column.paper or column.detail)] or all_columns
+
+def to_rich(table: Table) -> Group:
+    """Return the table for a terminal of 80 characters: means only, and `brief`."""
+    shown = brief(table)
     rich_table = RichTable(box=box.SIMPLE_HEAD, padding=0)
-    for _, column in columns:
+    for column in shown.columns:
         # a word a line; and Text, for in a plain string rich would read [brackets] as markup
         heading = Text(visible(column.label).replace(" ", "\n"))
         rich_table.add_column(heading, justify="left" if column.text else "right")
-    for row in table.rows:
-        cells = ((_UNIFORM if column.text else _SECOND).split(row[i])[0] for i, column in columns)
-        rich_table.add_row(*(Text(visible(cell)) for cell in cells))
-    return with_title(table.title, rich_table, *(["More of it: tables.md."] if len(columns) < len(all_columns) else []))
+    for row in shown.rows:
+        cells = zip(row, shown.columns, strict=True)
+        means = ((_UNIFORM if column.text else _SECOND).split(cell)[0] for cell, column in cells)
+        rich_table.add_row(*(Text(visible(mean)) for mean in means))
+    return with_title(table.title, rich_table, *(["More of it: tables.md."] if shown != table else []))
