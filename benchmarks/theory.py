@@ -1,6 +1,7 @@
 """What theory says of schedules and margins, beside what is measured: the tables of docs/theory.md.
 
     python benchmarks/theory.py                                write the page again from what is kept
+    python benchmarks/theory.py --layers                       print the margins of every layer
     python benchmarks/theory.py RESULTS [--seeds N] [--runs NAME,…]
     python benchmarks/theory.py MODEL CORPUS [--group NAME] [--schedule S] [--blocks P] [--sequence-length T]
 
@@ -12,8 +13,9 @@ in benchmarks/measured/margins/. The exponent is fitted to every suite that benc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -114,29 +116,35 @@ def steepness_table() -> Table:
     )
 
 
-def exponent_table(suite: Suite, name: str) -> Table:
-    """Return the exponent of every architecture and partitioner of a suite that has a λ strictly between 0 and 1."""
+def exponent_table(suites: Mapping[str, Suite]) -> Table:
+    """Return the exponent of every schedule that has a λ strictly between 0 and 1, by suite and partitioner."""
     rows = []
-    for run_name in dict.fromkeys(run.name for run in suite.compared):
-        one = suite.one(run_name)
-        if not any(0 < value < 1 for value in one.lambdas):
-            continue
-        for label, measure in (("H°", "entropy_bits_no_sink"), ("H", "entropy_bits")):
-            found = exponent_over_seeds(suite, run_name, measure)
-            figures = (interval(each, 2) for each in (found.ratio, found.exponent, found.residual))
-            rows.append((one.schedule, one.blocks, label, *figures, found.reason or counted(found.ratio.n, "seed")))
+    for suite_name, suite in suites.items():
+        for run_name in dict.fromkeys(run.name for run in suite.compared):
+            run = suite.one(run_name)
+            if not any(0 < value < 1 for value in run.lambdas):
+                continue
+            fits = [exponent_over_seeds(suite, run_name, name) for name in ("entropy_bits_no_sink", "entropy_bits")]
+            ratios = (interval(fit.ratio, 2) for fit in fits)
+            exponents = (
+                f"none: {fit.reason}"
+                if fit.reason
+                else f"{interval(fit.exponent, 2)} (residual {fit.residual.mean:.2f})"
+                for fit in fits
+            )
+            rows.append((suite_name, run.schedule, run.blocks, *ratios, *exponents))
     return Table(
-        f"The exponent in suite {name}",
-        "Least squares of H(ℓ) ÷ H_λ=0(ℓ), and the same of H°, against (1−λ(ℓ))^a over the layers with λ strictly "
-        "between 0 and 1; a seed at a time, λ = 0 being the run of that seed. Ratio: the mean of that quotient over "
-        "the same layers; above 1 entropy has risen, and no a > 0 can say so. Residual: root mean square of quotient − "
-        "fit. ± is a 95% t-interval over seeds.",
+        "The exponent",
+        "H(ℓ) ÷ H_λ=0(ℓ) is fitted by least squares with (1−λ(ℓ))^a over the layers with λ strictly between 0 and 1, "
+        "each seed against its own λ=0 run. Ratio: the mean of that quotient over these layers; above 1 entropy has "
+        "risen, and no a > 0 describes it. Residual: root mean square of quotient − fit. ± is a 95% t-interval over "
+        "seeds.",
         (
-            Column("schedule", text=True),
-            Column("blocks", text=True),
-            Column("entropy", text=True),
-            *map(Column, ("ratio", "a", "residual")),
-            Column("seeds, or why none", text=True),
+            *(Column(label, text=True) for label in ("suite", "schedule", "blocks")),
+            Column("ratio, H°"),
+            Column("ratio, H"),
+            Column("a, H°", text=True),
+            Column("a, H", text=True),
         ),
         tuple(rows),
     )
@@ -195,7 +203,7 @@ def margin_table(kept: Sequence[Kept], name: str) -> Table:
 
 
 def layer_table(kept: Sequence[Kept], name: str) -> Table:
-    """Return the same layer by layer, without the sink."""
+    """Return the same of every layer, without the sink."""
     rows = [
         (model, blocks, str(at), f"{λ:.3f}", *_cells([each["report"]["layers"][at] for each in runs], "_no_sink"))
         for (model, blocks), runs in _by_model(kept).items()
@@ -203,7 +211,7 @@ def layer_table(kept: Sequence[Kept], name: str) -> Table:
     ]
     return Table(
         f"Margins of {name}, by layer, without the sink",
-        "As above.",
+        "",
         (
             *(Column(label, text=True) for label in ("model", "blocks")),
             *(Column(label) for label in ("ℓ", "λ", *(label for label, _, _ in _SHOWN))),
@@ -212,15 +220,45 @@ def layer_table(kept: Sequence[Kept], name: str) -> Table:
     )
 
 
+def best_layer_table(kept: Sequence[Kept], name: str) -> Table:
+    """Return the largest margin and the largest guaranteed mass that a layer of each model has, without the sink."""
+
+    def best(runs: Sequence[Kept], measure: str) -> tuple[str, list[Kept]]:
+        layers = [[run["report"]["layers"][at] for run in runs] for at in range(len(runs[0]["lambdas"]))]
+        at = max(range(len(layers)), key=lambda at: fmean(layer[f"{measure}_no_sink"] for layer in layers[at]))
+        return f"{at}", layers[at]
+
+    rows = []
+    for (model, blocks), runs in _by_model(kept).items():
+        (margin_at, margins), (mass_at, masses) = best(runs, "margin_nats"), best(runs, "guaranteed_mass")
+        guaranteed = dict(zip((label for label, _, _ in _SHOWN), _cells(masses, "_no_sink"), strict=True))
+        margin = _cells(margins, "_no_sink")[0]
+        rows.append((model, blocks, margin_at, margin, mass_at, guaranteed["m guaranteed"], guaranteed["m measured"]))
+    return Table(
+        f"The best layers of {name}, without the sink",
+        "The layer with the largest γ, and the layer with the most guaranteed mass. `python benchmarks/theory.py "
+        "--layers` prints every layer.",
+        (
+            *(Column(label, text=True) for label in ("model", "blocks")),
+            *map(Column, ("ℓ", "largest γ (nats)", "ℓ", "most m guaranteed", "m measured there")),
+        ),
+        tuple(rows),
+    )
+
+
+def kept_margins(root: Path = ROOT) -> dict[str, list[Kept]]:
+    """Return the checks of models that are kept, by group."""
+    return {path.stem: read_json(path) for path in sorted((root / MARGINS).glob("*.json"))}
+
+
 def written(root: Path = ROOT) -> str:
     """Return every table, made from what is kept."""
     suites = {path.name: load_suite(path) for path in kept_in(root / SUITES)}
-    margins = {path.stem: read_json(path) for path in sorted((root / MARGINS).glob("*.json"))}
     tables = [
         capacity_table(),
         steepness_table(),
-        *(exponent_table(suite, name) for name, suite in suites.items()),
-        *(make(kept, name) for name, kept in margins.items() for make in (margin_table, layer_table)),
+        exponent_table(suites),
+        *(make(kept, name) for name, kept in kept_margins(root).items() for make in (margin_table, best_layer_table)),
     ]
     return "\n".join(map(to_markdown, tables))
 
@@ -242,7 +280,11 @@ def main() -> None:
     parser.add_argument("--blocks")
     parser.add_argument("--sequence-length", type=int)
     parser.add_argument("--sequences", type=int, default=64)
+    parser.add_argument("--layers", action="store_true", help="print the margins of every layer that are kept, and end")
     options = parser.parse_args()
+    if options.layers:
+        print("\n".join(to_markdown(layer_table(kept, name)) for name, kept in kept_margins().items()))
+        return
     if options.given is not None:
         folder = Path(options.given)
         if options.corpus is None:

@@ -9,6 +9,7 @@ folder's name; without any, the page is written again from what is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from progloc.errors import ProglocError
@@ -35,8 +36,10 @@ def section(name: str, study: Study) -> str:
         f"{versions['progloc']}, torch {versions['torch']}, transformers {versions['transformers']}, "
         f"{versions['device']}."
     )
-    tables = [to_markdown(table).replace("## ", "#### ", 1) for table in study_tables(study)]
-    return "\n".join([f"### {name}", "", made, "", f"**{conclusion(study)}**", "", *tables])
+    removed, closed_up, verdicts, _ = study_tables(study)  # the last is in the study's own tables.md
+    tables = [removed, replace(closed_up, note="The same figures, with what follows a source moved up."), verdicts]
+    written = [to_markdown(table).replace("## ", "#### ", 1) for table in tables]
+    return "\n".join([f"### {name}", "", made, "", f"**{conclusion(study)}**", "", *written])
 
 
 def written(root: Path) -> str:

@@ -36,10 +36,11 @@ def test_the_page_follows_the_kept_numbers(kept: list[dict[str, Any]], tmp_path:
     path = tmp_path / SCRIPT["MARGINS"] / "ours.json"
     write_json(path, kept)
     before = SCRIPT["written"](tmp_path)
-    assert "## The exponent in suite invented" in before
+    assert "| invented | linear | fixed:5 |" in before
     assert "## Margins of ours" in before
     changed = copy.deepcopy(read_json(path))
-    changed[0]["report"]["layers"][1]["mass_no_sink"] += 0.1
+    for layer in changed[0]["report"]["layers"]:
+        layer["mass_no_sink"] += 0.1
     write_json(path, changed)
     assert SCRIPT["written"](tmp_path) != before
 
@@ -49,6 +50,11 @@ def test_margins_stand_beside_what_is_measured(kept: list[dict[str, Any]]) -> No
     assert [row[:3] for row in whole.rows] == [("ours", "fixed:5", side) for side in ("all keys", "without the sink")]
     assert whole.rows[0][3].startswith(f"{kept[0]['report']['margin_nats']:.2f}".replace("-", "−"))
     assert [row[2:4] for row in layers.rows] == [("0", "0.000"), ("1", "0.500"), ("2", "1.000")]
+    (best,) = SCRIPT["best_layer_table"](kept, "ours").rows
+    by_layer = {row[2]: dict(zip((column.label for column in layers.columns), row, strict=True)) for row in layers.rows}
+    assert best[3] == by_layer[best[2]]["γ (nats)"]
+    assert best[5:] == (by_layer[best[4]]["m guaranteed"], by_layer[best[4]]["m measured"])
+    assert all(row["m guaranteed"] <= best[5] for row in by_layer.values())
 
 
 def test_capacity_of_every_named_schedule() -> None:
@@ -60,10 +66,10 @@ def test_capacity_of_every_named_schedule() -> None:
 
 
 def test_the_exponent_of_a_suite_has_a_row_where_there_is_something_to_fit(tmp_path: Path) -> None:
-    rows = SCRIPT["exponent_table"](load_suite(make_suite(tmp_path, partitioners=["sentences"])), "invented").rows
-    assert {row[0] for row in rows} == {"linear", "quadratic", "cubic", "quartic", "quintic"}
-    assert {row[1:3] for row in rows} == {(blocks, h) for blocks in ("fixed:5", "sentences") for h in ("H", "H°")}
-    assert all(row[-1] == "3 seeds" and float(row[4].split(" ")[0]) > 0 for row in rows)
+    rows = SCRIPT["exponent_table"]({"ours": load_suite(make_suite(tmp_path, partitioners=["sentences"]))}).rows
+    assert {row[1] for row in rows} == {"linear", "quadratic", "cubic", "quartic", "quintic"}
+    assert {row[::2][:2] for row in rows} == {("ours", blocks) for blocks in ("fixed:5", "sentences")}
+    assert all(float(exponent.split(" ")[0]) > 0 for row in rows for exponent in row[-2:])
 
 
 def test_a_suites_models_are_checked_on_what_they_were_validated_on(
