@@ -23,7 +23,7 @@ from progloc.files import read_mapping, write_json
 from progloc.measures.measuring import measure
 from progloc.model import load
 from progloc.paper.page import write_tables
-from progloc.paper.results import Suite, load_suite
+from progloc.paper.suite import Suite, load_suite
 from progloc.report.formats import ABSENT, interval, p_value, ratio
 from progloc.report.statistics import UNIT, gap_at, mean_interval, paired_ratio, trend
 from progloc.report.table import Column, Table

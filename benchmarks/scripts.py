@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["run_script", "script_parser"]
-
 import argparse
 import sys
 from collections.abc import Callable

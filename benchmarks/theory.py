@@ -28,7 +28,7 @@ from progloc.paper.capacity import KEPT, MOST, capacity
 from progloc.paper.exponent import exponent_over_seeds
 from progloc.paper.margin_check import check
 from progloc.paper.page import kept_in
-from progloc.paper.results import SUITE_FILE, Suite, load_suite
+from progloc.paper.suite import SUITE_FILE, Suite, load_suite
 from progloc.report.formats import counted, interval, number
 from progloc.report.statistics import mean_interval
 from progloc.report.table import Column, Table, filled, to_markdown

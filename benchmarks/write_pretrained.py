@@ -13,7 +13,7 @@ from pathlib import Path
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import elsewhere, gap, measured
-from progloc.paper.results import Suite, load_suite
+from progloc.paper.suite import Suite, load_suite
 from progloc.report.formats import interval, number, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio
 from progloc.report.table import Column, Table, filled, to_markdown

@@ -15,7 +15,7 @@ from progloc.errors import ProglocError
 from progloc.files import write_bytes, write_text
 from progloc.paper.figures import Drawing, drawings
 from progloc.paper.page import keep, kept_in, suite_markdown
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
 from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]

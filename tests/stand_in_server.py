@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BASE", "MODEL", "stand_in"]
-
 import sys
 import time
 from contextlib import closing

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ANSWER", "LEAFLET", "synthetic_audit"]
-
 import itertools
 import re
 from collections.abc import Sequence

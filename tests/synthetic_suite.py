@@ -16,7 +16,7 @@ from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.files import write_json
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 from progloc.paper.tables import suite_tables
 from progloc.report.table import Table, to_rich
 from progloc.schedules import parse_schedule

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["drawing"]
-
 from typing import Any
 
 from matplotlib.axes import Axes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["estimated_bytes", "free_bytes", "peak_bytes"]
-
 import ctypes
 import gc
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["FIXED", "PARTITIONS", "SCATTERED", "SENTENCE_LIKE", "WHOLE"]
-
 from collections.abc import Callable
 
 import torch

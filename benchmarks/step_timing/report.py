@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["FIGURE_FILE", "TABLES_FILE", "fill", "write_figure", "write_report"]
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path

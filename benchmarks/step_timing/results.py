@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BENCHMARK_FILE", "SCHEMA_VERSION", "Benchmark", "Spread", "Timing", "read_benchmark", "spread"]
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

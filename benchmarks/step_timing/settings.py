@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Settings", "settings_for"]
-
 import os
 import re
 import shutil

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["growth_table", "made_by", "run_tables", "step_table", "step_tables", "target_table"]
-
 from collections.abc import Iterable, Sequence
 
 from progloc.environment import KERNELS, NOT_INSTALLED

@@ -6,8 +6,6 @@ GPT-2's shape on the right kind of device, and by one that timed every variant i
 
 from __future__ import annotations
 
-__all__ = ["GROWTH", "TARGETS", "Judged", "Target", "growth", "judge", "relative_growth"]
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ repeat, each repeat in an order of its own. Between steps gradients are set to N
 
 from __future__ import annotations
 
-__all__ = ["run_benchmark", "timed"]
-
 import gc
 import random
 import time

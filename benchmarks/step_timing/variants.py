@@ -5,27 +5,6 @@ A training step is forward and backward, without an optimiser. A batch is packed
 
 from __future__ import annotations
 
-__all__ = [
-    "EAGER",
-    "FORWARD",
-    "FORWARD_FUSED",
-    "LOCALIST",
-    "LOCALIST_COMPILED",
-    "LOCALIST_FUSED",
-    "MEASURED",
-    "SDPA",
-    "SDPA_COMPILED",
-    "SDPA_FUSED",
-    "Shape",
-    "Variant",
-    "eager_penalty",
-    "localist_loss",
-    "plain",
-    "random_gpt2",
-    "steps",
-    "variants",
-]
-
 import copy
 import dataclasses
 import re

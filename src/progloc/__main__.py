@@ -2,6 +2,4 @@
 
 from progloc.cli import main
 
-__all__ = ["main"]
-
 main()

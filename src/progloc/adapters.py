@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["base_of_adapter", "file_of", "put_adapter", "save_with_adapters"]
-
 import functools
 import importlib.util
 import inspect

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["REENTRANT", "complete_request", "prepare_inputs_for_generation"]
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -6,8 +6,6 @@ One class a concern: `LocalityConfig` (what the penalty is, method.md §4-§5), 
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA_VERSION", "LocalityConfig", "RunConfig", "TrainingConfig", "from_mapping", "read_config"]
-
 import dataclasses
 import math
 import types

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORED", "linear_cross_entropy"]
-
 import functools
 import importlib.util
 from collections.abc import Callable

@@ -6,8 +6,6 @@ dialled, calls of it carry w and block ids to attention, and `generate` works ou
 
 from __future__ import annotations
 
-__all__ = ["Dialled", "dial", "dialled", "odds_outside"]
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

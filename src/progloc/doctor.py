@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["examine", "to_table"]
-
 import shutil
 import time
 from pathlib import Path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["KERNELS", "NOT_INSTALLED", "describe_environment", "version"]
-
 import datetime
 import os
 import platform

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ProglocError", "suggest"]
-
 import difflib
 from collections.abc import Iterable
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["continue_text", "evaluate_folder", "partition_text"]
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

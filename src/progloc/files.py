@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "cache_dir",
-    "decode_text",
-    "is_unfinished",
-    "normalise",
-    "one_writer",
-    "read_json",
-    "read_mapping",
-    "read_standard_input",
-    "require_space",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
-
 import functools
 import json
 import os

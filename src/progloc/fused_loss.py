@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CannotFuse", "FusedLoss", "SummedLoss"]
-
 import functools
 from collections.abc import Callable
 from contextlib import ExitStack, suppress

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["check_context", "context_length", "own_settings", "write_on"]
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["check_hub", "pretrained"]
-
 import json
 from pathlib import Path
 from typing import Any, Literal

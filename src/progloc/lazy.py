@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["exports", "follow_moves"]
-
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -35,7 +33,9 @@ MOVED = {
     "blocks.segmentation": "blocks.embeddings",
     "blocks.similarity": "blocks.embeddings",
     "blocks.text_from_ids": "blocks.encoding",
+    "cli.auditing": "cli.audit",
     "cli.measuring": "cli.models",
+    "cli.serving": "cli.serve",
     "cli.training": "cli.models",
     "dial_curve.figure": "dial_curve.dial_report",
     "dial_curve.report": "dial_curve.dial_report",
@@ -49,11 +49,19 @@ MOVED = {
     "suite": "paper",
     "suite.compared": "paper.comparisons",
     "suite.elsewhere": "paper.comparisons",
+    "suite.frontier_figure": "paper.figures",
+    "suite.learned_figure": "paper.figures",
+    "suite.paper": "paper.published",
     "suite.partitioner_tables": "paper.tables_5_to_7",
     "suite.rendering": "report.table",
+    "suite.report": "paper.suite_report",
+    "suite.results": "paper.suite",
     "suite.statistics": "report.statistics",
     "suite.variant_tables": "paper.tables_5_to_7",
     "templating": "report.templating",
+    "theory": "paper",
+    "theory.checking": "paper.margin_check",
+    "theory.guarantees": "measures.guarantees",
     "training.budget": "training.stages",
     "training.folder": "run_folder",
     "training.remeasure": "training.run",

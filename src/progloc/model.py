@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "BLOCKS_FILE",
-    "LOCALITY_FILE",
-    "Locality",
-    "delocalize",
-    "load",
-    "localize",
-    "partitioner_for",
-    "read_locality",
-    "stored_config",
-]
-
 import contextlib
 import dataclasses
 import functools

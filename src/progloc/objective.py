@@ -5,8 +5,6 @@ loss = CE + α · Σ_ℓ λ(ℓ) · mean_{b,h,i} p_i^(ℓ),   p_i = -log m_i
 
 from __future__ import annotations
 
-__all__ = ["Penalty", "locality_penalty", "penalty_by_head"]
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

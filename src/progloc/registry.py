@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Registry"]
-
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar

@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "MODELS",
-    "SCRATCH",
-    "NamedModel",
-    "check_length",
-    "load_tokenizer",
-    "open_sequences",
-    "resolve",
-    "special_tokens",
-]
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

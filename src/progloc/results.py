@@ -5,8 +5,6 @@ JSON has no NaN: a measure that could not be computed is null in the file and Na
 
 from __future__ import annotations
 
-__all__ = ["GoalOutcome", "RunResult", "TrainingSummary"]
-
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields

@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "EVENTS_FILE",
-    "MODEL_FOLDER",
-    "REFERENCE_FOLDER",
-    "RESULT_FILE",
-    "RUN_FILE",
-    "check_folder",
-    "claimed",
-    "describe_run",
-    "finished",
-    "plain",
-]
-
 import dataclasses
 import json
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["attention_modules", "check_servable", "probe"]
-
 from typing import Any, NoReturn
 
 import torch

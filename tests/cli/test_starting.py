@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 import progloc
+from progloc.lazy import MOVED
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy.stats", "matplotlib.figure")
 PROMISED = {
@@ -48,7 +50,7 @@ except SystemExit as stop:
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("module", ["progloc.paper.report", "progloc.app.ratings", "progloc.app.answers"])
+@pytest.mark.parametrize("module", ["progloc.paper.suite_report", "progloc.app.ratings", "progloc.app.answers"])
 def test_reports_on_what_is_finished_load_no_library_for_models(module: str) -> None:
     assert loaded_by(f"import {module}") <= {"matplotlib.figure"}
 
@@ -88,6 +90,39 @@ assert old is new and new.__spec__.name == new.__name__ == {names[1]!r}, (old, n
 """
     assert run("-c", code).returncode == 0
     assert f"{names[0]} is {names[1]} now" in run("-W", "always", "-c", f"import {names[0]}").stderr
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_every_module_that_moved_can_be_imported(old: str) -> None:
+    with pytest.warns(DeprecationWarning, match=r"now$"):
+        importlib.import_module(f"progloc.{old}")
+
+
+EXTRAS = ("fastapi", "starlette", "uvicorn", "nltk", "peft", "liger_kernel", "spacy", "triton")
+WITHOUT_EXTRAS = f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n"
+
+
+def test_only_the_server_and_kernels_of_cuda_need_an_extra() -> None:
+    code = f"""{WITHOUT_EXTRAS}
+import importlib, pkgutil, progloc
+for module in pkgutil.walk_packages(progloc.__path__, "progloc."):
+    if not module.name.endswith("__main__"):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(module.name, error.name)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    needing = dict(line.split() for line in done.stdout.splitlines())
+    assert all(name.startswith(("progloc.app.", "progloc.attention.triton_")) for name in needing), needing
+    assert {library.split(".")[0] for library in needing.values()} <= set(EXTRAS)
+
+
+def test_serving_without_its_extra_says_what_to_install() -> None:
+    done = run("-c", f"{WITHOUT_EXTRAS}from progloc.cli import main\nsys.argv = ['progloc', 'serve', 'model']\nmain()")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["progloc: progloc serve needs uvicorn; run pip install 'progloc[app]'"]
 
 
 def test_a_packages_names_are_its_own_whatever_was_loaded_before() -> None:

@@ -30,12 +30,9 @@ def test_every_part_has_a_line():
     assert parts == {name for line in LINES for name in line}, "give each its line in docs/architecture.md"
 
 
-def test_every_module_has_a_docstring_and_says_what_is_public():
+def test_every_module_has_a_docstring():
     for path in [SOURCE / "__init__.py", *FILES]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
-        assert ast.get_docstring(tree), path
-        assert "__all__" in names or len(tree.body) == 1, path
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
 def test_every_path_the_page_names_exists():

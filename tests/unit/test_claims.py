@@ -6,7 +6,7 @@ import pytest
 
 from progloc.paper import claims
 from progloc.paper.claims import answers, claim
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
 from progloc.paper.verdicts import Finding
 from synthetic_suite import make_suite
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.paper.controls import chance_fidelity, size_control
 from progloc.paper.plan import Preset, plan
-from progloc.paper.results import load_suite
 from progloc.paper.runner import run_suite
 from progloc.paper.semantic import control_of, semantic_against_fixed
+from progloc.paper.suite import load_suite
 
 
 def counted(rows):

@@ -32,8 +32,8 @@ from progloc.paper.faithfulness import (
     compared,
 )
 from progloc.paper.passages import CHUNK, cut, held_out, spread
-from progloc.paper.results import load_suite
 from progloc.paper.study_tables import conclusion, study_tables
+from progloc.paper.suite import load_suite
 from progloc.run_folder import plain
 from progloc.training.scratch import scratch_tokenizer
 from synthetic_suite import make_suite

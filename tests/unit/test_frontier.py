@@ -13,7 +13,7 @@ from progloc.paper.frontier import (
     matched,
     paired_curves,
 )
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
 from progloc.report.statistics import gap_at
 from synthetic_suite import make_suite
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from progloc.paper.claims import answers
-from progloc.paper.report import summary, write_report
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
+from progloc.paper.suite_report import summary, write_report
 from progloc.paper.tables import suite_tables
 from progloc.paper.tables_1_to_4 import table_1, table_2, table_3, table_4
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled

@@ -12,8 +12,8 @@ from rich.console import Console
 from progloc.errors import ProglocError
 from progloc.paper.claims import answers
 from progloc.paper.faithfulness import found_in
-from progloc.paper.results import load_suite
 from progloc.paper.study_tables import study_tables
+from progloc.paper.suite import load_suite
 from progloc.paper.tables import suite_tables
 from progloc.report.table import to_rich
 from synthetic_suite import make_suite

@@ -13,8 +13,8 @@ from scipy import stats
 from progloc.errors import ProglocError
 from progloc.paper import published
 from progloc.paper.figures import learned_schedules, style
-from progloc.paper.report import write_report
-from progloc.paper.results import CSV_COLUMNS, load_suite
+from progloc.paper.suite import CSV_COLUMNS, load_suite
+from progloc.paper.suite_report import write_report
 from progloc.paper.tables import reading, suite_tables, tables_markdown
 from progloc.paper.tables_1_to_4 import table_1, table_2, table_3, table_4
 from progloc.report.table import Column, Table, to_markdown

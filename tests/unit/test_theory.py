@@ -23,7 +23,7 @@ from progloc.measures.rows import Rows, flags
 from progloc.paper.capacity import capacity, fitted_exponent, largest_lambda
 from progloc.paper.exponent import exponent_over_seeds
 from progloc.paper.margin_check import check
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
 from progloc.schedules import parse_schedule
 from synthetic_suite import make_suite
 

@@ -13,7 +13,7 @@ import pytest
 
 from progloc import LocalityConfig, ProglocError, localize
 from progloc.files import read_json, write_json
-from progloc.paper.results import load_suite
+from progloc.paper.suite import load_suite
 from synthetic_suite import make_suite
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from progloc.paper.results import Suite, load_suite
+from progloc.paper.suite import Suite, load_suite
 from progloc.paper.tables import suite_tables
 from synthetic_suite import make_suite, titled
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["baselines", "correlation", "leading_source", "overlap", "random_sets", "top_blocks"]
-
 from collections.abc import Sequence
 
 import numpy as np

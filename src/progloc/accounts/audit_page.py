@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["page", "scatter"]
-
 import base64
 import functools
 import hashlib

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["NO_BASE", "audit", "audit_folder", "late_layers", "open_models", "resolve_base"]
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

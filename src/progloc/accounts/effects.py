@@ -7,8 +7,6 @@ late layers share the layers before these.
 
 from __future__ import annotations
 
-__all__ = ["KNOCKOUTS_AT_ONCE", "Reading", "knocked_out", "passes_of", "read", "removals"]
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

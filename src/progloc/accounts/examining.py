@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Tests", "estimate_cost", "examine"]
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PICTURES", "Picture", "margin_masses", "pictures", "shares"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

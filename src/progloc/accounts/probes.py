@@ -6,8 +6,6 @@ The text is one sequence without padding, in every row of a batch; its first tok
 
 from __future__ import annotations
 
-__all__ = ["Knockout", "Trace", "TracedAttention"]
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 

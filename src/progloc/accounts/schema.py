@@ -2,23 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "AUDIT_SCHEMA_VERSION",
-    "BASELINES",
-    "EFFECTS",
-    "OPERATORS",
-    "WITHHELD",
-    "Audit",
-    "Correlation",
-    "Cost",
-    "Examination",
-    "Faithfulness",
-    "LeadingSource",
-    "Removal",
-    "TestedBlock",
-    "TracedLayer",
-]
-
 import dataclasses
 import html
 import json

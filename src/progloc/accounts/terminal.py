@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["AuditProgress", "audit_summary"]
-
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["AuditedText", "insert_space", "prompt_ids", "read_text", "write_answer"]
-
 import re
 import unicodedata
 from collections.abc import Callable, Sequence

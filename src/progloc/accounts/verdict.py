@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["NOT_FAITHFUL", "SUPPORTED", "TOO_LITTLE", "VERDICTS", "WEAK", "verdict"]
-
 from collections.abc import Iterator, Sequence
 
 from progloc.accounts.schema import OPERATORS, Correlation, Faithfulness, LeadingSource

@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "BASELINES",
-    "EFFECTS",
-    "PICTURE_NAMES",
-    "TITLES",
-    "UNLOCALISED_TITLES",
-    "UNTESTED",
-    "VERDICTS",
-    "Name",
-    "VerdictWords",
-    "percent",
-    "signed",
-]
-
 from typing import NamedTuple
 
 from progloc.report.formats import number

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "Answers", "Assignment", "Item", "Rater"]
-
 import json
 import random
 import secrets

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["create_app"]
-
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus

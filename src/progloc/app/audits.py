@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["audit_routes"]
-
 from typing import Any
 
 from fastapi import APIRouter

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BASE", "LOCALISED", "SYSTEMS", "alone", "blinded"]
-
 import dataclasses
 
 import numpy as np

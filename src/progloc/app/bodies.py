@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Body", "Text"]
-
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Database", "now"]
-
 import sqlite3
 import threading
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BLINDED", "JSON", "PAGE", "SYSTEM_PAGES", "documents"]
-
 from progloc.accounts.audit_page import page
 from progloc.accounts.schema import Audit
 from progloc.app.blinding import SYSTEMS, alone, blinded

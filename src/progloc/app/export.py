@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["STUDY_SCHEMA_VERSION", "study_csv", "study_document"]
-
 import csv
 import dataclasses
 import io

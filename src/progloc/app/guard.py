@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DOCUMENT_POLICY", "LOOPBACK", "Guard"]
-
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders

@@ -10,8 +10,6 @@ Raters are shown no verdict, so their scores can be set beside it: do people tru
 
 from __future__ import annotations
 
-__all__ = ["RatingResult", "ScaleResult", "krippendorff_alpha", "rating_result", "rating_tables"]
-
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

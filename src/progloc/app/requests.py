@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["AuditRequest", "Limits", "Refused"]
-
 from dataclasses import dataclass
 
 from progloc.app.blinding import LOCALISED

@@ -5,8 +5,6 @@ The paper names usefulness, completeness and trustworthiness and reports no rati
 
 from __future__ import annotations
 
-__all__ = ["POINTS", "RUBRIC", "Scale"]
-
 from dataclasses import dataclass
 
 POINTS = (1, 2, 3, 4, 5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["auditor", "read_prompts", "run_app", "serve"]
-
 import contextlib
 import re
 import socket
@@ -18,7 +16,6 @@ from progloc.accounts.schema import Audit
 from progloc.accounts.text import insert_space
 from progloc.app.blinding import BASE
 from progloc.app.database import Database
-from progloc.app.guard import LOOPBACK
 from progloc.app.requests import AuditRequest, Limits, Refused
 from progloc.app.worker import Progress, RunAudit
 from progloc.data import load_corpus
@@ -136,6 +133,7 @@ def serve(
         import uvicorn  # noqa: F401
 
         from progloc.app.app import create_app
+        from progloc.app.guard import LOOPBACK
     except ModuleNotFoundError as error:
         raise ProglocError(f"progloc serve needs {error.name}; run pip install 'progloc[app]'") from error
     if host not in LOOPBACK and not remote:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CANCELLED", "DONE", "FAILED", "RUNNING", "WAITING", "Job", "Jobs"]
-
 import dataclasses
 import json
 import sqlite3

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["study_routes"]
-
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Cookie

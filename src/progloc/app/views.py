@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["rendered"]
-
 from typing import Any
 
 from fastapi.responses import HTMLResponse

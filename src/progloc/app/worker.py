@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress", "RunAudit", "Stopped", "Worker"]
-
 import logging
 import threading
 import time

@@ -8,8 +8,6 @@ not look.
 
 from __future__ import annotations
 
-__all__ = ["batched_backward", "batched_forward"]
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

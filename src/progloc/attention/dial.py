@@ -5,8 +5,6 @@ Every path takes it from here but the definition (`reference`), which has its ow
 
 from __future__ import annotations
 
-__all__ = ["Dial"]
-
 import math
 from typing import NamedTuple
 

@@ -7,8 +7,6 @@ sink is merged in afterwards, so that nothing is ever found by subtracting masse
 
 from __future__ import annotations
 
-__all__ = ["fast_attention"]
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ It is something to read, not to train on: it has no gradient.
 
 from __future__ import annotations
 
-__all__ = ["MARGIN_CHANNELS", "chunked_margins", "margin"]
-
 from collections.abc import Sequence
 
 import torch

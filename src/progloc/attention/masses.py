@@ -7,8 +7,6 @@ anywhere and gradient checkpointing may call a layer twice.
 
 from __future__ import annotations
 
-__all__ = ["CHANNELS", "EXTRA_CHANNELS", "MEASURED_CHANNELS", "entropy_terms", "log_masses"]
-
 from typing import Any
 
 from torch import Tensor

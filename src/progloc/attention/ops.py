@@ -4,8 +4,6 @@ one node each, whatever device and kernel serve it.
 
 from __future__ import annotations
 
-__all__ = ["fast_serves", "merge", "segment_attention", "sink_scores"]
-
 import importlib.util
 from typing import Any
 

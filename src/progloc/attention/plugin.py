@@ -6,8 +6,6 @@ mask function registered beside them: without one, transformers passes no mask a
 
 from __future__ import annotations
 
-__all__ = ["IMPLEMENTATION", "PLAIN", "REFERENCE"]
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

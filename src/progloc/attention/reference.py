@@ -5,8 +5,6 @@ Symbols are method.md §1's: s are scores, A their softmax, B(i) the block of to
 
 from __future__ import annotations
 
-__all__ = ["reference_attention"]
-
 import math
 from collections.abc import Sequence
 

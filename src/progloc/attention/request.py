@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["AttentionRequest", "LayerAttention"]
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ token is where it then lies. All shapes are static, so no host waits for a devic
 
 from __future__ import annotations
 
-__all__ = ["PADDING", "KeysSeen", "Segments", "documents_in", "first_tokens", "keys_seen", "segments", "tokens_before"]
-
 from typing import NamedTuple
 
 import torch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["of_sinks", "seen_sinks", "sinks"]
-
 import torch
 from torch import Tensor
 

@@ -12,8 +12,6 @@ elementwise passes).
 
 from __future__ import annotations
 
-__all__ = ["stock_backward", "stock_forward", "stock_serves"]
-
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend

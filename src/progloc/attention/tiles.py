@@ -5,8 +5,6 @@ A stock kernel takes a fixed while for every segment, however short, and compute
 
 from __future__ import annotations
 
-__all__ = ["TILE", "tile_backward", "tile_forward"]
-
 from functools import lru_cache
 
 import torch

@@ -16,8 +16,6 @@ Inside a kernel scores are in bits, because exp2 is what a GPU computes; everywh
 
 from __future__ import annotations
 
-__all__ = ["segment_backward", "segment_forward"]
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ within documents, padding being a document of its own: that takes one label a to
 
 from __future__ import annotations
 
-__all__ = ["mask_of", "visibility"]
-
 from collections.abc import Callable
 from typing import Any
 

@@ -7,8 +7,6 @@ window is two attentions within segments, in time and memory linear in the lengt
 
 from __future__ import annotations
 
-__all__ = ["windowed_attention", "windowed_mask"]
-
 import torch
 from torch import Tensor
 

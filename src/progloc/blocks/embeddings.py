@@ -6,16 +6,6 @@ Here is also what partitioners that read token embeddings share: a few direction
 
 from __future__ import annotations
 
-__all__ = [
-    "EmbeddingPartitioner",
-    "Similarity",
-    "SimilarityClusters",
-    "best_blocks",
-    "directions",
-    "squared_sums",
-    "whole_number",
-]
-
 import warnings
 from typing import Self
 

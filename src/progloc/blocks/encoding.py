@@ -12,8 +12,6 @@ that hold bytes of one character share it.
 
 from __future__ import annotations
 
-__all__ = ["TextFromIds", "check_fast", "encode", "encode_after", "prefix_ids"]
-
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Sequence

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Entities", "entities_by_rule"]
-
 import re
 
 import numpy as np

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Lines", "Paragraphs", "is_small", "last_fresh_start", "read_lines", "text_starts"]
-
 import re
 from collections import deque
 from collections.abc import Iterator

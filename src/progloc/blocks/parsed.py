@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["chunk_openings", "english_pipeline", "entity_spans"]
-
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise

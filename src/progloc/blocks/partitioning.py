@@ -12,19 +12,6 @@ To add one, subclass `Partitioner` in a file of its own beside this one and deco
 
 from __future__ import annotations
 
-__all__ = [
-    "NO_BLOCK",
-    "Fixed",
-    "FloatArray",
-    "IntArray",
-    "Mixture",
-    "Partitioner",
-    "TokenisedText",
-    "is_fixed",
-    "partitioner",
-    "register_partitioner",
-]
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable

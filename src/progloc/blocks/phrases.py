@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Arguments", "Phrases", "by_function_words"]
-
 import re
 
 import numpy as np

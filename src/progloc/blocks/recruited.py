@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BlockCode", "DescriptionLength", "Recruited"]
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Sentences", "sentence_openings"]
-
 import re
 from bisect import bisect_right
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BlocksSoFar"]
-
 import numpy as np
 import torch
 from torch import Tensor

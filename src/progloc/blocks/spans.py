@@ -12,8 +12,6 @@ that is what makes a partitioner causal.
 
 from __future__ import annotations
 
-__all__ = ["BoolArray", "Reach", "TextPartitioner", "opens_block", "reach_of", "token_places", "whole_text"]
-
 from abc import abstractmethod
 from collections.abc import Callable
 

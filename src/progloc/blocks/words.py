@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "CAPITALS",
-    "END_SOMETIMES",
-    "FUNCTION_WORDS",
-    "NEVER_END",
-    "NUMBER_FOLLOWS",
-    "ORDINALS_IN",
-    "ORDINALS_NOT_IN",
-    "STARTERS",
-]
-
 CAPITALS = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮŁŃŅŇŐŘŚŞŠŢŤŪŮŰŲŹŻŽΑ-ΩА-ЯЁ"
 """Capital letters of European scripts, as they stand in a regular expression's brackets."""
 

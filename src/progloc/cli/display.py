@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["before_after", "claims_table", "coloured_blocks", "report_table", "schedule_table", "training_progress"]
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["report", "reproduce"]
-
 import dataclasses
 import shlex
 import sys
@@ -37,8 +35,8 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments: its architectures (v1) or blocks that mean something (v3), and its claims tested."""
     from progloc.paper.plan import plan, read_preset
-    from progloc.paper.report import write_report
     from progloc.paper.runner import run_suite
+    from progloc.paper.suite_report import write_report
 
     name, preset = read_preset(suite)
     folder = out or Path("results") / name
@@ -64,7 +62,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the tables, figures and page of a suite's results again, from what is finished."""
-    from progloc.paper.report import write_report
+    from progloc.paper.suite_report import write_report
 
     _show_report(write_report(results), results, as_json)
 
@@ -72,8 +70,8 @@ def report(
 def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
     from progloc.cli.display import claims_table
     from progloc.paper.claims import answers
-    from progloc.paper.report import summary
-    from progloc.paper.results import rows
+    from progloc.paper.suite import rows
+    from progloc.paper.suite_report import summary
     from progloc.paper.tables import suite_tables
     from progloc.report.table import to_rich
 

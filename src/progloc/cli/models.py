@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["dial_command", "evaluate", "generate", "train"]
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated

@@ -2,27 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "Base",
-    "Blocks",
-    "Corpus",
-    "Json",
-    "Length",
-    "Model",
-    "Out",
-    "Schedule",
-    "SecondCorpus",
-    "app",
-    "dial_value",
-    "given",
-    "notes",
-    "numbers",
-    "out_console",
-    "print_line",
-    "schedule_value",
-    "text_given",
-]
-
 from pathlib import Path
 from typing import Annotated, Any, overload
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["main"]
-
 import errno
 import os
 import sys
@@ -11,7 +9,7 @@ from typing import Any
 
 # each adds its commands, and --help lists them in this order
 # isort: off
-from progloc.cli import experiments, models, audit, serving, tools  # noqa: F401
+from progloc.cli import experiments, models, audit, serve, tools  # noqa: F401
 
 # isort: on
 from progloc.cli.options import app

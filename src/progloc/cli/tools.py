@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["blocks", "doctor", "schedule"]
-
 from typing import Annotated
 
 import typer

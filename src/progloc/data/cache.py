@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["cached_folder", "key_of"]
-
 import hashlib
 import json
 import shutil

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["collate", "predicted"]
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

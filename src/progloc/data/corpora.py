@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["TEXT_SUFFIXES", "Corpus", "load_corpus"]
-
 import hashlib
 import os
 from dataclasses import dataclass

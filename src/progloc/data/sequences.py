@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Split", "split", "tokenise", "tokenizer_key", "with_block_ids"]
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DELTAS", "Agreement", "Curve", "Point", "agreements", "dial_curve", "layer_effects"]
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DialReport", "dial_report", "write_dial"]
-
 import dataclasses
 import itertools
 import math

@@ -13,8 +13,6 @@ same function given the rows of uniform causal attention on the same blocks, so 
 
 from __future__ import annotations
 
-__all__ = ["BUILT_IN", "Look", "Measure", "Ratio", "look", "measures", "register_measure"]
-
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple

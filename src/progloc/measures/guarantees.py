@@ -6,8 +6,6 @@ same holds of attention renormalised over the other keys: n_in, n_out and γ are
 
 from __future__ import annotations
 
-__all__ = ["entropy_bound", "guaranteed_entropy_bound", "guaranteed_mass"]
-
 import math
 
 import torch

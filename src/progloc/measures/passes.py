@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Sums", "batches", "evaluating", "locality_of"]
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Figures", "LayerFigures", "Report"]
-
 import html
 import json
 import math

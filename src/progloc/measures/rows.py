@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "flags", "uniform_rows"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

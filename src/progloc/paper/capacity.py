@@ -5,8 +5,6 @@ The paper calls the exponent α, elsewhere the penalty's coefficient (method.md 
 
 from __future__ import annotations
 
-__all__ = ["KEPT", "MOST", "Capacity", "ExponentFit", "capacity", "fitted_exponent", "largest_lambda"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

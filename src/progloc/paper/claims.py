@@ -7,8 +7,6 @@ one of several models would do, the level is divided by their number. Only C9 is
 
 from __future__ import annotations
 
-__all__ = ["LOCALISED", "answers", "claim"]
-
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -17,8 +15,8 @@ from itertools import pairwise
 from progloc.paper.capacity import KEPT, MOST, capacity, largest_lambda
 from progloc.paper.comparisons import aligned, cells, depth, gap, measured, perplexity_ratio, trained
 from progloc.paper.faithfulness import faithful
-from progloc.paper.results import Suite
 from progloc.paper.semantic import semantic_against_fixed
+from progloc.paper.suite import Suite
 from progloc.paper.verdicts import SIGNIFICANT, Answer, Finding, decide, listed, means, seeds_text, without
 from progloc.report.formats import counted, interval, number, p_text, percent, ratio, span
 from progloc.report.statistics import Comparison, mean_interval, paired_ratio, trend

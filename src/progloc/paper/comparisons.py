@@ -5,24 +5,9 @@ A family of comparisons is one table: Holm's correction is over its rows. What e
 
 from __future__ import annotations
 
-__all__ = [
-    "aligned",
-    "at_the_end",
-    "cells",
-    "comparison_table",
-    "depth",
-    "elsewhere",
-    "gap",
-    "layer",
-    "measured",
-    "perplexity_ratio",
-    "to_distributed",
-    "trained",
-]
-
 from collections.abc import Iterable, Mapping
 
-from progloc.paper.results import Figure, Suite
+from progloc.paper.suite import Figure, Suite
 from progloc.report.formats import ABSENT, counted, number, p_value, span
 from progloc.report.statistics import BCA_FROM, LEVEL, UNIT, Comparison, Values, common_seeds, holm, paired_ratio
 from progloc.report.table import Column, Table

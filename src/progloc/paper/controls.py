@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Control", "chance_fidelity", "size_control"]
-
 import math
 from dataclasses import dataclass
 

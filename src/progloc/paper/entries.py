@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["LOCALITY", "gap_entry", "locality_entries", "lowest", "lowest_above_chance", "mean_entry"]
-
 import math
 
 import numpy as np
 
 from progloc.paper.comparisons import gap, measured
 from progloc.paper.frontier import above_chance, beyond_chance
-from progloc.paper.results import Figure, Suite
+from progloc.paper.suite import Figure, Suite
 from progloc.report.formats import interval, ratio
 from progloc.report.statistics import mean_interval
 from progloc.results import RunResult

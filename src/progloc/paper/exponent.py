@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Exponent", "exponent_over_seeds"]
-
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from progloc.paper.capacity import ExponentFit, fitted_exponent
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 from progloc.report.formats import counted
 from progloc.report.statistics import Estimate, mean_interval
 from progloc.results import RunResult

@@ -5,26 +5,6 @@ The audits are made by `progloc audit RESULTS --study CORPUS`, which leaves them
 
 from __future__ import annotations
 
-__all__ = [
-    "AIM",
-    "BEFORE",
-    "JUDGED",
-    "RIVALS",
-    "STUDY_FILE",
-    "STUDY_FOLDER",
-    "STUDY_UNIT",
-    "STUDY_VERSION",
-    "WAYS",
-    "Row",
-    "StudiedRun",
-    "Study",
-    "Tested",
-    "compared",
-    "faithful",
-    "found_in",
-    "titled",
-]
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +15,7 @@ import numpy as np
 
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 from progloc.paper.verdicts import SIGNIFICANT, Finding, decide
 from progloc.report.formats import layers_named, number, p_text, span
 from progloc.report.statistics import Comparison, common_seeds, crossed, holm

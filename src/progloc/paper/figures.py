@@ -6,8 +6,6 @@ colour), grey for λ = 0, vermilion for λ = 1, and a few more for schedules of 
 
 from __future__ import annotations
 
-__all__ = ["Drawing", "drawings", "figure", "frontier_by_blocks", "learned_schedules"]
-
 import base64
 import math
 from collections.abc import Callable, Sequence
@@ -23,9 +21,9 @@ from matplotlib.figure import Figure
 from progloc.blocks import is_fixed
 from progloc.paper.comparisons import depth, gap, layer, measured
 from progloc.paper.frontier import above_chance
-from progloc.paper.results import Figure as Reading
-from progloc.paper.results import Suite
 from progloc.paper.semantic import control_of
+from progloc.paper.suite import Figure as Reading
+from progloc.paper.suite import Suite
 from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
 from progloc.report.statistics import Estimate, mean_interval
 from progloc.results import RunResult

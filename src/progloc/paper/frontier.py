@@ -6,25 +6,13 @@ logarithm of the gap is interpolated, and two families are compared where both h
 
 from __future__ import annotations
 
-__all__ = [
-    "Curves",
-    "Matched",
-    "Point",
-    "above_chance",
-    "beyond_chance",
-    "common_range",
-    "families",
-    "matched",
-    "paired_curves",
-]
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from progloc.paper.results import Figure, Suite
+from progloc.paper.suite import Figure, Suite
 from progloc.report.statistics import LEVEL, Comparison, common_seeds, gap_at, paired_ratio
 from progloc.results import RunResult
 

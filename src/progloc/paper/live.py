@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Standing"]
-
 import time
 from statistics import fmean
 from typing import Any

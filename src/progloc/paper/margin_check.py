@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["MarginReport", "check"]
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

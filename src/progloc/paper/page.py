@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["keep", "kept_in", "suite_markdown", "write_tables"]
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,8 @@ from progloc.files import read_mapping, write_json, write_text
 from progloc.paper.claims import answers
 from progloc.paper.figures import Drawing
 from progloc.paper.provenance import made_by
-from progloc.paper.report import summary
-from progloc.paper.results import SUITE_FILE, Suite, load_suite
+from progloc.paper.suite import SUITE_FILE, Suite, load_suite
+from progloc.paper.suite_report import summary
 from progloc.paper.tables import suite_tables
 from progloc.paper.verdicts import Answer
 from progloc.report.formats import ABSENT

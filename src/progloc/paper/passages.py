@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Passage", "cut", "held_out", "spread"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

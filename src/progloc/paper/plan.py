@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Plan", "PlannedRun", "Preset", "plan", "preset_names", "read_preset"]
-
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

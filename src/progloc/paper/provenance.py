@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["made_by", "settings"]
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 
 
 def _distinct(values: Iterable[object]) -> str:

@@ -6,8 +6,6 @@ that is not distributed, one seed. The figures stand beside a suite's results; n
 
 from __future__ import annotations
 
-__all__ = ["CONTRADICTIONS", "SOURCE", "TABLE_1", "TABLE_2", "TABLE_3", "TABLE_3_LAYERS", "TABLE_4"]
-
 from typing import NamedTuple
 
 SOURCE = "arXiv 2511.18375v1, GPT-2 124M, its own corpus, one seed"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["run_suite"]
-
 import dataclasses
 import time
 from pathlib import Path
@@ -18,7 +16,7 @@ from progloc.measures.measuring import measure
 from progloc.paper.controls import Control, size_control
 from progloc.paper.live import Standing
 from progloc.paper.plan import Plan, PlannedRun
-from progloc.paper.results import SUITE_FILE
+from progloc.paper.suite import SUITE_FILE
 from progloc.run_folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
 from progloc.training.run import estimate_seconds, remeasure_run, train_run

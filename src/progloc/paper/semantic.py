@@ -6,8 +6,6 @@ compared with nothing but fixed blocks whose chance F° is its own, its control.
 
 from __future__ import annotations
 
-__all__ = ["LOCALITIES", "at_equal_locality", "chance_level", "control_of", "semantic_against_fixed", "size_alone"]
-
 import math
 
 import numpy as np
@@ -15,7 +13,7 @@ import numpy as np
 from progloc.blocks import is_fixed
 from progloc.paper.comparisons import gap, measured
 from progloc.paper.frontier import Matched, above_chance, matched, paired_curves
-from progloc.paper.results import Figure, Suite
+from progloc.paper.suite import Figure, Suite
 from progloc.paper.verdicts import SIGNIFICANT, Finding, decide, seeds_text, without
 from progloc.report.formats import number, p_text, ratio
 from progloc.report.statistics import LEVEL

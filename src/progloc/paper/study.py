@@ -7,8 +7,6 @@ so is the model that all of them started from.
 
 from __future__ import annotations
 
-__all__ = ["run_study"]
-
 import multiprocessing
 import os
 import sys
@@ -34,7 +32,7 @@ from progloc.hub import pretrained
 from progloc.model import load
 from progloc.paper.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
 from progloc.paper.passages import Passage, cut, held_out, spread
-from progloc.paper.results import Suite, load_suite
+from progloc.paper.suite import Suite, load_suite
 from progloc.results import RunResult
 from progloc.run_folder import MODEL_FOLDER
 from progloc.training.inputs import gather

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["conclusion", "study_tables", "write_study"]
-
 from collections import Counter
 from pathlib import Path
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["reading", "suite_tables", "table", "tables_markdown"]
-
 from collections.abc import Callable
 
 from progloc.paper.provenance import made_by
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 from progloc.paper.tables_1_to_4 import table_1, table_2, table_3, table_4
 from progloc.paper.tables_5_to_7 import table_5, table_6, table_7
 from progloc.report.statistics import UNIT

@@ -6,8 +6,6 @@ seeds or more.
 
 from __future__ import annotations
 
-__all__ = ["table_1", "table_2", "table_3", "table_4"]
-
 from collections.abc import Sequence
 
 from progloc.measures.definitions import look
@@ -26,7 +24,7 @@ from progloc.paper.comparisons import (
     trained,
 )
 from progloc.paper.entries import gap_entry, lowest, lowest_above_chance, mean_entry
-from progloc.paper.results import Suite
+from progloc.paper.suite import Suite
 from progloc.report.formats import ABSENT, counted, interval, number, percent, ratio
 from progloc.report.statistics import mean_interval, paired_difference, paired_ratio, trend
 from progloc.report.table import Column, Table

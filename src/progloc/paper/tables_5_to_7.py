@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["table_5", "table_6", "table_7"]
-
 import json
 from collections.abc import Callable
 
 from progloc.blocks import is_fixed
 from progloc.paper.comparisons import comparison_table, elsewhere, gap, measured, perplexity_ratio
 from progloc.paper.entries import LOCALITY, gap_entry, locality_entries, mean_entry
-from progloc.paper.results import Figure, Suite
 from progloc.paper.semantic import LOCALITIES, at_equal_locality, chance_level, control_of, size_alone
+from progloc.paper.suite import Figure, Suite
 from progloc.report.formats import ABSENT, number
 from progloc.report.statistics import paired_difference
 from progloc.report.table import Column, Table

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SIGNIFICANT", "Answer", "Finding", "decide", "listed", "means", "seeds_text", "without"]
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ABSENT",
-    "counted",
-    "interval",
-    "layers_named",
-    "number",
-    "p_text",
-    "p_value",
-    "percent",
-    "ratio",
-    "span",
-]
-
 import math
 from collections.abc import Sequence
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "png", "scale_by_ratio", "styled"]
-
 import io
 from contextlib import AbstractContextManager
 from typing import Any

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["console", "one_line", "print_json", "print_on_any_encoding", "visible", "with_title"]
-
 import codecs
 import io
 import json

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["print_note", "progress_bar"]
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,

@@ -11,23 +11,6 @@ docs/statistics.md has the figures.
 
 from __future__ import annotations
 
-__all__ = [
-    "BCA_FROM",
-    "LEVEL",
-    "UNIT",
-    "Comparison",
-    "Estimate",
-    "bca_interval",
-    "common_seeds",
-    "crossed",
-    "gap_at",
-    "holm",
-    "mean_interval",
-    "paired_difference",
-    "paired_ratio",
-    "trend",
-]
-
 import dataclasses
 import math
 import warnings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Column", "Table", "brief", "escaped", "filled", "to_markdown", "to_rich"]
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["templates"]
-
 from typing import Any
 
 import jinja2

@@ -6,8 +6,6 @@ gradient accounts for what the other layers lose when one gains.
 
 from __future__ import annotations
 
-__all__ = ["Budget"]
-
 import math
 from dataclasses import dataclass
 

@@ -9,16 +9,6 @@ To add one, write a factory that takes the text after the colon in its name and 
 
 from __future__ import annotations
 
-__all__ = [
-    "NAMED_POLYNOMIALS",
-    "NOT_LOCALISED",
-    "Matrix",
-    "Schedule",
-    "listed_values",
-    "parse_schedule",
-    "register_schedule",
-]
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CompleteMarker", "EventLog", "Listener", "StageTwoEarlyStopping", "read_events", "whole_checkpoint"]
-
 import json
 import time
 from collections.abc import Callable

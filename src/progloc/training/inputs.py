@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "gather", "open_model"]
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

@@ -12,8 +12,6 @@ the most locality there, for the cross-entropy that the weights give for it.
 
 from __future__ import annotations
 
-__all__ = ["LearnedSchedule", "ScheduleTrainer"]
-
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path

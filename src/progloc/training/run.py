@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["estimate_seconds", "remeasure_run", "train_run", "without_penalty"]
-
 import dataclasses
 import math
 import shutil

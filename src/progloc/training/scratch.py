@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SCRATCH_SIZES", "ScratchSize", "scratch_model", "scratch_size", "scratch_tokenizer"]
-
 import dataclasses
 import math
 import tempfile

@@ -7,8 +7,6 @@ evaluations so far and of nothing else, so a resumed training continues with the
 
 from __future__ import annotations
 
-__all__ = ["FidelityGoal", "Goal", "PerplexityBudget", "Stages"]
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["LocalistTrainer", "selection", "training_arguments"]
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

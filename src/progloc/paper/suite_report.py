@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["summary", "write_report"]
-
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from progloc.paper.claims import LOCALISED, answers
 from progloc.paper.comparisons import at_the_end, gap, measured
 from progloc.paper.figures import Drawing, drawings
 from progloc.paper.provenance import made_by, settings
-from progloc.paper.results import Suite, load_suite, write_csv
+from progloc.paper.suite import Suite, load_suite, write_csv
 from progloc.paper.tables import reading, suite_tables, tables_markdown
 from progloc.paper.verdicts import Answer
 from progloc.report.formats import counted, interval, number

@@ -6,18 +6,6 @@ DIR/runs/<name>-seed<k>/result.json         one finished run
 
 from __future__ import annotations
 
-__all__ = [
-    "CSV_COLUMNS",
-    "SUITE_FILE",
-    "Figure",
-    "MissingRun",
-    "Suite",
-    "csv_columns",
-    "load_suite",
-    "rows",
-    "write_csv",
-]
-
 import csv
 import io
 import math

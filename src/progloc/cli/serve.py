@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["serve", "study"]
-
 import json
 from contextlib import closing
 from pathlib import Path
