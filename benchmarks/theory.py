@@ -25,7 +25,7 @@ from progloc.errors import ProglocError
 from progloc.files import read_json, read_mapping, write_json, write_text
 from progloc.model import load
 from progloc.paper.capacity import KEPT, MOST, capacity
-from progloc.paper.exponent import exponent_over_seeds
+from progloc.paper.exponent import Exponent, exponent_over_seeds
 from progloc.paper.margin_check import check
 from progloc.paper.page import kept_in
 from progloc.paper.suite import SUITE_FILE, Suite, load_suite
@@ -88,8 +88,8 @@ def capacity_table() -> Table:
         rows.append((name, *cells, *kept, "yes" if all(each.most_kept for each in left) else "no"))
     return Table(
         "Capacity",
-        f"I_total ÷ I₀ = Σ (1−λ(ℓ))², in layers, and as a share of L. Kept: layers with more than {KEPT:.0%} of I₀. "
-        f"C9: at least {MOST:.0%} of the layers, at each of these depths.",
+        f"I_total ÷ I₀ = Σ (1−λ(ℓ))², in layers and as a share of L. Kept: layers that keep more than {KEPT:.0%} of I₀. "
+        f"C9 asks that at least {MOST:.0%} of the layers do, at each depth.",
         (
             Column("schedule", text=True),
             *(Column(f"I_total, L = {layers}") for layers in DEPTHS),
@@ -101,24 +101,31 @@ def capacity_table() -> Table:
 
 
 def steepness_table() -> Table:
-    """Return the smallest β of which C9 is true, by depth."""
+    """Return the smallest β for which C9 is true, by depth."""
     rows = []
     for layers in (*DEPTHS, 100):
         betas = range(1, STEEPEST + 1)
         first = next((b for b in betas if capacity(parse_schedule(f"polynomial:{b}")(layers)).most_kept), None)
         rows.append((str(layers), "none" if first is None else str(first)))
     return Table(
-        "The smallest β of which C9 holds",
-        f"Whole numbers up to {STEEPEST}. The last layer keeps nothing under any β, so with fewer than ten layers none "
-        "can hold.",
+        "The smallest β for which C9 holds",
+        f"Whole numbers up to {STEEPEST}. The last layer keeps nothing whatever β is, so C9 fails with fewer than ten "
+        "layers.",
         (Column("L"), Column("β")),
         tuple(rows),
     )
 
 
+def _exponent_cell(fit: Exponent) -> str:
+    """Return a with its residual, or in how many seeds there is none."""
+    if not fit.reason:
+        return f"{interval(fit.exponent, 2)} (residual {fit.residual.mean:.2f})"
+    return "none" if fit.without == fit.ratio.n else f"none in {fit.without} of {counted(fit.ratio.n, 'seed')}"
+
+
 def exponent_table(suites: Mapping[str, Suite]) -> Table:
     """Return the exponent of every schedule that has a λ strictly between 0 and 1, by suite and partitioner."""
-    rows = []
+    rows, reasons = [], set()
     for suite_name, suite in suites.items():
         for run_name in dict.fromkeys(run.name for run in suite.compared):
             run = suite.one(run_name)
@@ -126,19 +133,13 @@ def exponent_table(suites: Mapping[str, Suite]) -> Table:
                 continue
             fits = [exponent_over_seeds(suite, run_name, name) for name in ("entropy_bits_no_sink", "entropy_bits")]
             ratios = (interval(fit.ratio, 2) for fit in fits)
-            exponents = (
-                f"none: {fit.reason}"
-                if fit.reason
-                else f"{interval(fit.exponent, 2)} (residual {fit.residual.mean:.2f})"
-                for fit in fits
-            )
-            rows.append((suite_name, run.schedule, run.blocks, *ratios, *exponents))
+            rows.append((suite_name, run.schedule, run.blocks, *ratios, *map(_exponent_cell, fits)))
+            reasons |= {fit.reason.split(" (")[0] for fit in fits if fit.reason}
     return Table(
         "The exponent",
-        "H(ℓ) ÷ H_λ=0(ℓ) is fitted by least squares with (1−λ(ℓ))^a over the layers with λ strictly between 0 and 1, "
-        "each seed against its own λ=0 run. Ratio: the mean of that quotient over these layers; above 1 entropy has "
-        "risen, and no a > 0 describes it. Residual: root mean square of quotient − fit. ± is a 95% t-interval over "
-        "seeds.",
+        "(1−λ(ℓ))^a is fitted by least squares to H(ℓ) ÷ H_λ=0(ℓ), over the layers with λ strictly between 0 and 1 and "
+        "for each seed against its own λ=0 run. Ratio: the mean of H(ℓ) ÷ H_λ=0(ℓ) over these layers. Residual: root "
+        f"mean square of measured − fitted. ± is a 95% t-interval over seeds. None: {'; '.join(sorted(reasons))}.",
         (
             *(Column(label, text=True) for label in ("suite", "schedule", "blocks")),
             Column("ratio, H°"),
@@ -189,11 +190,8 @@ def margin_table(kept: Sequence[Kept], name: str) -> Table:
     over_seeds = f"; ± is a 95% t-interval over {counted(seeds, 'seed')}" if seeds > 1 else ""
     return Table(
         f"Margins of {name}",
-        "Over tokens with a key outside their block; means over heads, then layers. Two bounds on H, in bits: from the "
-        "mass that γ guarantees, and from the measured mass. Without the sink, masses and entropies are m° and H°, "
-        f"weighted by the mass off the sink. {one['corpus']}, {counted(one['sequences'], 'sequence')} of "
-        f"{one['length']} tokens{over_seeds}. "
-        f"The most by which any token's guarantee was above its measured mass: {number(max(excess, 0.0), 7)}.",
+        f"{one['corpus']}, {counted(one['sequences'], 'sequence')} of {one['length']} tokens{over_seeds}. The most by "
+        f"which the guarantee of any token exceeded its measured mass: {number(max(excess, 0.0), 7)}.",
         (
             *(Column(label, text=True) for label in ("model", "blocks", "over")),
             *(Column(label) for label, _, _ in _SHOWN),
@@ -236,8 +234,7 @@ def best_layer_table(kept: Sequence[Kept], name: str) -> Table:
         rows.append((model, blocks, margin_at, margin, mass_at, guaranteed["m guaranteed"], guaranteed["m measured"]))
     return Table(
         f"The best layers of {name}, without the sink",
-        "The layer with the largest γ, and the layer with the most guaranteed mass. `python benchmarks/theory.py "
-        "--layers` prints every layer.",
+        "",
         (
             *(Column(label, text=True) for label in ("model", "blocks")),
             *map(Column, ("ℓ", "largest γ (nats)", "ℓ", "most m guaranteed", "m measured there")),

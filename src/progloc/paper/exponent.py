@@ -26,6 +26,8 @@ class Exponent:
     """Entropy ÷ that without locality, the mean over layers with λ strictly between 0 and 1."""
     reason: str
     """Why a is NaN; empty where it is not."""
+    without: int
+    """How many seeds have no exponent."""
 
 
 def exponent_over_seeds(suite: Suite, name: str, measure: str = "entropy_bits_no_sink") -> Exponent:
@@ -50,6 +52,7 @@ def exponent_over_seeds(suite: Suite, name: str, measure: str = "entropy_bits_no
         _over_seeds(fits, "residual"),
         mean_interval(_mean_ratio(run, base, measure) for run, base in pairs),
         reason,
+        len(reasons),
     )
 
 
