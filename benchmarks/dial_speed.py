@@ -21,7 +21,7 @@ from progloc.config import LocalityConfig
 from progloc.data import load_corpus
 from progloc.dialling import dial
 from progloc.hub import pretrained
-from progloc.model import load
+from progloc.loading import load
 from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
 from scripts import run_script, script_parser

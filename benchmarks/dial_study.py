@@ -18,8 +18,8 @@ from rich.console import Console
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
 from progloc.dialling import dial
 from progloc.files import read_mapping, write_json
+from progloc.loading import load
 from progloc.measures.measuring import measure
-from progloc.model import load
 from progloc.paper.page import write_tables
 from progloc.report.formats import interval, p_value, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio, trend

@@ -20,8 +20,8 @@ from progloc.config import RunConfig, from_mapping
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
+from progloc.loading import load
 from progloc.measures.measuring import measure
-from progloc.model import load
 from progloc.paper.page import write_tables
 from progloc.paper.suite import Suite, load_suite
 from progloc.report.formats import ABSENT, interval, p_value, ratio

@@ -23,7 +23,7 @@ from rich.console import Console
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_json, read_mapping, write_json, write_text
-from progloc.model import load
+from progloc.loading import load
 from progloc.paper.capacity import KEPT, MOST, capacity
 from progloc.paper.exponent import Exponent, exponent_over_seeds
 from progloc.paper.margin_check import check

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from progloc.config import LocalityConfig as LocalityConfig
     from progloc.dialling import dial as dial
     from progloc.errors import ProglocError as ProglocError
+    from progloc.loading import load as load
     from progloc.measures.definitions import register_measure as register_measure
     from progloc.measures.measuring import measure as measure
     from progloc.model import delocalize as delocalize
-    from progloc.model import load as load
     from progloc.model import localize as localize
     from progloc.schedules import Schedule as Schedule
     from progloc.schedules import register_schedule as register_schedule
@@ -36,7 +36,7 @@ _MODULES = {
     "audit": "accounts.auditing",
     "delocalize": "model",
     "dial": "dialling",
-    "load": "model",
+    "load": "loading",
     "localize": "model",
     "log_masses": "attention.masses",
     "measure": "measures.measuring",

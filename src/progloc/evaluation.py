@@ -17,9 +17,9 @@ from progloc.dialling import dial as dialled
 from progloc.errors import ProglocError
 from progloc.files import read_standard_input
 from progloc.generation import own_settings, write_on
+from progloc.loading import load
 from progloc.measures.measuring import measure
 from progloc.measures.report import Report
-from progloc.model import load
 from progloc.report.printing import console as new_console
 from progloc.report.progress import progress_bar
 from progloc.resolve import SCRATCH, load_tokenizer, open_sequences, resolve, special_tokens

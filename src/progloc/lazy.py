@@ -73,14 +73,14 @@ def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], A
     """Return a package's `__getattr__` and `__dir__`.
 
     Args:
-        package: its name.
-        modules: each public name, and the module within the package that defines it.
+        package: its name, or that of a module that gave away some of its names.
+        modules: each public name, and the module within the package that defines it; ".name" for one beside it.
     """
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        value = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        value = getattr(importlib.import_module(f".{modules[name]}", package), name)
         setattr(sys.modules[package], name, value)
         return value
 

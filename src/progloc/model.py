@@ -1,42 +1,37 @@
-"""A Hugging Face model made local, and back: attach, detach, save, load."""
+"""A Hugging Face model made local, and back: attach, detach, save."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
-import logging
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from progloc.adapters import base_of_adapter, file_of, put_adapter, save_with_adapters
+from progloc.adapters import save_with_adapters
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.attention.segments import PADDING, segments, tokens_before
 from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
 from progloc.calls import complete_request, prepare_inputs_for_generation
-from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
+from progloc.config import SCHEMA_VERSION, LocalityConfig
 from progloc.errors import ProglocError
-from progloc.files import read_mapping, write_bytes, write_json
-from progloc.hub import pretrained
+from progloc.files import write_bytes, write_json
+from progloc.lazy import exports
 from progloc.schedules import NOT_LOCALISED, Matrix, Schedule, parse_schedule
 from progloc.servable import attention_modules, check_servable, probe
 
 LOCALITY_FILE = "locality.json"
-SHOWN = 3
-"""Weights named of those that are wrong."""
 FREE = 0.05
 """The λ below which a layer may be given a window: the schedule leaves it nearly all it has."""
 BLOCKS_FILE = "blocks.safetensors"
@@ -392,135 +387,7 @@ def delocalize(model: Any) -> Any:
     return model
 
 
-def read_locality(model: str | Path, **hub: Any) -> dict[str, Any] | None:
-    """Return what a model's `locality.json` holds (see `Locality.to_dict`), or None where it has none.
-
-    Args:
-        model: a folder or hub name.
-        hub: where and what to ask the hub, such as ``revision`` and ``token``.
-    """
-    path = file_of(model, LOCALITY_FILE, **hub)
-    if path is None:
-        return None
-    found = read_mapping(path)
-    if found.get("schema_version") != SCHEMA_VERSION:
-        version = found.get("schema_version")
-        raise ProglocError(f"{path} has schema version {version!r}; this progloc reads {SCHEMA_VERSION}")
-    return found
-
-
-def stored_config(stored: Mapping[str, Any] | None) -> LocalityConfig:
-    """Return the configuration in a `locality.json`; without one, that of a model which is not localised."""
-    if not stored:
-        return LocalityConfig(schedule=NOT_LOCALISED)
-    return from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
-
-
-def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
-    """Return what a model's `blocks.safetensors` holds, or None where it has none."""
-    path = file_of(model, BLOCKS_FILE, **hub)
-    if path is None:
-        return None
-    try:
-        return load_file(path)["table"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ProglocError(f"{path} is damaged ({error}); expected a file written by progloc") from error
-
-
-def _load_weights(folder: str | Path, **kwargs: Any) -> Any:
-    """Return a model as transformers loads it, unless its weights are not all of the model's and nothing else.
-
-    transformers draws what is missing at random, leaves out what it does not know, and says so in a warning.
-    """
-    settings = {**kwargs, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    instead = "expected a Hugging Face folder or hub name"
-    with _no_report():
-        model, info = pretrained(AutoModelForCausalLM, folder, instead, **settings)
-    wrong = {
-        "missing": info["missing_keys"],
-        "unknown": info["unexpected_keys"],
-        "of another shape": {
-            f"{key} {tuple(there)}, not {tuple(here)}" for key, there, here in info["mismatched_keys"]
-        },
-        "not finite": {name for name, weight in model.named_parameters() if not _finite(weight)},
-    }
-    found = [f"{len(keys)} {how} ({'; '.join(sorted(keys)[:SHOWN])}{'; …' * (len(keys) > SHOWN)})"
-             for how, keys in wrong.items() if keys]  # fmt: skip
-    if found:
-        raise ProglocError(
-            f"the weights at '{folder}' do not fit {type(model).__name__}: {', '.join(found)}; "
-            "expected those that its own save_pretrained writes"
-        )
-    return model
-
-
-def _finite(weight: Tensor) -> bool:
-    """Whether a weight holds numbers only, as far as its type and place can tell."""
-    return weight.is_meta or weight.dtype.itemsize == 1 or bool(weight.isfinite().all())
-
-
-def _check_vocabulary(model: Any, folder: str | Path, **hub: Any) -> None:
-    """Raise ProglocError where the tokenizer that comes with a model gives tokens the model has no embedding for."""
-    try:
-        tokenizer = pretrained(AutoTokenizer, folder, "", **hub)
-    except ProglocError:  # there is none, or none that can be read: who needs it says so
-        return
-    tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
-    if tokens > rows:
-        raise ProglocError(
-            f"the tokenizer at '{folder}' has {tokens} tokens and {type(model).__name__} {rows} embeddings; "
-            "expected that of its training"
-        )
-
-
-@contextlib.contextmanager
-def _no_report() -> Iterator[None]:
-    """Keep back transformers' report on weights that do not fit: it is an error here, in a line."""
-
-    def other(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)
-
-
-def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> Any:
-    """Load a model with its locality attached.
-
-    Args:
-        folder: a folder written by `save_pretrained`, any Hugging Face folder, or a hub name. Without `locality.json`
-            it is not localised: λ is 0 in every layer (`model.locality.localised` is False), and measured in blocks of
-            five tokens. An adapter's is loaded onto the model that it is for, and is as local as that one where it has
-            no `locality.json` of its own.
-        config: used instead of the folder's own; it localises a model that was not.
-        kwargs: for `AutoModelForCausalLM.from_pretrained`. Weights are loaded in float32 unless `dtype` says otherwise.
-
-    Raises:
-        ProglocError: no such model, one with code of its own or with pickled weights only, weights that do not fit, a
-            damaged `locality.json`, or an architecture that cannot be served.
-    """
-    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
-    stored = read_locality(folder, **hub) or {}
-    settings = config or stored_config(stored)
-    base = base_of_adapter(folder, **hub)
-    if base is None:
-        model = _load_weights(folder, **{"dtype": torch.float32, **kwargs})
-        _check_vocabulary(model, folder, **hub)
-    else:
-        model = load(base, config, **{name: value for name, value in kwargs.items() if name != "revision"})
-        put_adapter(model, folder, **hub)
-    same_blocks = stored.get("locality", {}).get("blocks") == settings.blocks
-    model = localize(
-        model,
-        settings,
-        block_table=_read_block_table(folder, **hub) if same_blocks else None,
-        base_model=stored.get("base_model") if stored else str(base or folder),
-        sequence_length=stored.get("sequence_length"),
+if not TYPE_CHECKING:  # what went to loading.py; the old names are to go with 0.2
+    __getattr__, __dir__ = exports(
+        __name__, {"load": ".loading", "read_locality": ".loading", "stored_config": ".loading"}
     )
-    if stored.get("locality", {}).get("schedule") == settings.schedule:
-        model.locality.restore(stored)
-    return model

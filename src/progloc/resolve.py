@@ -18,7 +18,7 @@ from progloc.data import load_corpus, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.generation import context_length
 from progloc.hub import check_hub, pretrained
-from progloc.model import load, read_locality, stored_config
+from progloc.loading import load_stored, read_locality, stored_config
 from progloc.run_folder import MODEL_FOLDER
 
 SCRATCH = "scratch:"
@@ -48,7 +48,7 @@ class NamedModel:
 
     def load(self) -> Any:
         """Return the model with its locality attached; for errors see `progloc.load`."""
-        return load(self.folder, self.config)
+        return load_stored(self.folder, self.stored, self.config)
 
     def load_tokenizer(self) -> Any:
         """Return its tokenizer; ProglocError where there is none."""
@@ -72,7 +72,7 @@ def resolve(model: str, *, schedule: str | tuple[float, ...] | None = None, bloc
     if folder.startswith(SCRATCH):
         raise ProglocError(f"'{model}' is made while training, not before; run progloc train --model {model} first")
     check_hub(folder, "model", MODELS)
-    stored = read_locality(folder) or {}
+    stored = read_locality(folder)
     changes: dict[str, Any] = {} if schedule is None else {"schedule": schedule}
     if blocks is not None:
         changes["blocks"] = blocks

@@ -23,7 +23,8 @@ from progloc.dialling import odds_outside
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import one_writer, write_bytes, write_json, write_text
-from progloc.model import load, localize
+from progloc.loading import load
+from progloc.model import localize
 from progloc.report.formats import ABSENT, number
 from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
 from progloc.report.printing import visible

@@ -29,7 +29,7 @@ from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.hub import pretrained
-from progloc.model import load
+from progloc.loading import load
 from progloc.paper.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
 from progloc.paper.passages import Passage, cut, held_out, spread
 from progloc.paper.suite import Suite, load_suite

@@ -16,7 +16,7 @@ from progloc.blocks import partitioner
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
-from progloc.model import load
+from progloc.loading import load
 from progloc.report.progress import print_note
 from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
 from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer

@@ -21,9 +21,10 @@ from torch import Tensor
 from transformers import Trainer
 
 from progloc.files import read_mapping, write_json
+from progloc.loading import read_locality
 from progloc.measures.measuring import measure
 from progloc.measures.passes import locality_of
-from progloc.model import Locality, read_locality
+from progloc.model import Locality
 from progloc.schedules.budget import Budget
 
 STATE_FILE = "schedule.json"
@@ -126,4 +127,4 @@ class ScheduleTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        self.locality.restore(read_locality(str(self.state.best_model_checkpoint)) or {})
+        self.locality.restore(read_locality(str(self.state.best_model_checkpoint)))

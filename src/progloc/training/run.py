@@ -20,8 +20,9 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import require_space, write_json
+from progloc.loading import load
 from progloc.measures.measuring import measure
-from progloc.model import Locality, load
+from progloc.model import Locality
 from progloc.report.progress import print_note
 from progloc.results import GoalOutcome, RunResult, TrainingSummary
 from progloc.run_folder import (
