@@ -100,9 +100,9 @@ def save_with_adapters(write: Callable[[Any, Path], None]) -> None:
     @functools.wraps(save)
     def save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         save(model, save_directory, *args, **kwargs)
-        given = signature.bind(model, save_directory, *args, **kwargs).arguments
-        if given.get("is_main_process", True):
-            for name in given.get("selected_adapters") or model.peft_config:
+        arguments = signature.bind(model, save_directory, *args, **kwargs).arguments
+        if arguments.get("is_main_process", True):
+            for name in arguments.get("selected_adapters") or model.peft_config:
                 write(model, Path(save_directory) if name == "default" else Path(save_directory) / name)
 
     PeftModel.save_pretrained = save_pretrained

@@ -14,8 +14,8 @@ class ProglocError(ValueError):
     """
 
 
-def suggest(given: str, known: Iterable[str]) -> str:
-    """Return ``"known: a, b, c"``, preceded by the nearest match to ``given`` where there is one."""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ``"known: a, b, c"``, preceded by the nearest match to ``name`` where there is one."""
     names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     return (f"did you mean '{near[0]}'? " if near else "") + "known: " + ", ".join(names)

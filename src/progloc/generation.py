@@ -77,8 +77,8 @@ def write_on(
     new = written[len(ids) :]
     while new and new[-1] in ends:
         new.pop()
-    whole = TextFromIds(tokenizer).whole([*ids, *new]) - len(ids)
-    return new[:whole] if whole > 0 else new
+    complete = TextFromIds(tokenizer).whole([*ids, *new]) - len(ids)
+    return new[:complete] if complete > 0 else new
 
 
 def _unusable(reason: str) -> ProglocError:

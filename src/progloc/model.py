@@ -81,9 +81,9 @@ class Locality:
         """Take up the λ that a `locality.json` keeps, where the schedule's name alone does not say them."""
         if parse_schedule(self.config.schedule).settled or "lambdas" not in stored:
             return
-        kept = stored.get("head_lambdas") or stored["lambdas"]
+        values = stored.get("head_lambdas") or stored["lambdas"]
         heads = 1 if self.head_lambdas is None else len(self.head_lambdas[0])
-        self.lambdas, matrix = parse_schedule(kept).resolve(len(self.lambdas), heads)
+        self.lambdas, matrix = parse_schedule(values).resolve(len(self.lambdas), heads)
         self.head_lambdas = matrix
 
     @property
@@ -126,14 +126,12 @@ class Locality:
 
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
-    asked, model.config.output_attentions = (
-        model.config.output_attentions,
-        False,
-    )  # transformers saves it of eager alone
+    wanted = model.config.output_attentions
+    model.config.output_attentions = False  # transformers saves it of eager alone
     try:
         type(model).save_pretrained(model, save_directory, *args, **kwargs)
     finally:
-        model.config.output_attentions = asked
+        model.config.output_attentions = wanted
     if kwargs.get("is_main_process", True):
         _write_locality(model, Path(save_directory))
 
@@ -180,12 +178,12 @@ def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) ->
     Raises:
         ProglocError: an unknown partitioner, or embeddings it cannot use.
     """
-    found = partitioner(blocks)
-    if not found.needs_embeddings:
-        return found
+    named = partitioner(blocks)
+    if not named.needs_embeddings:
+        return named
     if table is not None:
-        return found.with_table(table)
-    return found.prepared(model.get_input_embeddings().weight.detach().float().cpu().numpy())
+        return named.with_table(table)
+    return named.prepared(model.get_input_embeddings().weight.detach().float().cpu().numpy())
 
 
 def _windows(config: LocalityConfig, schedule: Schedule, lambdas: Sequence[float]) -> tuple[int, ...]:
@@ -316,21 +314,21 @@ def _hook(model: Any) -> _Unlocalised:
     return plain
 
 
-def _bare(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
+def _bare(module: nn.Module, twins: dict[int, nn.Module]) -> nn.Module:
     """Return a module without what `_hook` and `_attach` put there, sharing all its weights; each module once."""
-    if id(module) not in made:
-        twin = made[id(module)] = type(module).__new__(type(module))
-        ours = (*METHODS, "locality", "_unlocalised", CAPTURING)
-        twin.__dict__.update({name: value for name, value in module.__dict__.items() if name not in ours})
-        twin._modules = {name: child and _bare(child, made) for name, child in module._modules.items()}
+    if id(module) not in twins:
+        twin = twins[id(module)] = type(module).__new__(type(module))
+        added = (*METHODS, "locality", "_unlocalised", CAPTURING)
+        twin.__dict__.update({name: value for name, value in module.__dict__.items() if name not in added})
+        twin._modules = {name: child and _bare(child, twins) for name, child in module._modules.items()}
         for hooks, is_ours in (
             ("_forward_hooks", _captures),
             ("_forward_pre_hooks", lambda hook: getattr(hook, "func", None) is complete_request),
         ):
-            theirs = {key: hook for key, hook in getattr(module, hooks).items() if not is_ours(hook)}
-            flags = {key: flag for key, flag in getattr(module, f"{hooks}_with_kwargs").items() if key in theirs}
-            twin.__dict__.update({hooks: OrderedDict(theirs), f"{hooks}_with_kwargs": OrderedDict(flags)})
-    return made[id(module)]
+            rest = {key: hook for key, hook in getattr(module, hooks).items() if not is_ours(hook)}
+            flags = {key: flag for key, flag in getattr(module, f"{hooks}_with_kwargs").items() if key in rest}
+            twin.__dict__.update({hooks: OrderedDict(rest), f"{hooks}_with_kwargs": OrderedDict(flags)})
+    return twins[id(module)]
 
 
 def _localised_again(model: Any, attention: list[tuple[Any, str | None]], locality: Locality) -> Any:

@@ -173,10 +173,10 @@ class RunResult:
         """Whether λ is 0 in every layer."""
         return not any(self.lambdas)
 
-    def same_but_for_locality(self, other: RunResult) -> bool:
+    def same_but_for_locality(self, run: RunResult) -> bool:
         """Whether both had the same data, budget, seed and every other setting that is not the penalty's."""
-        configs = [{**run.config, "locality": None} for run in (self, other)]
-        return self.seed == other.seed and self.data == other.data and configs[0] == configs[1]
+        configs = [{**result.config, "locality": None} for result in (self, run)]
+        return self.seed == run.seed and self.data == run.data and configs[0] == configs[1]
 
 
 _REQUIRED = {

@@ -26,8 +26,8 @@ COARSE = (5e-2, 1e-2)
 
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """Return the model's causal self-attention modules, input to output; their number is L."""
-    found = [m for m in model.modules() if getattr(m, "is_causal", None) is True and hasattr(m, "layer_idx")]
-    return sorted(found, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
+    modules = [m for m in model.modules() if getattr(m, "is_causal", None) is True and hasattr(m, "layer_idx")]
+    return sorted(modules, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
 
 
 def _refuse(model: Any, reason: str) -> NoReturn:
@@ -76,9 +76,9 @@ def probe(model: Any) -> None:
     layers = len(attention_modules(model))
     exact = embeddings.dtype.itemsize >= 4 and not getattr(model, "is_quantized", False)
 
-    def moved(asked: dict[str, Any]) -> tuple[Any, Tensor]:
+    def moved(options: dict[str, Any]) -> tuple[Any, Tensor]:
         """Return what the model makes of the rows, and which tokens' logits are further apart than by rounding."""
-        outputs = _run(model, input_ids=rows, block_ids=blocks, use_cache=False, return_dict=True, **asked)
+        outputs = _run(model, input_ids=rows, block_ids=blocks, use_cache=False, return_dict=True, **options)
         if outputs.logits.isnan().any():
             _refuse(model, "it answers a few tokens with NaN, so its weights are damaged")
         logits = outputs.logits.double()  # (2, T, V)
@@ -103,17 +103,17 @@ def probe(model: Any) -> None:
         _refuse(model, "more than attention carries a token on to other blocks, such as a state space or a convolution")
 
 
-def _run(model: Any, **asked: Any) -> Any:
+def _run(model: Any, **inputs: Any) -> Any:
     """Return a model's outputs in evaluation mode; its mode and everybody's random numbers are then as they were."""
     training = [module for module in model.modules() if module.training]
     model.eval()
-    device = asked["input_ids"].device
+    device = inputs["input_ids"].device
     try:
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.compiler.set_stance("force_eager"),
         ):
-            return model(**asked)
+            return model(**inputs)
     except ProglocError as error:
         _refuse(model, str(error))
     except Exception as error:  # of anybody's modelling code, which was not written for what it is given here

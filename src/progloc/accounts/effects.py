@@ -127,8 +127,8 @@ def knocked_out(
         cuts: for each result the block, and whether what is left of attention is renormalised.
         progress: called with the number of forward passes just done: `KNOCKOUTS_AT_ONCE` cuts are one.
     """
-    before, whole = text.answer_start - 1, model.config.model_type in WHOLE
-    parting = 0 if whole else min(layers)
+    before, unparted = text.answer_start - 1, model.config.model_type in WHOLE
+    parting = 0 if unparted else min(layers)
     results: list[float] = []
     for start in range(0, len(cuts), KNOCKOUTS_AT_ONCE):
         blocks, renormalised = zip(*cuts[start : start + KNOCKOUTS_AT_ONCE], strict=True)
@@ -137,9 +137,9 @@ def knocked_out(
             torch.stack([text.in_prompt([block]) for block in blocks]).to(model.device),
             torch.tensor(renormalised, device=model.device),
         )
-        with nullcontext() if whole else _parted(model, parting, len(blocks)):
+        with nullcontext() if unparted else _parted(model, parting, len(blocks)):
             logits, _ = _logits(
-                model, text.ids[None, before:].repeat(len(blocks) if whole else 1, 1), text.block_ids[None],
+                model, text.ids[None, before:].repeat(len(blocks) if unparted else 1, 1), text.block_ids[None],
                 _first(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
             )  # fmt: skip
         results += _log_probs(logits, text).sum(-1).tolist()

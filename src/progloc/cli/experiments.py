@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, given, notes, out_console, print_line
+from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, drop_unset, notes, out_console, print_line
 from progloc.errors import ProglocError
 from progloc.report.printing import print_json
 
@@ -40,7 +40,7 @@ def reproduce(
 
     name, preset = read_preset(suite)
     folder = out or Path("results") / name
-    planned = plan(name, preset, given(model=model, corpus=corpus, second_corpus=second_corpus), _seeds(seeds))
+    planned = plan(name, preset, drop_unset(model=model, corpus=corpus, second_corpus=second_corpus), _seeds(seeds))
     run_suite(planned, folder, notes, "progloc " + shlex.join(sys.argv[1:]))
     _show_report(write_report(folder), folder, as_json)
 

@@ -21,7 +21,7 @@ from progloc.cli.options import (
     SecondCorpus,
     app,
     dial_value,
-    given,
+    drop_unset,
     notes,
     numbers,
     out_console,
@@ -76,8 +76,8 @@ def train(
     from progloc.training.run import train_run
 
     run = from_mapping(RunConfig, read_config(config)) if config else RunConfig()
-    locality = given(schedule=schedule_value(schedule), blocks=blocks, alpha=alpha, sink_aware=sink_aware)
-    training = given(
+    locality = drop_unset(schedule=schedule_value(schedule), blocks=blocks, alpha=alpha, sink_aware=sink_aware)
+    training = drop_unset(
         budget=None if budget is None else _share(budget),
         epochs=epochs,
         max_steps=max_steps,
@@ -88,7 +88,7 @@ def train(
     )
     run = dataclasses.replace(
         run,
-        **given(model=model, corpus=corpus, second_corpus=second_corpus, sequence_length=sequence_length),
+        **drop_unset(model=model, corpus=corpus, second_corpus=second_corpus, sequence_length=sequence_length),
         locality=from_mapping(LocalityConfig, {**dataclasses.asdict(run.locality), **locality}, "locality"),
         training=from_mapping(TrainingConfig, {**dataclasses.asdict(run.training), **training}, "training"),
     )

@@ -20,15 +20,15 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"progloc {version()}")
         raise typer.Exit
 
 
 @app.callback()
 def _progloc(
-    asked: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is.")
     ] = False,
 ) -> None:
@@ -102,6 +102,6 @@ def dial_value(text: str) -> float | tuple[float, ...]:
     return deltas[0] if len(deltas) == 1 else deltas
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """Return the options that were given."""
+def drop_unset(**options: Any) -> dict[str, Any]:
+    """Return the options without those that nobody set."""
     return {name: value for name, value in options.items() if value is not None}

@@ -42,10 +42,10 @@ def serve(
         if as_json:
             print(json.dumps({"address": address, "data": str(file)}), flush=True)
             return
-        told = [(address, f"what people enter: {file} · Ctrl-C stops")]
+        lines = [(address, f"what people enter: {file} · Ctrl-C stops")]
         if study is not None:
-            told.append((f"{address}study", f"for raters · progloc study {file}"))
-        for where, what in told:
+            lines.append((f"{address}study", f"for raters · progloc study {file}"))
+        for where, what in lines:
             out_console.print(Text.assemble(where, (visible(f"  · {what}"), "dim")), soft_wrap=True)
 
     run(
@@ -75,4 +75,4 @@ def study(
     for table in rating_tables(result):
         out_console.print(to_rich(table))
     counts = ((result.ratings, "rating"), (result.raters, "rater"), (result.items, "item"))
-    out_console.print(", ".join(counted(*each) for each in counts))
+    out_console.print(", ".join(counted(number, noun) for number, noun in counts))

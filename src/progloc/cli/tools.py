@@ -29,14 +29,14 @@ def schedule(
     if denominator not in ("L-1", "L"):
         raise ProglocError(f"--denominator {denominator}; expected L-1 or L")
     count = layers if layers is not None else (12 if isinstance(value, str) else len(value))
-    found = parse_schedule(value, denominator)
+    parsed = parse_schedule(value, denominator)
     if heads < 1:
         raise ProglocError(f"--heads {heads}; expected at least one")
-    lambdas, by_head = found.resolve(count, heads)
+    lambdas, by_head = parsed.resolve(count, heads)
     if as_json:
-        print_json({"schedule": found.name, "layers": count, "lambdas": lambdas, "head_lambdas": by_head})
+        print_json({"schedule": parsed.name, "layers": count, "lambdas": lambdas, "head_lambdas": by_head})
     else:
-        out_console.print(schedule_table(found.name, lambdas, by_head))
+        out_console.print(schedule_table(parsed.name, lambdas, by_head))
 
 
 @app.command()
@@ -50,11 +50,11 @@ def blocks(
     from progloc.cli.display import coloured_blocks
     from progloc.evaluation import partition_text
 
-    found = partition_text(partitioner, file, model)
+    divided = partition_text(partitioner, file, model)
     if as_json:
-        print_json(found)
+        print_json(divided)
     else:
-        out_console.print(coloured_blocks(found), soft_wrap=True, end="")
+        out_console.print(coloured_blocks(divided), soft_wrap=True, end="")
 
 
 @app.command()
@@ -64,8 +64,8 @@ def doctor(
     """Say what this machine can run, and how fast."""
     from progloc.doctor import examine, to_table
 
-    found = examine()
+    findings = examine()
     if as_json:
-        print_json(found)
+        print_json(findings)
     else:
-        out_console.print(to_table(found))
+        out_console.print(to_table(findings))

@@ -68,10 +68,10 @@ class DialReport:
             f"{_trend([p.report.perplexity for p in part], 'perplexity')}.",
             f"With the sink {SINK[not first.keep_sink]} it ends at {_price(other_part)}.",
         ]
-        for other in others:
-            undialled = other.part()[0].report
+        for curve in others:
+            undialled = curve.part()[0].report
             sentences.append(
-                f"{other.name} costs {_price(other.part())} over the same dial, from {number(undialled.perplexity, 2)}."
+                f"{curve.name} costs {_price(curve.part())} over the same dial, from {number(undialled.perplexity, 2)}."
             )
             perplexity = _perplexity_at(part, undialled.fidelity_no_sink)
             if not math.isnan(perplexity) and undialled.fidelity_no_sink > start.fidelity_no_sink:
@@ -282,13 +282,13 @@ def _perplexity_at(points: Sequence[Point], fidelity: float) -> float:
 def _matched_table(first: Curve, others: Sequence[Curve]) -> Table:
     """Return the first model's perplexity at the F° that each other one has undialled and at the end of its dial."""
     rows = []
-    for other in others:
-        for point in (other.part()[0], other.part()[-1]):
+    for curve in others:
+        for point in (curve.part()[0], curve.part()[-1]):
             fidelity, perplexity = point.report.fidelity_no_sink, point.report.perplexity
-            ours = _perplexity_at(first.part(), fidelity)
+            matched = _perplexity_at(first.part(), fidelity)
             rows.append((
-                other.name, f"{point.delta:g}", number(fidelity, 3), number(perplexity, 2), number(ours, 2),
-                ABSENT if math.isnan(ours) else f"{number(ours / perplexity, 3)}×",
+                curve.name, f"{point.delta:g}", number(fidelity, 3), number(perplexity, 2), number(matched, 2),
+                ABSENT if math.isnan(matched) else f"{number(matched / perplexity, 3)}×",
             ))  # fmt: skip
     return Table(
         f"At equal F°: {first.name}, dialled, and the others",

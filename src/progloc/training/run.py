@@ -67,7 +67,7 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
 
 
 def _training_summary(
-    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], kept: dict[str, Any], planned: int
+    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], best: dict[str, Any], planned: int
 ) -> TrainingSummary:
     """Summarise the training.
 
@@ -82,8 +82,8 @@ def _training_summary(
         "planned_steps": planned,
         "stopped_early": len(steps) < planned,
         "seconds": evaluations[-1]["seconds"],
-        "kept_step": kept["step"],
-        "kept_epoch": kept["epoch"],
+        "kept_step": best["step"],
+        "kept_epoch": best["epoch"],
         "mean_penalty_nats": fmean(weighted),
         "max_penalty_nats": max(weighted),
         "mean_penalty_nats_unweighted": fmean(unweighted),
@@ -122,14 +122,14 @@ def _goal(config: RunConfig, reference: RunResult | None) -> Goal | None:
     return PerplexityBudget(alpha, budget=training.budget, reference=course)
 
 
-def _outcome(training: TrainingConfig, kept: dict[str, Any], reference: RunResult | None) -> GoalOutcome | None:
-    """Return what α adapted to, what the kept checkpoint came to, and whether that holds."""
+def _outcome(training: TrainingConfig, best: dict[str, Any], reference: RunResult | None) -> GoalOutcome | None:
+    """Return what α adapted to, what the best checkpoint came to, and whether that holds."""
     if training.fidelity_goal is not None:
-        asked, reached = training.fidelity_goal, kept["penalised_fidelity"]
-        return {"goal": "fidelity", "asked": asked, "found": reached, "held": reached >= asked}
+        goal, reached = training.fidelity_goal, best["penalised_fidelity"]
+        return {"goal": "fidelity", "asked": goal, "found": reached, "held": reached >= goal}
     if training.budget is not None and reference is not None:
-        asked, reached = training.budget, kept["perplexity"] / reference.measure("perplexity") - 1
-        return {"goal": "budget", "asked": asked, "found": reached, "held": reached <= asked}
+        goal, reached = training.budget, best["perplexity"] / reference.measure("perplexity") - 1
+        return {"goal": "budget", "asked": goal, "found": reached, "held": reached <= goal}
     return None
 
 
@@ -261,8 +261,8 @@ def _train(
 
     steps = read_events(folder / EVENTS_FILE, "step")
     evaluations = read_events(folder / EVENTS_FILE, "evaluation")
-    planned, kept_step = trainer.state.max_steps, trainer.state.best_global_step
-    kept = next(evaluation for evaluation in evaluations if evaluation["step"] == kept_step)
+    planned, best_step = trainer.state.max_steps, trainer.state.best_global_step
+    best = next(evaluation for evaluation in evaluations if evaluation["step"] == best_step)
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
     with trainer._dialled(sampled=False):
@@ -282,8 +282,8 @@ def _train(
         before=before,
         **measures,
         epochs=tuple(evaluations),
-        training=_training_summary(steps, evaluations, kept, planned),
-        goal=_outcome(training, kept, reference),
+        training=_training_summary(steps, evaluations, best, planned),
+        goal=_outcome(training, best, reference),
     )
     result.write(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -317,8 +317,8 @@ def remeasure_run(
             return RunResult.read(folder)
         if not finished(trained):
             raise ProglocError(f"{trained} is not finished; expected the λ=0 run to measure: run the suite again")
-        other = RunResult.read(trained)
-        if not other.is_distributed:
+        source = RunResult.read(trained)
+        if not source.is_distributed:
             raise ProglocError(
                 f"{trained} was trained with a penalty; only a run with λ = 0 is the same on other blocks"
             )
@@ -328,10 +328,10 @@ def remeasure_run(
         model = load(trained / MODEL_FOLDER, config.locality)
         measures = _final_measures(model, config, inputs)
         of_blocks = ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer")
-        training: Any = {**other.training, **dict.fromkeys(of_blocks), "seconds": time.monotonic() - started}
+        training: Any = {**source.training, **dict.fromkeys(of_blocks), "seconds": time.monotonic() - started}
         of_epoch = ("epoch", "step", "stage", "perplexity")  # the figures that do not depend on blocks
         result = dataclasses.replace(
-            other,
+            source,
             name=name,
             role=role,
             config=description["config"],
@@ -341,7 +341,7 @@ def remeasure_run(
             **measures,
             epochs=tuple(
                 {**{figure: epoch[figure] for figure in of_epoch}, "fidelity": None, "fidelity_no_sink": None}
-                for epoch in other.epochs
+                for epoch in source.epochs
             ),
             training=training,
             measured_from=trained.name,
