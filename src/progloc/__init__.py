@@ -47,5 +47,6 @@ _MODULES = {
 """Where a public name is defined; it is loaded with the name (PEP 562), for torch and transformers take seconds."""
 
 __all__ = list(_MODULES)
-__getattr__, __dir__ = exports(__name__, _MODULES)
+if not TYPE_CHECKING:  # which knows the names, and then finds those that are misspelt
+    __getattr__, __dir__ = exports(__name__, _MODULES)
 follow_moves()

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from progloc.attention.dial import Dial
 from progloc.blocks import Partitioner
@@ -121,7 +121,7 @@ def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tu
 
 @contextmanager
 def dial(
-    model: Any, delta: float | Sequence[float], *, keep_sink: bool | None = None, tokenizer: Any = None
+    model: PreTrainedModel, delta: float | Sequence[float], *, keep_sink: bool | None = None, tokenizer: Any = None
 ) -> Iterator[Dialled]:
     """Make a localised model more local, while the context lasts: ``with dial(model, 0.7): model.generate(…)``.
 

@@ -20,14 +20,14 @@ from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
 from progloc.hub import pretrained
-from progloc.model import BLOCKS_FILE, LOCALITY_FILE, localize
+from progloc.model import BLOCKS_FILE, LOCALITY_FILE, LocalModel, localize
 from progloc.schedules import NOT_LOCALISED
 
 SHOWN = 3
 """Weights named of those that are wrong."""
 
 
-def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> PreTrainedModel:
+def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> LocalModel:
     """Load a model with its locality attached.
 
     Args:
@@ -47,7 +47,7 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
 
 def load_stored(
     folder: str | Path, stored: Mapping[str, Any], config: LocalityConfig | None = None, **kwargs: Any
-) -> PreTrainedModel:
+) -> LocalModel:
     """Load a model whose `locality.json` was read before, with what `read_locality` returned; the rest is as `load`."""
     hub = _hub_options(kwargs)
     settings = config or stored_config(stored)

@@ -124,6 +124,17 @@ class Locality:
         }
 
 
+if TYPE_CHECKING:
+
+    class LocalModel(PreTrainedModel):
+        """A localised model, for type checkers: it stays of its own class, and `localize` gives it a locality."""
+
+        locality: Locality
+
+else:
+    LocalModel = PreTrainedModel
+
+
 def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     wanted = model.config.output_attentions
@@ -199,7 +210,7 @@ def _windows(config: LocalityConfig, schedule: Schedule, lambdas: Sequence[float
 
 
 def localize(
-    model: Any,
+    model: PreTrainedModel,
     config: LocalityConfig | None = None,
     tokenizer: Any = None,
     *,
@@ -207,7 +218,7 @@ def localize(
     base_model: str | None = None,
     sequence_length: int | None = None,
     block_table: FloatArray | None = None,
-) -> Any:
+) -> LocalModel:
     """Make a causal language model local: it then takes `block_ids`, gives log masses, and saves its locality.
 
     The model is changed in place and returned; its weights and, without a penalty, its outputs are what they were.
@@ -351,7 +362,7 @@ def _sub_configs(config: Any) -> list[Any]:
     return [inner for sub in subs if sub is not None for inner in (sub, *_sub_configs(sub))]
 
 
-def delocalize(model: Any) -> Any:
+def delocalize(model: PreTrainedModel) -> PreTrainedModel:
     """Take back what `localize` did: the model is then the one it was, its weights as they are now.
 
     Its attention implementation, hooks, `save_pretrained` and `prepare_inputs_for_generation` are those it had, and it

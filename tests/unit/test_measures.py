@@ -201,6 +201,8 @@ def test_what_cannot_be_measured_is_refused(model: Any, tiny_gpt2: Callable[...,
         measure(tiny_gpt2(), dataset())
     with pytest.raises(AttributeError, match="no measure 'fidelty'"):
         _ = measure(model, dataset()).fidelty
+    with pytest.raises(AttributeError, match="no measure 'chance_fidelity'"):  # a head has none: see its layer
+        _ = measure(model, dataset()).layers[0].heads[0].chance_fidelity
 
 
 def test_a_report_is_a_table_of_heads(model: Any) -> None:

@@ -17,7 +17,55 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Figures(Mapping[str, float]):
+class _Measures:
+    """Measures as attributes: the promised ones, which type checkers and editors know, and any other by its name."""
+
+    def _by_name(self) -> Mapping[str, float]:
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> float:
+        figures = self._by_name()
+        if name not in figures:
+            raise AttributeError(f"no measure '{name}'; there are {', '.join(figures)}")
+        return figures[name]
+
+    @property
+    def fidelity(self) -> float:
+        """F, the share of attention within the token's own block, in [0, 1]."""
+        return self.__getattr__("fidelity")
+
+    @property
+    def fidelity_no_sink(self) -> float:
+        """F°, the same of what is not on the sink, in [0, 1]."""
+        return self.__getattr__("fidelity_no_sink")
+
+    @property
+    def entropy_bits(self) -> float:
+        """H, the entropy of attention, in bits, ≥ 0."""
+        return self.__getattr__("entropy_bits")
+
+    @property
+    def entropy_bits_no_sink(self) -> float:
+        """H°, the same of what is not on the sink, in bits, ≥ 0."""
+        return self.__getattr__("entropy_bits_no_sink")
+
+    @property
+    def penalty_nats(self) -> float:
+        """p, −log of the in-block mass, in nats, ≥ 0."""
+        return self.__getattr__("penalty_nats")
+
+    @property
+    def sink_mass(self) -> float:
+        """The attention on the document's first token, in [0, 1]."""
+        return self.__getattr__("sink_mass")
+
+    @property
+    def chance_fidelity(self) -> float:
+        """What `fidelity` would be if attention were uniform, in [0, 1]: of a model and of a layer."""
+        return self.__getattr__("chance_fidelity")
+
+
+class Figures(_Measures, Mapping[str, float]):
     """Named numbers, as a mapping and as attributes: ``figures["fidelity"]`` is ``figures.fidelity``."""
 
     def __init__(self, values: Mapping[str, float]) -> None:
@@ -32,13 +80,8 @@ class Figures(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def __getattr__(self, name: str) -> float:
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError(
-                f"no measure '{name}'; there are {', '.join(self.__dict__.get('_values', ()))}"
-            ) from None
+    def _by_name(self) -> Mapping[str, float]:
+        return self.__dict__.get("_values", {})  # it is not there yet while a copy is made
 
 
 class LayerFigures(Figures):
@@ -50,7 +93,7 @@ class LayerFigures(Figures):
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(_Measures):
     """The result of `measure`: every measure is an attribute (its mean over layers), and so is its `chance_NAME`.
 
     ``report.fidelity``, ``report.chance_fidelity``, ``report.layers[3].fidelity`` and
@@ -79,10 +122,8 @@ class Report:
     special_tokens: tuple[str, ...] | None = None
     """What the tokenizer put before the text; None where that is not known."""
 
-    def __getattr__(self, name: str) -> float:
-        if name.startswith("__") or "model" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.chance if name.startswith("chance_") else self.model, name)
+    def _by_name(self) -> Mapping[str, float]:
+        return {**self.__dict__.get("model", {}), **self.__dict__.get("chance", {})}
 
     def penalised_fidelity(self, lambdas: Sequence[float] | Sequence[Sequence[float]]) -> float:
         """Return F° weighted by λ(ℓ) over layers, or by λ(ℓ, h) over heads; NaN where every λ is 0."""
