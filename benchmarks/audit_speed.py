@@ -27,10 +27,9 @@ from progloc.accounts.schema import Cost
 from progloc.blocks import encode
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
-from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
 from progloc.resolve import resolve
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
 BY = "benchmarks/audit_speed.py"

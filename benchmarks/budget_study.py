@@ -16,14 +16,13 @@ from typing import Any
 from rich.console import Console
 
 from progloc.config import LocalityConfig, RunConfig, TrainingConfig
-from progloc.paper.page import write_tables
 from progloc.report.formats import interval
 from progloc.report.statistics import mean_interval, paired_difference
 from progloc.report.table import Column, Table
 from progloc.results import RunResult
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run, without_penalty
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "budget.md"
 BY = "benchmarks/budget_study.py"

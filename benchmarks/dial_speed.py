@@ -22,9 +22,8 @@ from progloc.data import load_corpus
 from progloc.dialling import dial
 from progloc.hub import pretrained
 from progloc.loading import load
-from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_speed.py"

@@ -20,13 +20,12 @@ from progloc.dialling import dial
 from progloc.files import read_mapping, write_json
 from progloc.loading import load
 from progloc.measures.measuring import measure
-from progloc.paper.page import write_tables
 from progloc.report.formats import interval, p_value, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio, trend
 from progloc.report.table import Column, Table
 from progloc.training.inputs import Inputs, gather
 from progloc.training.run import train_run
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_study.py"

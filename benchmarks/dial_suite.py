@@ -22,7 +22,6 @@ from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.loading import load
 from progloc.measures.measuring import measure
-from progloc.paper.page import write_tables
 from progloc.paper.suite import Suite, load_suite
 from progloc.report.formats import ABSENT, interval, p_value, ratio
 from progloc.report.statistics import UNIT, gap_at, mean_interval, paired_ratio, trend
@@ -30,7 +29,7 @@ from progloc.report.table import Column, Table
 from progloc.results import RunResult
 from progloc.schedules import parse_schedule
 from progloc.training.inputs import gather
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "dial.md"
 BY = "benchmarks/dial_suite.py"

@@ -20,14 +20,13 @@ from typing import Any
 
 from rich.console import Console
 
+from capacity import Exponent, capacity, exponent_over_seeds
+from margin_check import check
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
 from progloc.files import read_json, read_mapping, write_json, write_text
 from progloc.loading import load
-from progloc.paper.capacity import KEPT, MOST, capacity
-from progloc.paper.exponent import Exponent, exponent_over_seeds
-from progloc.paper.margin_check import check
-from progloc.paper.page import kept_in
+from progloc.paper.claims import KEPT, MOST, layers_kept
 from progloc.paper.suite import SUITE_FILE, Suite, load_suite
 from progloc.report.formats import counted, interval, number
 from progloc.report.statistics import mean_interval
@@ -37,9 +36,10 @@ from progloc.run_folder import MODEL_FOLDER, RESULT_FILE
 from progloc.schedules import NAMED_POLYNOMIALS, parse_schedule
 from progloc.training.inputs import gather
 from scripts import run_script, script_parser
+from write_results import kept_suites
 
 ROOT = Path(__file__).parents[1]
-SUITES, MARGINS, PAGE = Path("benchmarks/measured/suites"), Path("benchmarks/measured/margins"), Path("docs/theory.md")
+MARGINS, PAGE = Path("benchmarks/measured/margins"), Path("docs/theory.md")
 BY = "benchmarks/theory.py"
 DEPTHS = (6, 12, 30)
 STEEPEST = 1000
@@ -82,14 +82,19 @@ def capacity_table() -> Table:
     """Return I_total and the answer to C9 of every named schedule."""
     rows = []
     for name in ("distributed", "localist", *NAMED_POLYNOMIALS):
-        left = [capacity(parse_schedule(name)(layers)) for layers in DEPTHS]
-        cells = [f"{each.total:.2f} ({each.total / layers:.0%})" for each, layers in zip(left, DEPTHS, strict=True)]
-        kept = [f"{each.kept} of {layers}" for each, layers in zip(left, DEPTHS, strict=True)]
-        rows.append((name, *cells, *kept, "yes" if all(each.most_kept for each in left) else "no"))
+        lambdas = {layers: parse_schedule(name)(layers) for layers in DEPTHS}
+        totals = {layers: sum(capacity(values)) for layers, values in lambdas.items()}
+        kept = {layers: layers_kept(values) for layers, values in lambdas.items()}
+        rows.append((
+            name,
+            *(f"{total:.2f} ({total / layers:.0%})" for layers, total in totals.items()),
+            *(f"{count} of {layers}" for layers, count in kept.items()),
+            "yes" if all(count / layers >= MOST for layers, count in kept.items()) else "no",
+        ))  # fmt: skip
     return Table(
         "Capacity",
-        f"I_total ÷ I₀ = Σ (1−λ(ℓ))², in layers and as a share of L. Kept: layers that keep more than {KEPT:.0%} of I₀. "
-        f"C9 asks that at least {MOST:.0%} of the layers do, at each depth.",
+        f"I_total ÷ I₀ = Σ (1−λ(ℓ))², in layers and as a share of L. Kept: layers that keep more than {KEPT:.0%} of "
+        f"I₀. C9 asks that at least {MOST:.0%} of the layers do, at each depth.",
         (
             Column("schedule", text=True),
             *(Column(f"I_total, L = {layers}") for layers in DEPTHS),
@@ -104,9 +109,9 @@ def steepness_table() -> Table:
     """Return the smallest β for which C9 is true, by depth."""
     rows = []
     for layers in (*DEPTHS, 100):
-        betas = range(1, STEEPEST + 1)
-        first = next((b for b in betas if capacity(parse_schedule(f"polynomial:{b}")(layers)).most_kept), None)
-        rows.append((str(layers), "none" if first is None else str(first)))
+        schedules = {beta: parse_schedule(f"polynomial:{beta}")(layers) for beta in range(1, STEEPEST + 1)}
+        steep = (str(beta) for beta, lambdas in schedules.items() if layers_kept(lambdas) / layers >= MOST)
+        rows.append((str(layers), next(steep, "none")))
     return Table(
         "The smallest β for which C9 holds",
         f"Whole numbers up to {STEEPEST}. The last layer keeps nothing whatever β is, so C9 fails with fewer than ten "
@@ -173,8 +178,8 @@ def _cells(reports: Sequence[Kept], suffix: str) -> tuple[str, ...]:
 
 def _by_model(kept: Sequence[Kept]) -> dict[tuple[str, str], list[Kept]]:
     grouped: dict[tuple[str, str], list[Kept]] = {}
-    for each in kept:
-        grouped.setdefault((each["name"], each["blocks"]), []).append(each)
+    for report in kept:
+        grouped.setdefault((report["name"], report["blocks"]), []).append(report)
     return grouped
 
 
@@ -250,11 +255,10 @@ def kept_margins(root: Path = ROOT) -> dict[str, list[Kept]]:
 
 def written(root: Path = ROOT) -> str:
     """Return every table, made from what is kept."""
-    suites = {path.name: load_suite(path) for path in kept_in(root / SUITES)}
     tables = [
         capacity_table(),
         steepness_table(),
-        exponent_table(suites),
+        exponent_table(kept_suites(root)),
         *(make(kept, name) for name, kept in kept_margins(root).items() for make in (margin_table, best_layer_table)),
     ]
     return "\n".join(map(to_markdown, tables))

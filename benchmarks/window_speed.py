@@ -21,9 +21,8 @@ from rich.console import Console
 from progloc.attention.request import AttentionRequest
 from progloc.config import LocalityConfig
 from progloc.model import localize
-from progloc.paper.page import write_tables
 from progloc.report.table import Column, Table
-from scripts import run_script, script_parser
+from scripts import run_script, script_parser, write_tables
 from step_timing import localist_loss, random_gpt2
 
 PAGE = Path(__file__).parents[1] / "docs" / "windows.md"

@@ -8,20 +8,31 @@ without single heads; without any, the page is written again from what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from progloc.errors import ProglocError
-from progloc.files import write_bytes, write_text
+from progloc.files import read_mapping, write_bytes, write_json, write_text
+from progloc.paper.claims import answers
 from progloc.paper.figures import Drawing, drawings
-from progloc.paper.page import keep, kept_in, suite_markdown
-from progloc.paper.suite import load_suite
+from progloc.paper.provenance import made_by
+from progloc.paper.suite import SUITE_FILE, Suite, load_suite
+from progloc.paper.suite_report import summary
+from progloc.paper.tables import suite_tables
+from progloc.paper.verdicts import Answer
+from progloc.report.formats import ABSENT
+from progloc.report.table import Column, Table, brief, to_markdown
+from progloc.run_folder import RESULT_FILE
 from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")
 SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-layer")
 """The figures that the page shows of a suite, where it has them."""
+_DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
+"""The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
 HEAD = """# Results
 
 Look up here what each suite of runs found: the table that decides its question, the claims of the paper that it can
@@ -54,22 +65,93 @@ claims and their decision rules are in [method.md §11](method.md#11-statistics-
 """
 
 
-def _pictures(root: Path, name: str) -> dict[str, Drawing]:
+def _without_heads(report: Mapping[str, Any]) -> dict[str, Any]:
+    layers = [{key: value for key, value in layer.items() if key != "heads"} for layer in report["layers"]]
+    return {**report, "layers": layers}
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Copy a suite's `suite.json` and every `result.json`, without single heads and without epochs' layers.
+
+    What `load_suite` reads and every table and figure needs is all there.
+
+    Args:
+        folder: a suite's folder.
+        kept: where the copy goes, with the same layout; runs that are there and not in ``folder`` stay.
+
+    Raises:
+        ProglocError: ``folder`` holds no suite, or a file of it is damaged.
+    """
+    suite = load_suite(folder)
+    for run in suite.runs:
+        path = Path("runs") / f"{run.name}-seed{run.seed}" / RESULT_FILE
+        result = read_mapping(folder / path)
+        epochs = [
+            {key: value for key, value in epoch.items() if not isinstance(value, list)} for epoch in result["epochs"]
+        ]
+        reports = {key: _without_heads(result[key]) for key in ("before", "final", "elsewhere") if result.get(key)}
+        write_json(kept / path, {**result, **reports, "epochs": epochs})
+    write_json(kept / SUITE_FILE, dict(suite.plan))
+
+
+def kept_suites(root: Path = ROOT) -> dict[str, Suite]:
+    """Return the suites that `keep` left, by name; of others there may be no more than their audits."""
+    return {path.parent.name: load_suite(path.parent) for path in sorted((root / KEPT).glob(f"*/{SUITE_FILE}"))}
+
+
+def _claims(claims: list[Answer]) -> str:
+    """Return a row for each claim that the suite's runs can test, and a line that names the others."""
+    tested = [claim for claim in claims if claim.figure != ABSENT]
+    columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure"))
+    rows = tuple((f"{claim.id} {claim.question}", claim.verdict, claim.figure) for claim in tested)
+    others = ", ".join(claim.id for claim in claims if claim not in tested)
+    note = f"Not tested by these runs: {others}." if others else ""
+    return to_markdown(Table("The paper's claims", note, columns, rows))
+
+
+def _deciding_table(suite: Suite) -> list[Table]:
+    """Return the table that answers what the suite was made for, without details; none before a run has finished."""
+    tables = suite_tables(suite)
+    deciding = [brief(table) for start in _DECIDING for table in tables if table.title.startswith(start)]
+    # the page's head explains the columns of Table 1 once
+    return [replace(table, note="") if table.title.startswith(_DECIDING[-1]) else table for table in deciding[:1]]
+
+
+def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
+    """Return a suite's section of a page: summary, the deciding table, claims, figures, and what made it.
+
+    Args:
+        title: the section's.
+        suite: with at least one finished run.
+        pictures: its figures, by where the page finds them.
+    """
+    claims, made = answers(suite), dict(made_by(suite))
+    versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
+    missing = [f"Missing runs: {', '.join(run.folder for run in suite.missing)}.", ""] if suite.missing else []
+    return "\n".join(
+        [
+            f"## {title}",
+            "",
+            summary(suite, claims),
+            "",
+            *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
+            f"#{_claims(claims)}",
+            *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),
+            *missing,
+            f"Made by `{made['command']}` ({versions}; {made['device']}).",
+            "",
+        ]
+    )
+
+
+def _pictures(name: str, suite: Suite) -> dict[str, Drawing]:
     """Return the figures that are shown of a kept suite by their path, seen from the page."""
-    suite = load_suite(root / KEPT / name)
     return {f"images/results-{name}-{d.name}.png": d for d in drawings(suite) if d.name in SHOWN}
 
 
-def kept_suites(root: Path) -> list[str]:
-    """Return the names of the suites that are kept."""
-    return [path.name for path in kept_in(root / KEPT)]
-
-
-def page(root: Path) -> str:
+def page(root: Path = ROOT) -> str:
     """Return docs/results.md, made from what is kept."""
-    sections = [
-        suite_markdown(name, load_suite(root / KEPT / name), _pictures(root, name)) for name in kept_suites(root)
-    ]
+    sections = [suite_markdown(name, suite, _pictures(name, suite)) for name, suite in kept_suites(root).items()]
     return "\n".join([HEAD, *sections])
 
 
@@ -77,10 +159,11 @@ def write(results: Sequence[Path], root: Path = ROOT) -> None:
     """Keep the suites given, then write the page and the figures of every suite kept."""
     for folder in results:
         keep(folder, root / KEPT / folder.name)
-    if not kept_suites(root):
+    suites = kept_suites(root)
+    if not suites:
         raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
-    for name in kept_suites(root):
-        for path, drawing in _pictures(root, name).items():
+    for name, suite in suites.items():
+        for path, drawing in _pictures(name, suite).items():
             write_bytes(root / PAGE.parent / path, drawing.png)
     write_text(root / PAGE, page(root))
 

@@ -60,7 +60,6 @@ MOVED = {
     "suite.variant_tables": "paper.tables_5_to_7",
     "templating": "report.templating",
     "theory": "paper",
-    "theory.checking": "paper.margin_check",
     "theory.guarantees": "measures.guarantees",
     "training.budget": "training.stages",
     "training.folder": "run_folder",

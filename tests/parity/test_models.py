@@ -14,13 +14,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, StaticCache
 
+from margin_check import check
 from progloc import LocalityConfig, ProglocError, localize, log_masses, measure
 from progloc.attention import ops
 from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.request import AttentionRequest
 from progloc.objective import locality_penalty, penalty_by_head
-from progloc.paper.margin_check import check
 
 T = 17
 FAMILIES = ["tiny_gpt2", "tiny_llama"]

@@ -1,9 +1,13 @@
 """docs/architecture.md says where everything is, and import-linter's contract says the same."""
 
 import ast
+import pkgutil
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "progloc"
@@ -50,3 +54,29 @@ def test_the_walks_lead_where_they_say():
         starts = rf"(?:\s*(?:def|class) )?{name}\b|@register_measure\(\"{name}\""
         places = [place for place, line in enumerate(lines, 1) if re.match(starts, line) or f" = {name} = " in line]
         assert int(number) in places, f"{path}: {name} is at line {places}, and docs/architecture.md says {number}"
+
+
+def cited_names() -> dict[str, Path]:
+    """Return every dotted name of progloc that a page or a docstring cites, with a file that cites it."""
+
+    def texts() -> Iterator[tuple[Path, str]]:
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+            yield path, path.read_text(encoding="utf-8")
+        for path in sorted(SOURCE.rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                match node:
+                    case ast.Expr(ast.Constant(str(docstring))):
+                        yield path, docstring
+
+    return {name: path for path, text in texts() for name in re.findall(r"\bprogloc(?:\.[A-Za-z_]\w*)+", text)}
+
+
+@pytest.mark.filterwarnings(r"error:progloc\.:DeprecationWarning")  # an old name of a module that moved
+def test_every_name_that_is_cited_exists():
+    cited = cited_names()
+    assert len(cited) > 20
+    for name, path in cited.items():
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, DeprecationWarning) as error:
+            pytest.fail(f"{path.relative_to(ROOT)} cites {name}: {error}")

@@ -32,7 +32,7 @@ def test_the_page_is_what_is_kept() -> None:
 
 
 def test_the_page_follows_the_kept_numbers(kept: list[dict[str, Any]], tmp_path: Path) -> None:
-    make_suite(tmp_path / SCRIPT["SUITES"] / "invented")
+    make_suite(tmp_path / "benchmarks" / "measured" / "suites" / "invented")
     path = tmp_path / SCRIPT["MARGINS"] / "ours.json"
     write_json(path, kept)
     before = SCRIPT["written"](tmp_path)

@@ -27,7 +27,7 @@ _ASKED = (*MEASURED_CHANNELS, *MARGIN_CHANNELS)
 
 @dataclass(frozen=True)
 class MarginReport:
-    """What `check` found. A layer's figures are means over its heads, the model's over its layers.
+    """Margins and what they guarantee. A layer's figures are means over its heads, the model's over its layers.
 
     Over tokens that see a key outside their block; the others have a mass of 1 by construction. Names, each also with
     `_no_sink` (over i > 0 and the keys without the sink; all but the first two weighted by the mass off the sink):
@@ -85,10 +85,10 @@ def check(
             )  # fmt: skip
             layers = log_masses(outputs)
             marks = [[mark.double() for mark in flags(batch.documents, ids)] for ids in batch.divisions]
-            found = [_sides(layer, marks[g]) for layer, g in zip(layers, batch.granularity, strict=True)]
-            sums.add([ratios for ratios, _, _ in found], layers[0].shape[1])
-            excess = max(excess, *(beyond for _, beyond, _ in found))
-            outside = {g: number for g, (_, _, number) in zip(batch.granularity, found, strict=True)}
+            checks = [_sides(layer, marks[g]) for layer, g in zip(layers, batch.granularity, strict=True)]
+            sums.add([ratios for ratios, _, _ in checks], layers[0].shape[1])
+            excess = max(excess, *(beyond for _, beyond, _ in checks))
+            outside = {g: number for g, (_, _, number) in zip(batch.granularity, checks, strict=True)}
             tokens += sum(outside.values())
             done += len(batch.documents)
             if progress is not None:
