@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from progloc.accounts.schema import Audit
-from progloc.app.app import create_app
+from progloc.app.application import create_app
 from progloc.app.database import Database
+from progloc.app.jobs import Progress
 from progloc.app.requests import AuditRequest, Limits
-from progloc.app.serving import read_prompts, run_app
-from progloc.app.worker import Progress
+from progloc.app.server import read_prompts, run_app
 from synthetic_audit import ANSWER, synthetic_audit
 
 MODEL, BASE = "runs/quintic-of-smol", "hub/smol-as-it-came"

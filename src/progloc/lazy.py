@@ -12,6 +12,19 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {
+    "app.answers": "app.survey",
+    "app.app": "app.application",
+    "app.audits": "app.routes",
+    "app.bodies": "app.requests",
+    "app.documents": "app.blinding",
+    "app.export": "app.survey",
+    "app.guard": "app.application",
+    "app.rubric": "app.survey",
+    "app.serving": "app.server",
+    "app.store": "app.jobs",
+    "app.studying": "app.routes",
+    "app.views": "app.routes",
+    "app.worker": "app.jobs",
     "auditing": "accounts",
     "auditing.audit": "accounts.auditing",
     "auditing.blinding": "app.blinding",
@@ -21,7 +34,7 @@ MOVED = {
     "auditing.passages": "paper.passages",
     "auditing.ratings": "app.ratings",
     "auditing.report": "accounts.schema",
-    "auditing.rubric": "app.rubric",
+    "auditing.rubric": "app.survey",
     "auditing.scatter": "accounts.audit_page",
     "auditing.server": "app",
     "auditing.study": "paper.study",
@@ -87,12 +100,13 @@ def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], A
 
 
 def _new_name(name: str) -> str | None:
-    """Return what a module of progloc is called now; None where it has not moved."""
+    """Return what a module of progloc is called now, however often it moved; None where it has not moved."""
     parts = name.split(".")[1:]
     for end in range(len(parts), 0, -1):
         moved = MOVED.get(".".join(parts[:end]))
         if moved is not None:
-            return ".".join(["progloc", moved, *parts[end:]])
+            new = ".".join(["progloc", moved, *parts[end:]])
+            return _new_name(new) or new
     return None
 
 

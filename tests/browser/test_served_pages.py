@@ -13,11 +13,9 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect
 
-from progloc.app.answers import Answers
-from progloc.app.app import create_app
-from progloc.app.database import Database
-from progloc.app.rubric import RUBRIC
-from progloc.app.store import DONE
+from progloc.app.application import create_app
+from progloc.app.database import DONE, Database
+from progloc.app.survey import RUBRIC, Answers
 from stand_in_server import BASE, MODEL, stand_in
 
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title='run'\"> A cat sat. It was warm."

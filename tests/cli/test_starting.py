@@ -50,7 +50,7 @@ except SystemExit as stop:
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("module", ["progloc.paper.suite_report", "progloc.app.ratings", "progloc.app.answers"])
+@pytest.mark.parametrize("module", ["progloc.paper.suite_report", "progloc.app.ratings", "progloc.app.survey"])
 def test_reports_on_what_is_finished_load_no_library_for_models(module: str) -> None:
     assert loaded_by(f"import {module}") <= {"matplotlib.figure"}
 
@@ -72,7 +72,7 @@ def test_what_is_promised_is_there() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("auditing.text", "accounts.text"), ("auditing", "accounts"), ("auditing.server.app", "app.app"),
+        ("auditing.text", "accounts.text"), ("auditing", "accounts"), ("auditing.server.app", "app.application"),
         ("suite.statistics", "report.statistics"), ("suite.claims", "paper.claims"),
         ("auditing.report", "accounts.schema"),
     ],

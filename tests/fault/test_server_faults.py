@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from progloc.app.answers import Answers
 from progloc.app.database import Database
-from progloc.app.rubric import RUBRIC
+from progloc.app.survey import RUBRIC, Answers
 
 TESTS = Path(__file__).parents[1]
 CLICKS = [

@@ -17,12 +17,11 @@ from fastapi.testclient import TestClient
 from filelock import FileLock
 
 from progloc.accounts.schema import Audit
-from progloc.app.app import create_app
+from progloc.app.application import create_app
 from progloc.app.database import Database
+from progloc.app.jobs import Progress
 from progloc.app.requests import AuditRequest, Limits
-from progloc.app.serving import serve
-from progloc.app.store import Jobs
-from progloc.app.worker import Progress
+from progloc.app.server import serve
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 
@@ -192,8 +191,9 @@ def test_what_waited_when_the_server_stopped_is_made_by_the_next_one(data: Path,
 
 def test_what_ran_when_the_server_was_killed_is_not_tried_again(data: Path) -> None:
     with closing(Database(data)) as database:
-        jobs = Jobs(database)
-        jobs.set_state(jobs.add(AuditRequest(PROMPT)), "running")
+        database.write(
+            "INSERT INTO jobs (made, request, study, state) VALUES ('', ?, 0, 'running')", '{"prompt": "A cat sat."}'
+        )
     with served(data) as client:
         assert "ask for it again" in wait(client, 1, "failed")["message"]
 
@@ -319,9 +319,9 @@ class TestDatabase:
         with closing(Database(data)) as database:
 
             def half() -> None:
-                with database.transaction():
-                    database.execute("INSERT INTO raters (name, key, made) VALUES ('a', 'b', 'c')")
-                    database.execute("INSERT INTO raters (name) VALUES ('d')")
+                with database.transaction() as connection:
+                    connection.execute("INSERT INTO raters (name, key, made) VALUES ('a', 'b', 'c')")
+                    connection.execute("INSERT INTO raters (name) VALUES ('d')")
 
             with pytest.raises(sqlite3.IntegrityError):
                 half()
@@ -383,7 +383,7 @@ class TestServe:
     @pytest.mark.parametrize("library", ["uvicorn", "fastapi"])
     def test_a_missing_library(self, library: str, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, library, None)
-        monkeypatch.delitem(sys.modules, "progloc.app.app")
+        monkeypatch.delitem(sys.modules, "progloc.app.application")
         with pytest.raises(ProglocError, match=rf"needs {library}; run pip install 'progloc\[app\]'"):
             run()
 

@@ -26,15 +26,14 @@ from progloc import LocalityConfig, localize
 from progloc.accounts.audit_page import page
 from progloc.accounts.pictures import Picture
 from progloc.accounts.verdict import VERDICTS
-from progloc.app.answers import LABELS, Answers
-from progloc.app.app import create_app
+from progloc.app.application import create_app
 from progloc.app.blinding import SYSTEMS, alone, blinded
 from progloc.app.database import Database
+from progloc.app.jobs import Progress
 from progloc.app.ratings import krippendorff_alpha, rating_result, rating_tables
 from progloc.app.requests import AuditRequest, Limits
-from progloc.app.rubric import POINTS, RUBRIC
-from progloc.app.serving import auditor, read_prompts
-from progloc.app.worker import Progress
+from progloc.app.server import auditor, read_prompts
+from progloc.app.survey import LABELS, POINTS, RUBRIC, Answers
 from progloc.errors import ProglocError
 from stand_in_server import BASE, MODEL, stand_in
 from synthetic_audit import synthetic_audit
@@ -239,7 +238,7 @@ class TestOrder:
             stored = {one["rater"]: (one["item"], one["system"]) for one in ratings_of(client)}
         assert {system for _, system in stored.values()} == set(SYSTEMS)
         for name, (item, system) in stored.items():
-            expected = blinded(stand_in(AuditRequest(PROMPTS[item - 1]), Progress(60)), system)
+            expected = blinded(stand_in(AuditRequest(prompt=PROMPTS[item - 1]), Progress(60)), system)
             assert shown[name] == (item, page(expected))
 
     def test_items_come_in_another_order_to_each_rater(self, client: TestClient) -> None:
@@ -336,7 +335,7 @@ class TestWriters:
         asked = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 5, "do_sample": False}
         audits = {}
         for writer in SYSTEMS:
-            audits[writer] = audit = run(AuditRequest(prompt, max_new_tokens=5, writer=writer), Progress(60))
+            audits[writer] = audit = run(AuditRequest(prompt=prompt, max_new_tokens=5, writer=writer), Progress(60))
             written = models[writer].generate(ids, **asked)[0, ids.shape[1] :]
             assert audit.answer.split() == tokenizer.decode(written).split()
             assert audit.given == (writer == "base")
@@ -344,7 +343,7 @@ class TestWriters:
         assert audits["localised"].answer != audits["base"].answer
 
     def test_what_is_typed_in_is_answered_by_the_localised_model(self, client: TestClient) -> None:
-        assert AuditRequest("A prompt.").writer == "localised"
+        assert AuditRequest(prompt="A prompt.").writer == "localised"
         assert client.post("/audits", json={"prompt": "A prompt.", "writer": "base"}).status_code == 422
 
 
@@ -471,10 +470,10 @@ class TestResult:
             )
 
         alike = among({"a": 1, "b": 1, "c": 2, "d": 2}).scales[0]
-        assert alike.found == "localised"
+        assert alike.higher == "localised"
         split = among({"a": 2, "b": -1, "c": 2, "d": 0}).scales[0]
         assert split.by_item.estimate.above(0.0)
-        assert split.found is None
+        assert split.higher is None
 
     def test_scores_are_set_beside_the_verdict_that_raters_were_not_shown(self) -> None:
         """Item 1 has 2 and 4 (weak), items 2 and 4 have 2, 3, 2, 5 (supported), however many raters a picture has."""

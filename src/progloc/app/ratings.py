@@ -2,7 +2,7 @@
 
 Raters and items are both samples: another rater would score otherwise, and another prompt would be scored otherwise.
 So the difference of localised and base is tested twice, over items (each the mean of its raters) and over raters (each
-the mean of their items), and counts as found only where both say so. A rating without its counterpart, of the same
+the mean of their items), and counts as shown only where both say so. A rating without its counterpart, of the same
 rater, item and scale with the other system, enters no difference and no mean, but it enters the agreement.
 
 Raters are shown no verdict, so their scores can be set beside it: do people trust the pictures that deserve it?
@@ -11,23 +11,20 @@ Raters are shown no verdict, so their scores can be set beside it: do people tru
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from progloc.accounts.verdict import VERDICTS
 from progloc.app.blinding import BASE, LOCALISED, SYSTEMS
-from progloc.app.rubric import RUBRIC
+from progloc.app.survey import COLUMNS, RUBRIC
 from progloc.errors import ProglocError
 from progloc.report.formats import ABSENT, interval, number, p_value, span
 from progloc.report.statistics import Comparison, Estimate, holm, mean_interval, paired_difference
 from progloc.report.table import Column, Table
 
-Pairs = Mapping[tuple[str, int], Mapping[str, int]]
-"""By rater and item, the score of each system."""
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,10 @@ class ScaleResult:
     """Krippendorff's α with interval distance; None where it is not defined."""
 
     @property
-    def found(self) -> str | None:
+    def higher(self) -> str | None:
         """The system that is rated higher, over items and over raters alike; None where that is not shown."""
-        sides = {each.estimate.above(0.0) for each in (self.by_item, self.by_rater)}
-        return LOCALISED if sides == {True} else BASE if sides == {False} else None
+        signs = {comparison.estimate.above(0.0) for comparison in (self.by_item, self.by_rater)}
+        return LOCALISED if signs == {True} else BASE if signs == {False} else None
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class RatingResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        scales = [{**dataclasses.asdict(each), "higher": each.found} for each in self.scales]
-        return {"ratings": self.ratings, "raters": self.raters, "items": self.items, "scales": scales}
+        scales = [{**dataclasses.asdict(scale), "higher": scale.higher} for scale in self.scales]
+        return {**dataclasses.asdict(self), "scales": scales}
 
 
 def krippendorff_alpha(ratings: Iterable[tuple[str, str, int]]) -> float | None:
@@ -85,14 +82,12 @@ def krippendorff_alpha(ratings: Iterable[tuple[str, str, int]]) -> float | None:
         from nltk.metrics.distance import interval_distance
     except ImportError as error:
         raise ProglocError("agreement needs nltk; run pip install 'progloc[app]'") from error
-    given = list(ratings)
-    by_unit = defaultdict(list)
-    for _, unit, score in given:
-        by_unit[unit].append(score)
-    paired = [score for scores in by_unit.values() if len(scores) > 1 for score in scores]
-    if len(set(paired)) < 2:
+    from pandas import DataFrame
+
+    table = DataFrame(ratings, columns=["rater", "unit", "score"])
+    if table[table.duplicated("unit", keep=False)]["score"].nunique() < 2:
         return None
-    return float(AnnotationTask(data=given, distance=interval_distance).alpha())
+    return float(AnnotationTask(data=table.values.tolist(), distance=interval_distance).alpha())
 
 
 def rating_result(ratings: Sequence[Mapping[str, Any]]) -> RatingResult:
@@ -104,107 +99,75 @@ def rating_result(ratings: Sequence[Mapping[str, Any]]) -> RatingResult:
     Raises:
         ProglocError: a scale on which nobody has rated both pages of an item yet.
     """
-    scales = [_scale_result(scale.name, [one for one in ratings if one["scale"] == scale.name]) for scale in RUBRIC]
-    for over in ("by_item", "by_rater"):
-        adjusted = holm([getattr(scale, over).p for scale in scales])
+    from pandas import DataFrame
+
+    table = DataFrame(ratings, columns=COLUMNS)
+    scales = [_scale_result(scale.name, table[table["scale"] == scale.name]) for scale in RUBRIC]
+    for unit in ("by_item", "by_rater"):
+        adjusted = holm([getattr(scale, unit).p for scale in scales])
         scales = [
-            dataclasses.replace(scale, **{over: dataclasses.replace(getattr(scale, over), p=p)})
+            dataclasses.replace(scale, **{unit: dataclasses.replace(getattr(scale, unit), p=p)})
             for scale, p in zip(scales, adjusted, strict=True)
         ]
-    raters, items = ({one[key] for one in ratings} for key in ("rater", "item"))
-    return RatingResult(len(ratings), len(raters), len(items), tuple(scales))
+    return RatingResult(len(table), table["rater"].nunique(), table["item"].nunique(), tuple(scales))
 
 
-def _scale_result(scale: str, ratings: Sequence[Mapping[str, Any]]) -> ScaleResult:
-    scores: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
-    for one in ratings:
-        scores[one["rater"], one["item"]][one["system"]] = one["score"]
-    pairs = {who: both for who, both in scores.items() if len(both) == len(SYSTEMS)}
-    if not pairs:
+def _scale_result(scale: str, ratings: DataFrame) -> ScaleResult:
+    pairs = ratings.pivot(index=["rater", "item"], columns="system", values="score").reindex(columns=SYSTEMS).dropna()
+    if pairs.empty:
         raise ProglocError(
             f"nobody has rated both pages of an item for {scale} yet; open /study of progloc serve MODEL --study FILE"
         )
-    by_item = {system: _grouped(pairs, 1, system) for system in SYSTEMS}
-    by_rater = {system: _grouped(pairs, 0, system) for system in SYSTEMS}
-    units = [(one["rater"], f"{one['item']} {one['system']}", one["score"]) for one in ratings]
+    by_item, by_rater = (pairs.groupby(unit).mean() for unit in ("item", "rater"))
+    pictures = ratings.groupby(["verdict", "item", "system"])["score"].mean()
+    units = ratings["item"].astype(str) + " " + ratings["system"]
     return ScaleResult(
         scale,
-        {system: mean_interval(values.values()) for system, values in by_item.items()},
-        paired_difference(by_item[LOCALISED], by_item[BASE]),
-        paired_difference(by_rater[LOCALISED], by_rater[BASE]),
-        _by_verdict(ratings),
-        krippendorff_alpha(units),
+        means={system: mean_interval(by_item[system]) for system in SYSTEMS},
+        by_item=paired_difference(*(by_item[system].to_dict() for system in SYSTEMS)),
+        by_rater=paired_difference(*(by_rater[system].to_dict() for system in SYSTEMS)),
+        by_verdict={verdict: mean_interval(pictures[verdict]) for verdict in VERDICTS if verdict in pictures},
+        alpha=krippendorff_alpha(zip(ratings["rater"], units, ratings["score"], strict=True)),
     )
-
-
-def _by_verdict(ratings: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """Return the mean score of the pictures of each verdict; a picture's score is the mean of its raters."""
-    pictures: dict[str, dict[tuple[int, str], list[int]]] = {verdict: defaultdict(list) for verdict in VERDICTS}
-    for one in ratings:
-        pictures[one["verdict"]][one["item"], one["system"]].append(one["score"])
-    return {
-        verdict: mean_interval([float(np.mean(scores)) for scores in found.values()])
-        for verdict, found in pictures.items()
-        if found
-    }
-
-
-def _grouped(pairs: Pairs, key: int, system: str) -> dict[int, float]:
-    """Return the mean score of a system for each rater (key 0) or item (key 1), numbered."""
-    groups = sorted({who[key] for who in pairs}, key=str)
-    return {
-        number: float(np.mean([both[system] for who, both in pairs.items() if who[key] == group]))
-        for number, group in enumerate(groups)
-    }
-
-
-def _mean_and_span(estimate: Estimate) -> tuple[str, str]:
-    return number(estimate.mean, 2), span(estimate, 2)
 
 
 def rating_tables(result: RatingResult) -> list[Table]:
     """Return the tables of a study: the scales, the differences with their tests, and scores beside verdicts."""
-    means = Table(
-        "Ratings",
-        "Means from 1 to 5 with 95% intervals over items. α: Krippendorff's, 1 is full agreement, 0 is chance.",
-        (Column("scale", text=True), Column("localised"), Column("95%"), Column("base"), Column("95%"), Column("α")),
-        tuple(
+    verdicts = [verdict for verdict in VERDICTS if any(verdict in scale.by_verdict for scale in result.scales)]
+    means, differences, by_verdict = [], [], []
+    for scale in result.scales:
+        estimates = [scale.means[system] for system in SYSTEMS]
+        cells = [cell for estimate in estimates for cell in (number(estimate.mean, 2), span(estimate, 2))]
+        means.append((scale.scale, *cells, number(scale.alpha, 2)))
+        tests = [cell for test in (scale.by_item, scale.by_rater) for cell in (span(test.estimate, 2), p_value(test.p))]
+        differences.append((scale.scale, number(scale.by_item.estimate.mean, 2), *tests, scale.higher or "not shown"))
+        by_verdict.append((scale.scale, *(_of_pictures(scale.by_verdict.get(verdict)) for verdict in verdicts)))
+    name = Column("scale", text=True)
+    return [
+        Table(
+            "Ratings",
+            "Means from 1 to 5 with 95% intervals over items. α: Krippendorff's, 1 is full agreement, 0 is chance.",
+            (name, *map(Column, ("localised", "95%", "base", "95%", "α"))),
+            tuple(means),
+        ),
+        Table(
+            "Localised − base, in points",
+            "Rated higher: where the 95% interval over items and the one over raters both leave 0 out. "
+            "p: paired t-tests, Holm's over the scales.",
             (
-                each.scale,
-                *(cell for system in SYSTEMS for cell in _mean_and_span(each.means[system])),
-                number(each.alpha, 2),
-            )
-            for each in result.scales
+                name, *map(Column, ("difference", "over items", "p of items", "over raters", "p of raters")),
+                Column("rated higher", text=True),
+            ),
+            tuple(differences),
         ),
-    )
-    differences = Table(
-        "Localised − base, in points",
-        "Rated higher: where the 95% interval over items and the one over raters both leave 0 out. "
-        "p: paired t-tests, Holm's over the scales.",
-        (
-            Column("scale", text=True), Column("difference"), Column("over items"), Column("p of items"),
-            Column("over raters"), Column("p of raters"), Column("rated higher", text=True),
+        Table(
+            "Scores by verdict",
+            "The verdict of the audit, which raters were not shown. Means from 1 to 5 over pictures with 95% "
+            "intervals, and how many pictures. Where people can tell by themselves, supported pictures score higher.",
+            (name, *map(Column, verdicts)),
+            tuple(by_verdict),
         ),
-        tuple(
-            (
-                each.scale, number(each.by_item.estimate.mean, 2), span(each.by_item.estimate, 2),
-                p_value(each.by_item.p), span(each.by_rater.estimate, 2), p_value(each.by_rater.p),
-                each.found or "not shown",
-            )
-            for each in result.scales
-        ),
-    )  # fmt: skip
-    held = [verdict for verdict in VERDICTS if any(verdict in each.by_verdict for each in result.scales)]
-    by_verdict = Table(
-        "Scores by verdict",
-        "The verdict of the audit, which raters were not shown. Means from 1 to 5 over pictures with 95% intervals, "
-        "and how many pictures. Where people can tell by themselves, supported pictures score higher.",
-        (Column("scale", text=True), *(Column(verdict) for verdict in held)),
-        tuple(
-            (each.scale, *(_of_pictures(each.by_verdict.get(verdict)) for verdict in held)) for each in result.scales
-        ),
-    )
-    return [means, differences, by_verdict]
+    ]  # fmt: skip
 
 
 def _of_pictures(estimate: Estimate | None) -> str:

@@ -34,7 +34,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Audit prompts in the browser, on this machine's own address; with --study, have people rate the audits."""
-    from progloc.app.serving import serve as run
+    from progloc.app.server import serve as run
 
     file = data or Path("results") / f"serve-{Path(model).name}.sqlite"
 
@@ -61,9 +61,9 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Say what a study's ratings come to: means, paired differences, and how far raters agree."""
-    from progloc.app.answers import Answers
     from progloc.app.database import Database
     from progloc.app.ratings import rating_result, rating_tables
+    from progloc.app.survey import Answers
     from progloc.report.formats import counted
     from progloc.report.table import to_rich
 

@@ -1,4 +1,4 @@
-"""From what the command line is given to a running server."""
+"""From what the command line is given to a running server; the libraries of the extra `app` are imported late."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from progloc.accounts.schema import Audit
 from progloc.accounts.text import insert_space
 from progloc.app.blinding import BASE
 from progloc.app.database import Database
-from progloc.app.requests import AuditRequest, Limits, Refused
-from progloc.app.worker import Progress, RunAudit
 from progloc.data import load_corpus
 from progloc.errors import ProglocError
 from progloc.resolve import resolve
@@ -25,23 +23,20 @@ from progloc.resolve import resolve
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from progloc.app.jobs import Progress, RunAudit
+    from progloc.app.requests import AuditRequest, Limits
+
 GRACE_SECONDS = 3
 """For answers that are under way when the server is stopped."""
 
 
 def auditor(localised: Any, before: Any, tokenizer: Any) -> RunAudit:
-    """Return what audits with these models.
-
-    Args:
-        localised: a localised model.
-        before: the one before localising, or None.
-        tokenizer: of both.
-    """
+    """Return what audits with a localised model, the one before localising (or None), and their tokenizer."""
 
     def run(request: AuditRequest, progress: Progress) -> Audit:
-        given = (request.prompt, request.continuation)
+        texts = (request.prompt, request.continuation)
         return audit(
-            localised, *(given if request.as_is else insert_space(*given)), tokenizer=tokenizer,
+            localised, *(texts if request.as_is else insert_space(*texts)), tokenizer=tokenizer,
             base=before if request.compare else None, writer=before if request.writer == BASE else None,
             dial=request.dial, max_new_tokens=request.max_new_tokens,
             announce=progress.announce, progress=progress,
@@ -56,13 +51,15 @@ def read_prompts(path: Path, limits: Limits) -> list[str]:
     Raises:
         ProglocError: no such file, no text in it, or a paragraph above the limits.
     """
+    from progloc.app.requests import AuditRequest, Refused
+
     if not path.is_file():
         raise ProglocError(f"no file at {path}; expected a text file, a prompt a paragraph, as in --study prompts.txt")
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", load_corpus(path).text)]
     prompts = list(dict.fromkeys(filter(None, paragraphs)))
     for number, prompt in enumerate(prompts, 1):
         try:
-            AuditRequest(prompt).checked(limits)
+            AuditRequest(prompt=prompt).check(limits)
         except Refused as refused:
             raise ProglocError(f"prompt {number} of {path}: {refused}") from refused
     return prompts
@@ -113,17 +110,12 @@ def serve(
     """Serve audits of a model, and a study of them, until interrupted.
 
     Args:
-        model: see `resolve`.
-        base: see `resolve_base`.
-        schedule: instead of the model's own.
-        blocks: instead of the model's own.
-        host: the address to listen on.
-        port: see `run_app`.
+        model, schedule, blocks: see `resolve`.
+        base, say: see `resolve_base`.
+        host, port, ready: see `run_app`.
         data: the SQLite file for what people enter.
         study: the prompts of a study, one a paragraph.
         remote: let other machines in.
-        ready: see `run_app`.
-        say: see `resolve_base`.
 
     Raises:
         ProglocError: an address other machines reach without ``remote``, a study without a base, a file or a model that
@@ -132,21 +124,21 @@ def serve(
     try:
         import uvicorn  # noqa: F401
 
-        from progloc.app.app import create_app
-        from progloc.app.guard import LOOPBACK
+        from progloc.app.application import LOOPBACK, create_app
+        from progloc.app.requests import Limits
     except ModuleNotFoundError as error:
         raise ProglocError(f"progloc serve needs {error.name}; run pip install 'progloc[app]'") from error
     if host not in LOOPBACK and not remote:
         raise ProglocError(f"--host {host} would let other machines in; expected 127.0.0.1, or --allow-remote as well")
     named = resolve(model, schedule=schedule, blocks=blocks)
-    beside = resolve_base(named, base, say)
-    if study is not None and beside is None:
+    named_base = resolve_base(named, base, say)
+    if study is not None and named_base is None:
         raise ProglocError("--study without a model to compare with; expected the one before localising too: --base M")
     limits = Limits()
     prompts = read_prompts(study, limits) if study is not None else []
     try:
         with contextlib.closing(Database(data)) as database, FileLock(f"{data}.lock", timeout=0):
-            localised, before, tokenizer = open_models(named, beside)
+            localised, before, tokenizer = open_models(named, named_base)
             app = create_app(
                 auditor(localised, before, tokenizer), database, model=model,
                 base=None if before is None else str(before.config._name_or_path),
