@@ -22,9 +22,10 @@ from rich.console import Console
 
 from capacity import Exponent, capacity, exponent_over_seeds
 from margin_check import check
+from measurements import SUFFIX, by_name, read_lines, write_lines
 from progloc.config import RunConfig, from_mapping
 from progloc.errors import ProglocError
-from progloc.files import read_json, read_mapping, write_json, write_text
+from progloc.files import read_mapping, write_text
 from progloc.loading import load
 from progloc.paper.claims import KEPT, MOST, layers_kept
 from progloc.paper.suite import SUITE_FILE, Suite, load_suite
@@ -250,15 +251,17 @@ def best_layer_table(kept: Sequence[Kept], name: str) -> Table:
 
 def kept_margins(root: Path = ROOT) -> dict[str, list[Kept]]:
     """Return the checks of models that are kept, by group."""
-    return {path.stem: read_json(path) for path in sorted((root / MARGINS).glob("*.json"))}
+    return {name: read_lines(path) for name, path in by_name(root / MARGINS).items()}
 
 
 def written(root: Path = ROOT) -> str:
     """Return every table, made from what is kept."""
+    with kept_suites(root) as suites:
+        exponents = exponent_table(suites)
     tables = [
         capacity_table(),
         steepness_table(),
-        exponent_table(kept_suites(root)),
+        exponents,
         *(make(kept, name) for name, kept in kept_margins(root).items() for make in (margin_table, best_layer_table)),
     ]
     return "\n".join(map(to_markdown, tables))
@@ -304,10 +307,10 @@ def main() -> None:
             console.print(f"{each['name']}{seed}: m {each['report']['mass']:.4f}", soft_wrap=True)
         if not kept:
             raise ProglocError(f"no run of {folder} was checked; expected --seeds of at least 1")
-        path = ROOT / MARGINS / f"{options.group or folder.name}.json"
-        before = read_json(path) if options.group and path.exists() else []
+        path = ROOT / MARGINS / f"{options.group or folder.name}{SUFFIX}"
+        before = read_lines(path) if options.group and path.exists() else []
         names = {each["name"] for each in kept}
-        write_json(path, [*(each for each in before if each["name"] not in names), *kept])
+        write_lines(path, [*(each for each in before if each["name"] not in names), *kept])
     write_text(ROOT / PAGE, page())
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from measurements import SUFFIX, SUITES, by_name, changed, unpacked
 from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
 from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
@@ -20,7 +21,7 @@ from progloc.report.table import filled, to_markdown
 from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
-KEPT, PAGE = Path("benchmarks/measured/suites"), Path("docs/audit.md")
+PAGE = Path("docs/audit.md")
 BY = "benchmarks/write_audit.py"
 
 
@@ -44,8 +45,9 @@ def section(name: str, study: Study) -> str:
 
 def written(root: Path) -> str:
     """Return every kept study as the page has them."""
-    kept = {folder.name: found_in(folder) for folder in sorted((root / KEPT).iterdir())}
-    sections = [section(name, study) for name, study in kept.items() if study is not None]
+    with unpacked(by_name(root / SUITES)) as folder:
+        studies = {path.name: found_in(path) for path in sorted(folder.iterdir())}
+    sections = [section(name, study) for name, study in studies.items() if study is not None]
     return "\n".join(sections or ["No study is kept yet.\n"])
 
 
@@ -55,7 +57,8 @@ def write(results: Sequence[Path], root: Path = ROOT) -> None:
         study = found_in(folder)
         if study is None:
             raise ProglocError(f"{folder} holds no study; run progloc audit {folder} --study CORPUS first")
-        write_json(root / KEPT / folder.name / STUDY_FOLDER / STUDY_FILE, study.to_dict())
+        with changed(root / SUITES / f"{folder.name}{SUFFIX}") as suite:
+            write_json(suite / STUDY_FOLDER / STUDY_FILE, study.to_dict())
     page = root / PAGE
     write_text(page, filled(page.read_text(encoding="utf-8"), BY, written(root)))
 

@@ -1,4 +1,4 @@
-"""Write the tables of docs/pretrained.md, from the suite that benchmarks/measured/suites/smollm2 keeps.
+"""Write the tables of docs/pretrained.md, from the suite in benchmarks/measured/suites/smollm2.jsonl.gz.
 
     python benchmarks/write_pretrained.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from measurements import SUFFIX, SUITES, unpacked
 from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import elsewhere, gap, measured
@@ -21,7 +22,7 @@ from progloc.results import RunResult
 from scripts import run_script
 
 ROOT = Path(__file__).parents[1]
-KEPT, PAGE = Path("benchmarks/measured/suites/smollm2"), Path("docs/pretrained.md")
+NAME, PAGE = "smollm2", Path("docs/pretrained.md")
 BY = "benchmarks/write_pretrained.py"
 EXCLUDED: tuple[tuple[int, ...], ...] = ((), (3,), (0, 3))
 """Seeds left out, in hindsight: those whose training without a penalty was unstable, the worst first."""
@@ -99,9 +100,11 @@ def layers_table(suite: Suite) -> Table:
 
 def written(root: Path) -> str:
     """Return the tables as the page has them."""
-    suite = load_suite(root / KEPT)
+    path = root / SUITES / f"{NAME}{SUFFIX}"
+    with unpacked({NAME: path}) as folder:
+        suite = load_suite(folder / NAME)
     if not suite.localised or suite.distributed is None:
-        raise ProglocError(f"{root / KEPT} has no run with λ = 0, or none with a penalty")
+        raise ProglocError(f"{path} has no run with λ = 0, or none with a penalty")
     return "\n".join(to_markdown(table) for table in (gaps_table(suite), runs_table(suite), layers_table(suite)))
 
 

@@ -8,11 +8,13 @@ without single heads; without any, the page is written again from what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from measurements import SUFFIX, SUITES, by_name, changed, unpacked
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_bytes, write_json, write_text
 from progloc.paper.claims import answers
@@ -28,7 +30,7 @@ from progloc.run_folder import RESULT_FILE
 from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
-KEPT, PAGE, IMAGES = Path("benchmarks/measured/suites"), Path("docs/results.md"), Path("docs/images")
+PAGE, IMAGES = Path("docs/results.md"), Path("docs/images")
 SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-layer")
 """The figures that the page shows of a suite, where it has them."""
 _DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
@@ -41,7 +43,7 @@ test, and the command that repeats it. The audits of *faithfulness* and *faithfu
 suite are in its full report, made from the runs in `benchmarks/measured/suites/`:
 
 ```bash
-mkdir -p results && cp -r benchmarks/measured/suites/quick results/
+python benchmarks/measurements.py quick results/quick
 progloc report results/quick    # report.html, tables.md, results.csv, figures/
 ```
 
@@ -94,9 +96,11 @@ def keep(folder: Path, kept: Path) -> None:
     write_json(kept / SUITE_FILE, dict(suite.plan))
 
 
-def kept_suites(root: Path = ROOT) -> dict[str, Suite]:
-    """Return the suites that `keep` left, by name; of others there may be no more than their audits."""
-    return {path.parent.name: load_suite(path.parent) for path in sorted((root / KEPT).glob(f"*/{SUITE_FILE}"))}
+@contextmanager
+def kept_suites(root: Path = ROOT) -> Iterator[dict[str, Suite]]:
+    """Unpack the suites for a while and yield them by name; of others there may be no more than their audits."""
+    with unpacked(by_name(root / SUITES)) as folder:
+        yield {path.parent.name: load_suite(path.parent) for path in sorted(folder.glob(f"*/{SUITE_FILE}"))}
 
 
 def _claims(claims: list[Answer]) -> str:
@@ -149,23 +153,25 @@ def _pictures(name: str, suite: Suite) -> dict[str, Drawing]:
     return {f"images/results-{name}-{d.name}.png": d for d in drawings(suite) if d.name in SHOWN}
 
 
-def page(root: Path = ROOT) -> str:
-    """Return docs/results.md, made from what is kept."""
-    sections = [suite_markdown(name, suite, _pictures(name, suite)) for name, suite in kept_suites(root).items()]
-    return "\n".join([HEAD, *sections])
+def page_and_pictures(root: Path = ROOT) -> tuple[str, dict[str, Drawing]]:
+    """Return docs/results.md and its figures, by their path seen from the page; raises ProglocError without a suite."""
+    with kept_suites(root) as suites:
+        if not suites:
+            raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
+        pictures = {name: _pictures(name, suite) for name, suite in suites.items()}
+        sections = [suite_markdown(name, suite, pictures[name]) for name, suite in suites.items()]
+    return "\n".join([HEAD, *sections]), {path: drawing for each in pictures.values() for path, drawing in each.items()}
 
 
 def write(results: Sequence[Path], root: Path = ROOT) -> None:
     """Keep the suites given, then write the page and the figures of every suite kept."""
     for folder in results:
-        keep(folder, root / KEPT / folder.name)
-    suites = kept_suites(root)
-    if not suites:
-        raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
-    for name, suite in suites.items():
-        for path, drawing in _pictures(name, suite).items():
-            write_bytes(root / PAGE.parent / path, drawing.png)
-    write_text(root / PAGE, page(root))
+        with changed(root / SUITES / f"{folder.name}{SUFFIX}") as suite:
+            keep(folder, suite)
+    page, pictures = page_and_pictures(root)
+    for path, drawing in pictures.items():
+        write_bytes(root / PAGE.parent / path, drawing.png)
+    write_text(root / PAGE, page)
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from measurements import SUFFIX, SUITES, write_lines
+from page_numbers import figures_of
 from progloc import ProglocError
 from progloc.accounts.pictures import PICTURES
 from progloc.accounts.schema import BASELINES, EFFECTS, OPERATORS
@@ -34,6 +36,7 @@ from progloc.paper.faithfulness import (
 from progloc.paper.passages import CHUNK, cut, held_out, spread
 from progloc.paper.study_tables import conclusion, study_tables
 from progloc.paper.suite import load_suite
+from progloc.report.table import filled
 from progloc.run_folder import plain
 from progloc.training.scratch import scratch_tokenizer
 from synthetic_suite import make_suite
@@ -294,15 +297,15 @@ def test_what_cannot_be_ranked_is_left_out() -> None:
 
 def test_the_page_is_what_is_kept() -> None:
     page = (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")
-    assert SCRIPT["written"](ROOT) in page
+    assert figures_of(page) == figures_of(filled(page, SCRIPT["BY"], SCRIPT["written"](ROOT)))
 
 
 def test_the_page_follows_the_kept_numbers(tmp_path: Path) -> None:
     study: dict[str, Any] = made(quintic=0.45).to_dict()
-    kept = tmp_path / SCRIPT["KEPT"] / "invented" / STUDY_FOLDER / STUDY_FILE
-    write_json(kept, study)
+    path = tmp_path / SUITES / f"invented{SUFFIX}"
+    write_lines(path, [{"file": f"{STUDY_FOLDER}/{STUDY_FILE}", "content": study}])
     before = SCRIPT["written"](tmp_path)
     assert "### invented" in before
     study["runs"][-1]["figures"]["overlap"] = [0.9] * PASSAGES
-    write_json(kept, study)
-    assert SCRIPT["written"](tmp_path) != before
+    write_lines(path, [{"file": f"{STUDY_FOLDER}/{STUDY_FILE}", "content": study}])
+    assert figures_of(SCRIPT["written"](tmp_path)) != figures_of(before)

@@ -4,13 +4,19 @@ import re
 import runpy
 from pathlib import Path
 
+from measurements import SUFFIX, SUITES, unpack
+from page_numbers import figures_of
+from progloc.paper.suite import load_suite
+from progloc.report.table import filled
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "write_pretrained.py"))
 
 
 def test_the_tables_are_what_is_kept():
     page = (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")
-    assert SCRIPT["written"](ROOT) in page
+    made = filled(page, SCRIPT["BY"], SCRIPT["written"](ROOT))
+    assert figures_of(page) == figures_of(made)
 
 
 def test_no_gap_stands_without_its_interval_and_no_exclusion_without_the_result_beside_it():
@@ -22,7 +28,8 @@ def test_no_gap_stands_without_its_interval_and_no_exclusion_without_the_result_
         assert all(re.fullmatch(r"\d\.\d{3}× \[\d\.\d{3}, \d\.\d{3}\]", gap) for gap in gaps)
 
 
-def test_the_largest_norms_are_counted():
-    suite = SCRIPT["load_suite"](ROOT / SCRIPT["KEPT"])
+def test_the_largest_norms_are_counted(tmp_path):
+    unpack(ROOT / SUITES / f"{SCRIPT['NAME']}{SUFFIX}", tmp_path)
+    suite = load_suite(tmp_path)
     large = sum(run.trained("gradient_norm_max") > 20 for run in suite.runs)
     assert f"it exceeds 20 in {large} of {len(suite.runs)} runs" in SCRIPT["written"](ROOT)

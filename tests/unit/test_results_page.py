@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from measurements import SUFFIX, SUITES, changed, unpack
+from page_numbers import figures_of, numbers
 from progloc.errors import ProglocError
 from progloc.paper.claims import answers
 from progloc.paper.faithfulness import found_in
@@ -33,6 +35,17 @@ def root(suite_folder):
     root = suite_folder.parent / "checkout"
     SCRIPT["write"]([suite_folder], root)
     return root
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """`unpacked(name, root)`: the folder of a suite that the repository, or another root, has."""
+
+    def unpacked_suite(name, root=ROOT):
+        unpack(root / SUITES / f"{name}{SUFFIX}", tmp_path / name)
+        return tmp_path / name
+
+    return unpacked_suite
 
 
 def test_the_page_has_the_deciding_table_every_claim_and_its_figures(root, suite_folder):
@@ -62,21 +75,24 @@ def test_no_figure_is_kept_that_no_page_shows(image):
     assert any(f"](images/{image})" in page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
 
 
-def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder):
-    kept = load_suite(root / SCRIPT["KEPT"] / "blocks")
+def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder, unpacked):
+    kept = load_suite(unpacked("blocks", root))
     assert suite_tables(kept) == suite_tables(load_suite(suite_folder))
     assert "heads" not in json.dumps([dict(run.final) for run in kept.runs])
 
 
 def test_the_page_follows_the_kept_numbers(root):
-    assert SCRIPT["page"](root) == (root / SCRIPT["PAGE"]).read_text()
-    path = root / SCRIPT["KEPT"] / "blocks" / "runs" / "quintic-seed0" / "result.json"
-    before = path.read_text()
-    changed = json.loads(before)
-    changed["final"]["perplexity"] *= 2
-    path.write_text(json.dumps(changed))
-    assert SCRIPT["page"](root) != (root / SCRIPT["PAGE"]).read_text()
-    path.write_text(before)
+    written = figures_of((root / SCRIPT["PAGE"]).read_text())
+    assert figures_of(SCRIPT["page_and_pictures"](root)[0]) == written
+    path = root / SUITES / f"blocks{SUFFIX}"
+    before = path.read_bytes()
+    with changed(path) as folder:
+        result = folder / "runs" / "quintic-seed0" / "result.json"
+        content = json.loads(result.read_text())
+        content["final"]["perplexity"] *= 2
+        result.write_text(json.dumps(content))
+    assert figures_of(SCRIPT["page_and_pictures"](root)[0]) != written
+    path.write_bytes(before)
 
 
 def test_nothing_kept_and_nothing_given_is_said(tmp_path):
@@ -87,37 +103,38 @@ def test_nothing_kept_and_nothing_given_is_said(tmp_path):
 
 
 def test_the_repositorys_page_is_what_its_kept_suites_say():
-    written = ROOT / SCRIPT["PAGE"]
-    assert written.exists() == bool(SCRIPT["kept_suites"](ROOT))
-    assert not written.exists() or written.read_text(encoding="utf-8") == SCRIPT["page"](ROOT)
+    page, _ = SCRIPT["page_and_pictures"](ROOT)
+    assert figures_of((ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")) == figures_of(page)
 
 
-def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept():
-    """What `make reproduce` printed, the answers to the claims, and some of Table 1 again, to the letter."""
+def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept(unpacked):
+    """What `make reproduce` printed, the answers to the claims, and some of Table 1 again, number by number."""
     page, readme = (ROOT / "docs" / "paper.md").read_text(), (ROOT / "README.md").read_text()
-    suite = load_suite(ROOT / SCRIPT["KEPT"] / "quick")
+    suite = load_suite(unpacked("quick"))
     out = io.StringIO()
     Console(file=out, width=200).print(to_rich(suite_tables(suite)[0]))
-    for line in out.getvalue().splitlines():
-        assert line.strip() == "More of it: tables.md." or line.strip() in page
+    printed = [(line.split()[0], numbers(line)) for line in out.getvalue().splitlines() if len(numbers(line)) > 4]
+    assert len(printed) == 9
+    assert set(printed) <= {(line.split()[0], numbers(line)) for line in page.splitlines() if line.strip()}
     decided = [claim for claim in answers(suite) if claim.figure != "—"]
-    for claim in decided:
-        figure = claim.figure.replace("|", "\\|")
-        assert f"| {claim.id} | {claim.question} | {claim.verdict} | {figure} |" in page
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in page.splitlines()]
+    shown = {row[1]: (row[3], numbers(row[4])) for row in cells if len(row) == 6}
+    assert shown.items() >= {claim.id: (claim.verdict, numbers(claim.figure)) for claim in decided}.items()
     assert len(decided) > 5
     (table, *_) = suite_tables(suite)
     columns = [column.label for column in table.columns]
-    shown = [columns.index(label) for label in ("Perplexity", "vs baseline (gap)", "F°", "Last layer F°")]
-    rows = [[row[place] for place in shown] for row in table.rows]
+    places = [columns.index(label) for label in ("Perplexity", "vs baseline (gap)", "F°", "Last layer F°")]
+    rows = [[numbers(row[place]) for place in places] for row in table.rows]
     cost, _ = readme.split("its pictures are not yet true")
-    copied = [line.strip("| ").split(" | ")[1:] for line in cost.splitlines() if " ± " in line and line[0] == "|"]
+    lines = [line.strip("| ").split(" | ")[1:] for line in cost.splitlines() if " ± " in line and line[0] == "|"]
+    copied = [list(map(numbers, line)) for line in lines]
     assert len(copied) == 5
     assert all(row in rows for row in copied)
 
 
 @pytest.mark.parametrize("name", ["faithfulness", "faithfulness-stories"])
-def test_the_readme_shows_the_studies_that_are_kept(name):
-    (table, closed_up, *_) = study_tables(found_in(ROOT / SCRIPT["KEPT"] / name))
+def test_the_readme_shows_the_studies_that_are_kept(name, unpacked):
+    (table, closed_up, *_) = study_tables(found_in(unpacked(name)))
     columns = [column.label for column in table.columns]
     rho, gain = columns.index("ρ"), columns.index("ρ − λ=0's")
     rows = {row[0]: row for row in table.rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from measurements import SUFFIX, SUITES, pack, read_lines, write_lines
+from page_numbers import figures_of
 from progloc import LocalityConfig, ProglocError, localize
 from progloc.files import read_json, write_json
 from progloc.paper.suite import load_suite
@@ -28,21 +29,21 @@ def kept(tiny_gpt2: Callable[..., Any]) -> list[dict[str, Any]]:
 
 
 def test_the_page_is_what_is_kept() -> None:
-    assert (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8") == SCRIPT["page"](ROOT)
+    assert figures_of((ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")) == figures_of(SCRIPT["page"](ROOT))
 
 
 def test_the_page_follows_the_kept_numbers(kept: list[dict[str, Any]], tmp_path: Path) -> None:
-    make_suite(tmp_path / "benchmarks" / "measured" / "suites" / "invented")
-    path = tmp_path / SCRIPT["MARGINS"] / "ours.json"
-    write_json(path, kept)
+    pack(make_suite(tmp_path / "invented"), tmp_path / SUITES / f"invented{SUFFIX}")
+    path = tmp_path / SCRIPT["MARGINS"] / f"ours{SUFFIX}"
+    write_lines(path, kept)
     before = SCRIPT["written"](tmp_path)
     assert "| invented | linear | fixed:5 |" in before
     assert "## Margins of ours" in before
-    changed = copy.deepcopy(read_json(path))
+    changed = read_lines(path)
     for layer in changed[0]["report"]["layers"]:
         layer["mass_no_sink"] += 0.1
-    write_json(path, changed)
-    assert SCRIPT["written"](tmp_path) != before
+    write_lines(path, changed)
+    assert figures_of(SCRIPT["written"](tmp_path)) != figures_of(before)
 
 
 def test_margins_stand_beside_what_is_measured(kept: list[dict[str, Any]]) -> None:

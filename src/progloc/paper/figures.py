@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -43,12 +44,18 @@ _LABEL_STEP = 0.075
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as a PNG, with its file name (no suffix), title and caption."""
+    """A figure with its file name (no suffix), title and caption; it is made a PNG, which takes long, on demand."""
 
     name: str
     title: str
     caption: str
-    png: bytes
+    figure: Figure = field(repr=False)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG."""
+        with styled():
+            return png(self.figure)
 
     @property
     def base64(self) -> str:
@@ -74,7 +81,7 @@ def drawings(suite: Suite) -> list[Drawing]:
     """Draw every registered figure that the finished runs allow."""
     with styled():
         drawn = [(name, title, caption, build(suite)) for name, title, caption, build in _BUILDERS]
-        return [Drawing(name, title, caption, png(made)) for name, title, caption, made in drawn if made is not None]
+        return [Drawing(name, title, caption, made) for name, title, caption, made in drawn if made is not None]
 
 
 def style(suite: Suite, name: str) -> dict[str, Any]:
