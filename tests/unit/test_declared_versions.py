@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -34,15 +35,29 @@ def test_every_requirement_says_which_major_version_it_was_tested_below() -> Non
         assert {each.operator for each in requirement.specifier} == {">=", "<"}, requirement
 
 
-def test_the_pinned_versions_are_allowed() -> None:
+def pinned_versions() -> dict[str, str]:
     lines = (line.strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
-    pinned = {
+    return {
         canonicalize_name(name): version
         for name, _, version in (line.partition("==") for line in lines if line and not line.startswith("#"))
     }
+
+
+def test_the_pinned_versions_are_allowed() -> None:
+    pinned = pinned_versions()
     declared = [Requirement(text) for extra in PROJECT["optional-dependencies"].values() for text in extra]
     for requirement in [*REQUIREMENTS, *declared]:
         name = canonicalize_name(requirement.name)
         if name in pinned:
             assert Version(pinned[name]) in requirement.specifier, requirement
     assert {canonicalize_name(requirement.name) for requirement in REQUIREMENTS} <= set(pinned)
+
+
+def test_contributing_says_which_versions_are_tested() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\w+) (\|.*\|)$", page, re.MULTILINE))
+    assert rows["Python"].split(" | ")[0] == f"| {PROJECT['requires-python']}"
+    pinned, lowest = pinned_versions(), lowest_versions()
+    for name in ("torch", "transformers"):
+        (declared,) = (text.removeprefix(name) for text in PROJECT["dependencies"] if re.match(rf"{name}\b", text))
+        assert rows[name] == f"| {declared} | {pinned[name]} | {lowest[name]} |"
