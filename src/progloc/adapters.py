@@ -7,19 +7,23 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from progloc.errors import ProglocError
 from progloc.files import read_mapping
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 ADAPTER_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def _cached(model: str | Path, name: str, **hub: Any) -> Path | None:
+def _cached(model: str | Path, name: str, **hub: object) -> Path | None:
     try:
         path = cached_file(str(model), name, _raise_exceptions_for_missing_entries=False, **hub)
     except OSError:  # no such model: loading it says so
@@ -27,7 +31,7 @@ def _cached(model: str | Path, name: str, **hub: Any) -> Path | None:
     return None if path is None else Path(path)
 
 
-def base_of_adapter(model: str | Path, **hub: Any) -> str | None:
+def base_of_adapter(model: str | Path, **hub: object) -> str | None:
     """Return the model that an adapter was trained on, a folder or hub name; None where ``model`` is a whole model.
 
     Args:
@@ -49,7 +53,7 @@ def base_of_adapter(model: str | Path, **hub: Any) -> str | None:
     return base
 
 
-def file_of(model: str | Path, name: str, **hub: Any) -> Path | None:
+def file_of(model: str | Path, name: str, **hub: object) -> Path | None:
     """Return where a model's file of that name is, or None: an adapter that has none of its own has its base model's.
 
     Args and errors: as `base_of_adapter`.
@@ -59,7 +63,7 @@ def file_of(model: str | Path, name: str, **hub: Any) -> Path | None:
     return path if base is None else file_of(base, name, **{**hub, "revision": None})
 
 
-def put_adapter(model: Any, folder: str | Path, **hub: Any) -> None:
+def put_adapter(model: PreTrainedModel, folder: str | Path, **hub: object) -> None:
     """Put an adapter's weights into the model that it is for, frozen.
 
     Raises:
@@ -85,7 +89,7 @@ def put_adapter(model: Any, folder: str | Path, **hub: Any) -> None:
 
 
 @functools.cache
-def save_with_adapters(write: Callable[[Any, Path], None]) -> None:
+def save_with_adapters(write: Callable[[PeftModel, Path], None]) -> None:
     """Have PEFT, where it is installed, call ``write(model, folder)`` for each adapter's folder that it saves.
 
     A model does not learn that PEFT wraps it, so there is no smaller place for this than PEFT's class.
@@ -98,7 +102,7 @@ def save_with_adapters(write: Callable[[Any, Path], None]) -> None:
     signature = inspect.signature(save)
 
     @functools.wraps(save)
-    def save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(model: PeftModel, save_directory: str | Path, *args: object, **kwargs: object) -> None:
         save(model, save_directory, *args, **kwargs)
         arguments = signature.bind(model, save_directory, *args, **kwargs).arguments
         if arguments.get("is_main_process", True):

@@ -20,6 +20,7 @@ import yaml
 
 from progloc.blocks import partitioner
 from progloc.errors import ProglocError, suggest
+from progloc.files import JsonObject
 from progloc.schedules import Schedule, listed_values, parse_schedule
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     return value
 
 
-def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
+def from_mapping(cls: type[T], mapping: Mapping[str, object], where: str = "") -> T:
     """Build the dataclass ``cls`` from what YAML or JSON holds; ``where`` is the path to it, for messages.
 
     Raises:
@@ -252,7 +253,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
     return cls(**values)
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> JsonObject:
     """Read a YAML (or JSON) file of settings and return it as a mapping; raises ProglocError where it is none."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -63,7 +63,7 @@ def _in_chunks(
 
 
 @functools.cache
-def _liger() -> Callable[..., tuple[Any, ...]] | None:
+def _liger() -> Callable[..., tuple[Tensor, ...]] | None:
     """Return liger-kernel's loss with its gradients, where the extra `fused` is installed."""
     if importlib.util.find_spec("liger_kernel") is None:
         return None
@@ -73,7 +73,7 @@ def _liger() -> Callable[..., tuple[Any, ...]] | None:
 
 
 def _by_liger(
-    forward: Callable[..., tuple[Any, ...]], hidden: Tensor, weight: Tensor, targets: Tensor, wanted: list[bool]
+    forward: Callable[..., tuple[Tensor, ...]], hidden: Tensor, weight: Tensor, targets: Tensor, wanted: list[bool]
 ) -> tuple[Tensor, ...]:
     """Compute what `_operator` returns without a bias by liger-kernel's kernels, which choose their own chunks."""
     with torch.no_grad():

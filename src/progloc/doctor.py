@@ -6,7 +6,6 @@ import shutil
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from rich import box
@@ -56,7 +55,7 @@ def _tokens_of(suite: str) -> int:
     return round(fine_tuning) + tiny.max_steps * tiny.batch_size * length
 
 
-def examine() -> dict[str, Any]:
+def examine() -> dict[str, object]:
     """Return versions, devices, space, the cache's folder, and how fast a small model trains here."""
     cuda, cache = torch.cuda.is_available(), cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -73,7 +72,7 @@ def examine() -> dict[str, Any]:
     }
 
 
-def to_table(report: dict[str, Any]) -> Group:
+def to_table(report: dict[str, object]) -> Group:
     """Return what `examine` returned as a table for a terminal."""
     table = Table(box=box.SIMPLE, show_header=False)
     for name, value in report.items():

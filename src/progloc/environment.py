@@ -9,7 +9,6 @@ import subprocess
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
 
 KERNELS = ("triton", "liger-kernel")
 """Packages that bring kernels, where they are installed."""
@@ -24,7 +23,7 @@ def version(package: str = "progloc") -> str:
         return NOT_INSTALLED
 
 
-def _git_state() -> dict[str, Any] | None:
+def _git_state() -> dict[str, str | bool] | None:
     """Return the commit and whether there were uncommitted changes, where progloc runs from its own checkout."""
     source = Path(__file__).resolve().parent
 
@@ -42,7 +41,7 @@ def _git_state() -> dict[str, Any] | None:
         return None
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, object]:
     """Return versions, machine, device, git state and the time (UTC), as plain values."""
     import torch  # `version` needs none
 

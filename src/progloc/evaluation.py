@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,7 +14,7 @@ from progloc.config import LocalityConfig, RunConfig
 from progloc.data import Corpus, load_corpus
 from progloc.dialling import dial as dialled
 from progloc.errors import ProglocError
-from progloc.files import read_standard_input
+from progloc.files import JsonObject, read_standard_input
 from progloc.generation import own_settings, write_on
 from progloc.loading import load
 from progloc.measures.measuring import measure
@@ -68,7 +67,7 @@ def continue_text(
     tokens: int = 64,
     sample: bool | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return a model's continuation of a text, and the settings that made it.
 
     {"prompt", "continuation", "tokens", "dial", "outside", "schedule", "blocks", "special_tokens", "settings"}, where
@@ -110,7 +109,7 @@ def continue_text(
     }
 
 
-def partition_text(name: str, file: str, model: str) -> dict[str, Any]:
+def partition_text(name: str, file: str, model: str) -> JsonObject:
     """Return how a partitioner divides a text: {"tokens", "block_ids", "spans", "partitioner", "causal", "text"}.
 
     Of a mixture, a token's block ids are a list, one for each of its parts from early layers to late ones.

@@ -19,6 +19,9 @@ from filelock import FileLock, Timeout
 
 from progloc.errors import ProglocError
 
+JsonObject = dict[str, Any]
+"""A JSON object, as a file of progloc holds it or a `to_dict` returns it."""
+
 LOCK_FILE = ".writer.lock"
 WRITER_FILE = ".writer.json"
 """Who holds the lock. It stands beside it, for whoever tries to lock a file may empty it."""
@@ -107,7 +110,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON in one step. NaN is refused: JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -155,7 +158,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("PROGLOC_CACHE") or platformdirs.user_cache_dir("progloc")).expanduser()
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> JsonObject:
     """Read a JSON file that holds an object; anything else raises ProglocError naming it."""
     value = read_json(path)
     if not isinstance(value, dict):

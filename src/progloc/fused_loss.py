@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+from transformers.modeling_outputs import CausalLMOutput
 
 from progloc.cross_entropy import IGNORED, linear_cross_entropy
 from progloc.errors import ProglocError
@@ -30,7 +31,7 @@ def _causal_model(model: nn.Module) -> PreTrainedModel:
     raise CannotFuse(f"{type(model).__name__} has no language-model head; expected a causal language model")
 
 
-def _replace(part: nn.Module, name: str, value: Any) -> Callable[[], Any]:
+def _replace(part: nn.Module, name: str, value: object) -> Callable[[], object]:
     """Set an attribute on ``part`` itself, over its class's, and return the function that undoes it."""
     own = vars(part)
     undo = functools.partial(own.__setitem__, name, own[name]) if name in own else functools.partial(own.pop, name)
@@ -109,7 +110,7 @@ class FusedLoss:
         num_items_in_batch: Tensor | int | None = None,
         ignore_index: int = IGNORED,
         shift_labels: Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Tensor:
         """Compute `ForCausalLMLoss` for the forward pass just made, with its arguments and result.
 
@@ -147,7 +148,7 @@ class SummedLoss:
         with suppress(CannotFuse):
             self._fused = FusedLoss(model)
 
-    def __call__(self, labels: Tensor, **inputs: Any) -> tuple[Any, Tensor]:
+    def __call__(self, labels: Tensor, **inputs: object) -> tuple[CausalLMOutput, Tensor]:
         """Return the output for ``inputs``, and the sum over labels (B, T) other than -100, in nats, as a scalar.
 
         The label of a token is predicted from the tokens before it, as everywhere in transformers.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.blocks import TextFromIds
 from progloc.errors import ProglocError
@@ -16,12 +15,12 @@ from progloc.errors import ProglocError
 _NO_SETTING = re.compile(r"_|\w+_token_id|output_|return_dict|use_cache|max_length|transformers_version")
 
 
-def context_length(config: Any) -> int | None:
+def context_length(config: PreTrainedConfig) -> int | None:
     """Return how many tokens a model was made for, from its configuration; None where that does not say."""
     return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
-def check_context(model: Any, tokens: int) -> None:
+def check_context(model: PreTrainedModel, tokens: int) -> None:
     """Raise ProglocError where so many tokens of prompt and answer are more than a model was made for."""
     context = context_length(model.config)
     if context is not None and tokens > context:
@@ -31,14 +30,20 @@ def check_context(model: Any, tokens: int) -> None:
         )
 
 
-def own_settings(model: Any) -> dict[str, Any]:
+def own_settings(model: PreTrainedModel) -> dict[str, object]:
     """Return the settings of a model's `generation_config.json` that bear on what it writes, and are not the usual."""
     own = model.generation_config.to_diff_dict()
     return {name: value for name, value in own.items() if not _NO_SETTING.match(name)}
 
 
 def write_on(
-    model: Any, tokenizer: Any, ids: Sequence[int], most: int, *, greedy: bool = False, **settings: Any
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    most: int,
+    *,
+    greedy: bool = False,
+    **settings: object,
 ) -> list[int]:
     """Return what a model goes on with from token ids, at most so many, up to the end of the text and without it.
 
@@ -86,7 +91,7 @@ def _unusable(reason: str) -> ProglocError:
 
 
 @contextmanager
-def _neutral(model: Any) -> Iterator[None]:
+def _neutral(model: PreTrainedModel) -> Iterator[None]:
     """Leave of a model's own generation settings nothing but which tokens begin, end and pad a text.
 
     What is passed to `generate` alone would not do: it takes from the model's own whatever is not passed.

@@ -38,15 +38,7 @@ def check_hub(name: str, kind: Literal["model", "dataset"], expected: str) -> No
         ) from error
 
 
-def _with_settings(opened: Any, settings: Path) -> Any:
-    """Return what was opened with its folder's generation settings as they stand: whoever generates judges them."""
-    model = opened[0] if isinstance(opened, tuple) else opened
-    for name, value in json.loads(settings.read_text(encoding="utf-8")).items():
-        setattr(model.generation_config, name, value)
-    return opened
-
-
-def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: Any) -> Any:
+def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: object) -> Any:
     """Return `auto.from_pretrained(name, …)`. Whatever a folder holds is data: none of it is run or unpickled.
 
     Args:
@@ -71,9 +63,12 @@ def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: Any) -> Any:
             and "generation_config" not in kwargs
             and settings.exists()
         ):
-            # transformers opens no model whose settings contradict each other, also where nothing is to be generated
-            kwargs["generation_config"] = GenerationConfig()
-            return _with_settings(pretrained(auto, name, instead, **kwargs), settings)
+            # transformers opens no model whose settings contradict each other; here, whoever generates judges them
+            opened = pretrained(auto, name, instead, **kwargs, generation_config=GenerationConfig())
+            model = opened[0] if isinstance(opened, tuple) else opened
+            for setting, value in json.loads(settings.read_text(encoding="utf-8")).items():
+                setattr(model.generation_config, setting, value)
+            return opened
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if "trust_remote_code" in str(error):
             reason = "it comes with Python code of its own, which progloc does not run"

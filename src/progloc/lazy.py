@@ -113,7 +113,7 @@ def _new_name(name: str) -> str | None:
 class _Moves(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds a module that moved under its old name, as the same module."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
         """Return how to load a module that moved."""
         new = _new_name(name) if name.startswith("progloc.") else None
         return None if new is None else importlib.util.spec_from_loader(name, self)

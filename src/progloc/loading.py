@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from progloc.adapters import base_of_adapter, file_of, put_adapter
 from progloc.blocks import FloatArray
 from progloc.config import SCHEMA_VERSION, LocalityConfig, from_mapping
 from progloc.errors import ProglocError
-from progloc.files import read_mapping
+from progloc.files import JsonObject, read_mapping
 from progloc.hub import pretrained
 from progloc.model import BLOCKS_FILE, LOCALITY_FILE, LocalModel, localize
 from progloc.schedules import NOT_LOCALISED
@@ -27,7 +26,7 @@ SHOWN = 3
 """Weights named of those that are wrong."""
 
 
-def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any) -> LocalModel:
+def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: object) -> LocalModel:
     """Load a model with its locality attached.
 
     Args:
@@ -46,7 +45,7 @@ def load(folder: str | Path, config: LocalityConfig | None = None, **kwargs: Any
 
 
 def load_stored(
-    folder: str | Path, stored: Mapping[str, Any], config: LocalityConfig | None = None, **kwargs: Any
+    folder: str | Path, stored: JsonObject, config: LocalityConfig | None = None, **kwargs: object
 ) -> LocalModel:
     """Load a model whose `locality.json` was read before, with what `read_locality` returned; the rest is as `load`."""
     hub = _hub_options(kwargs)
@@ -71,7 +70,7 @@ def load_stored(
     return model
 
 
-def read_locality(model: str | Path, **hub: Any) -> dict[str, Any]:
+def read_locality(model: str | Path, **hub: object) -> JsonObject:
     """Return what a model's `locality.json` holds (see `Locality.to_dict`): nothing where it has none.
 
     Args:
@@ -91,19 +90,19 @@ def read_locality(model: str | Path, **hub: Any) -> dict[str, Any]:
     return stored
 
 
-def stored_config(stored: Mapping[str, Any]) -> LocalityConfig:
+def stored_config(stored: JsonObject) -> LocalityConfig:
     """Return the configuration in what `read_locality` returned; where that is nothing, that of a plain model."""
     if not stored:
         return LocalityConfig(schedule=NOT_LOCALISED)
     return from_mapping(LocalityConfig, stored.get("locality", {}), "locality")
 
 
-def _hub_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _hub_options(kwargs: Mapping[str, object]) -> dict[str, object]:
     """Return those options of `from_pretrained` that say where and what to ask the hub."""
     return {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
 
 
-def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
+def _read_block_table(model: str | Path, **hub: object) -> FloatArray | None:
     """Return what a model's `blocks.safetensors` holds, or None where it has none."""
     path = file_of(model, BLOCKS_FILE, **hub)
     if path is None:
@@ -114,7 +113,7 @@ def _read_block_table(model: str | Path, **hub: Any) -> FloatArray | None:
         raise ProglocError(f"{path} is damaged ({error}); expected a file written by progloc") from error
 
 
-def _load_weights(folder: str | Path, **kwargs: Any) -> PreTrainedModel:
+def _load_weights(folder: str | Path, **kwargs: object) -> PreTrainedModel:
     """Return a model as transformers loads it, unless its weights are not all of the model's and nothing else.
 
     transformers draws what is missing at random, leaves out what it does not know, and says so in a warning.
@@ -146,7 +145,7 @@ def _finite(weight: Tensor) -> bool:
     return weight.is_meta or weight.dtype.itemsize == 1 or bool(weight.isfinite().all())
 
 
-def _check_vocabulary(model: PreTrainedModel, folder: str | Path, **hub: Any) -> None:
+def _check_vocabulary(model: PreTrainedModel, folder: str | Path, **hub: object) -> None:
     """Raise ProglocError where the tokenizer that comes with a model gives tokens the model has no embedding for."""
     try:
         tokenizer = pretrained(AutoTokenizer, folder, "", **hub)

@@ -7,16 +7,16 @@ import functools
 import inspect
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.numpy import save
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from progloc.adapters import save_with_adapters
@@ -26,7 +26,7 @@ from progloc.blocks import NO_BLOCK, FloatArray, Partitioner, partitioner
 from progloc.calls import complete_request, prepare_inputs_for_generation
 from progloc.config import SCHEMA_VERSION, LocalityConfig
 from progloc.errors import ProglocError
-from progloc.files import write_bytes, write_json
+from progloc.files import JsonObject, write_bytes, write_json
 from progloc.lazy import exports
 from progloc.schedules import NOT_LOCALISED, Matrix, Schedule, parse_schedule
 from progloc.servable import attention_modules, check_servable, probe
@@ -50,7 +50,7 @@ class Locality:
     """The model it was made from: a hub name or a folder."""
     sequence_length: int | None = None
     """The length it was trained at; what `progloc evaluate` reads at unless told otherwise."""
-    tokenizer: Any = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     """The model's, where it was given: for blocks of generated text."""
     head_lambdas: Matrix | None = None
     """λ(ℓ, h), L rows of H, where a layer's heads differ."""
@@ -59,7 +59,7 @@ class Locality:
     turned: int = 0
     """How many dials that change anything are on, in any thread (`progloc.dial`)."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "turned": 0}  # a copy is dialled by nobody
 
     @property
@@ -77,7 +77,7 @@ class Locality:
         """What the penalty is weighted by: λ(ℓ), (L,), or λ(ℓ, h), (L, H)."""
         return torch.tensor(self.lambdas if self.head_lambdas is None else self.head_lambdas)
 
-    def restore(self, stored: Mapping[str, Any]) -> None:
+    def restore(self, stored: JsonObject) -> None:
         """Take up the λ that a `locality.json` keeps, where the schedule's name alone does not say them."""
         if parse_schedule(self.config.schedule).settled or "lambdas" not in stored:
             return
@@ -112,7 +112,7 @@ class Locality:
         ids = ids + documents * (ids.amax() + 1)
         return ids.masked_fill(documents == PADDING, NO_BLOCK)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return what `locality.json` holds."""
         return {
             "schema_version": SCHEMA_VERSION,
@@ -135,7 +135,7 @@ else:
     LocalModel = PreTrainedModel
 
 
-def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+def _save_pretrained(model: PreTrainedModel, save_directory: str | Path, *args: object, **kwargs: object) -> None:
     """`save_pretrained` as transformers has it, and `locality.json` beside the weights."""
     wanted = model.config.output_attentions
     model.config.output_attentions = False  # transformers saves it of eager alone
@@ -147,7 +147,7 @@ def _save_pretrained(model: Any, save_directory: str | Path, *args: Any, **kwarg
         _write_locality(model, Path(save_directory))
 
 
-def _write_locality(model: Any, folder: Path) -> None:
+def _write_locality(model: PreTrainedModel, folder: Path) -> None:
     """Write a model's locality, if it has one, beside the weights that are saved of it."""
     locality = getattr(model, "locality", None)
     if locality is None or not locality.localised:  # nor may the folder keep what it said of one that is overwritten
@@ -159,7 +159,7 @@ def _write_locality(model: Any, folder: Path) -> None:
     write_json(folder / LOCALITY_FILE, locality.to_dict())
 
 
-def _reduce(model: Any, protocol: Any) -> tuple[Any, ...]:
+def _reduce(model: PreTrainedModel, protocol: int) -> tuple[object, ...]:
     """Say how a local model is pickled and copied: as the plain one, on the same weights, localised anew.
 
     transformers' hooks, which capture outputs, are closures, and no pickle takes them.
@@ -168,7 +168,7 @@ def _reduce(model: Any, protocol: Any) -> tuple[Any, ...]:
     return _localised_again, (_bare(model, {}), plain.attention, model.locality)
 
 
-METHODS: dict[str, Callable[..., Any]] = {
+METHODS: dict[str, Callable[..., object]] = {
     "save_pretrained": _save_pretrained,
     "prepare_inputs_for_generation": prepare_inputs_for_generation,
     "__reduce_ex__": _reduce,
@@ -178,7 +178,7 @@ CAPTURING = "_output_capturing_hooks_installed"
 """By this transformers knows a model in which it captures outputs."""
 
 
-def partitioner_for(model: Any, blocks: str, table: FloatArray | None = None) -> Partitioner:
+def partitioner_for(model: PreTrainedModel, blocks: str, table: FloatArray | None = None) -> Partitioner:
     """Return the partitioner of a name, ready for a model: with its input embeddings as they are now, if it needs them.
 
     Args:
@@ -212,7 +212,7 @@ def _windows(config: LocalityConfig, schedule: Schedule, lambdas: Sequence[float
 def localize(
     model: PreTrainedModel,
     config: LocalityConfig | None = None,
-    tokenizer: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     attn_implementation: str = IMPLEMENTATION,
     base_model: str | None = None,
@@ -280,7 +280,7 @@ def _parts(model: nn.Module) -> list[PreTrainedModel]:
     return [module for module in model.modules() if isinstance(module, PreTrainedModel)]
 
 
-def _attach(model: Any, locality: Locality, attn_implementation: str) -> None:
+def _attach(model: PreTrainedModel, locality: Locality, attn_implementation: str) -> None:
     model.set_attn_implementation(attn_implementation)
     for part in (model, *_parts(model)):
         part.locality = locality
@@ -290,18 +290,18 @@ def _attach(model: Any, locality: Locality, attn_implementation: str) -> None:
 class _Unlocalised:
     """What a model was before it was localised, for `delocalize`."""
 
-    model: Any
+    model: PreTrainedModel
     """The one that `localize` was called with; PEFT, say, may have wrapped it since."""
-    attention: list[tuple[Any, str | None]]
+    attention: list[tuple[PreTrainedConfig, str | None]]
     """The attention implementation of each configuration."""
-    methods: dict[str, Any]
+    methods: dict[str, Callable[..., object]]
     """Those of `METHODS` that were the model's own, and not its class's."""
     hooks: list[RemovableHandle]
     captured: list[PreTrainedModel]
     """The models in which transformers was made to capture outputs, as it would at the first call."""
 
 
-def _hook(model: Any) -> _Unlocalised:
+def _hook(model: PreTrainedModel) -> _Unlocalised:
     """Put what happens around calls, generation and saving in its place, and return what was there."""
     parts = _parts(model)
     configs = {id(config): config for part in parts for config in (part.config, *_sub_configs(part.config))}
@@ -342,7 +342,9 @@ def _bare(module: nn.Module, twins: dict[int, nn.Module]) -> nn.Module:
     return twins[id(module)]
 
 
-def _localised_again(model: Any, attention: list[tuple[Any, str | None]], locality: Locality) -> Any:
+def _localised_again(
+    model: PreTrainedModel, attention: list[tuple[PreTrainedConfig, str | None]], locality: Locality
+) -> LocalModel:
     """Make a plain model local with a locality that was worked out for it; see `_reduce`."""
     implementation = model.config.get_text_config(decoder=True)._attn_implementation
     for config, plain in attention:
@@ -352,12 +354,12 @@ def _localised_again(model: Any, attention: list[tuple[Any, str | None]], locali
     return model
 
 
-def _captures(hook: Any) -> bool:
+def _captures(hook: object) -> bool:
     """Whether a hook is one by which transformers captures outputs."""
     return getattr(hook, "__module__", None) == maybe_install_capturing_hooks.__module__
 
 
-def _sub_configs(config: Any) -> list[Any]:
+def _sub_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     subs = [getattr(config, name) for name in config.sub_configs]
     return [inner for sub in subs if sub is not None for inner in (sub, *_sub_configs(sub))]
 

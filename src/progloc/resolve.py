@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from progloc.adapters import base_of_adapter, file_of
 from progloc.blocks import prefix_ids
 from progloc.config import LocalityConfig
 from progloc.data import load_corpus, tokenise, with_block_ids
 from progloc.errors import ProglocError
+from progloc.files import JsonObject
 from progloc.generation import context_length
 from progloc.hub import check_hub, pretrained
 from progloc.loading import load_stored, read_locality, stored_config
+from progloc.model import LocalModel
 from progloc.run_folder import MODEL_FOLDER
 
 SCRATCH = "scratch:"
@@ -38,7 +38,7 @@ class NamedModel:
     """Where its weights are: a folder or a hub name."""
     config: LocalityConfig
     """The locality it is to be read with."""
-    stored: Mapping[str, Any]
+    stored: JsonObject
     """What its `locality.json` holds; nothing where it is not localised."""
 
     @property
@@ -46,11 +46,11 @@ class NamedModel:
         """The model that it was made from, where that is recorded."""
         return self.stored.get("base_model")
 
-    def load(self) -> Any:
+    def load(self) -> LocalModel:
         """Return the model with its locality attached; for errors see `progloc.load`."""
         return load_stored(self.folder, self.stored, self.config)
 
-    def load_tokenizer(self) -> Any:
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return its tokenizer; ProglocError where there is none."""
         return load_tokenizer(self.folder)
 
@@ -73,13 +73,15 @@ def resolve(model: str, *, schedule: str | tuple[float, ...] | None = None, bloc
         raise ProglocError(f"'{model}' is made while training, not before; run progloc train --model {model} first")
     check_hub(folder, "model", MODELS)
     stored = read_locality(folder)
-    changes: dict[str, Any] = {} if schedule is None else {"schedule": schedule}
+    config = stored_config(stored)
+    if schedule is not None:
+        config = dataclasses.replace(config, schedule=schedule)
     if blocks is not None:
-        changes["blocks"] = blocks
-    return NamedModel(model, folder, dataclasses.replace(stored_config(stored), **changes), stored)
+        config = dataclasses.replace(config, blocks=blocks)
+    return NamedModel(model, folder, config, stored)
 
 
-def load_tokenizer(folder: str) -> Any:
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a folder or hub name; of an adapter, its base model's where it has none of its own.
 
     Raises:
@@ -89,7 +91,7 @@ def load_tokenizer(folder: str) -> Any:
     return pretrained(AutoTokenizer, folder if own is None else str(own.parent), f"expected {MODELS}")
 
 
-def special_tokens(tokenizer: Any) -> list[str]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return what a tokenizer puts before a text, such as ["<s>"]."""
     return list(tokenizer.convert_ids_to_tokens(list(prefix_ids(tokenizer))))
 
@@ -110,7 +112,7 @@ def check_length(folder: str, sequence_length: int) -> int:
 
 def open_sequences(
     named: NamedModel, corpus: str, sequence_length: int | None = None
-) -> tuple[Any, Dataset, tuple[str, ...]]:
+) -> tuple[LocalModel, Dataset, tuple[str, ...]]:
     """Return a model ready to be measured, the whole of a corpus as consecutive sequences, and what stands before it.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
-from progloc.files import read_json, write_json
+from progloc.files import JsonObject, read_json, write_json
 from progloc.measures.definitions import BUILT_IN
 from progloc.run_folder import RESULT_FILE, plain
 
@@ -61,24 +61,24 @@ class RunResult:
     name: str
     role: str
     """See `progloc.paper.plan.PlannedRun`; "reference" is the run without a penalty that a budget is relative to."""
-    config: Mapping[str, Any] = field(repr=False)
-    data: Mapping[str, Any] = field(repr=False)
+    config: JsonObject = field(repr=False)
+    data: JsonObject = field(repr=False)
     seed: int
     beta: float | None
     lambdas: tuple[float, ...]
     """λ(ℓ), L numbers in [0, 1]."""
     head_lambdas: tuple[tuple[float, ...], ...] | None = field(repr=False, default=None)
     """λ(ℓ, h), (L, H); None where heads do not differ."""
-    lambdas_course: tuple[Mapping[str, Any], ...] = field(repr=False, default=())
+    lambdas_course: tuple[JsonObject, ...] = field(repr=False, default=())
     """Where λ was learned: its values at some of the steps, {"step", "lambdas"}."""
-    environment: Mapping[str, Any] = field(repr=False)
-    before: Mapping[str, Any] = field(repr=False)
+    environment: JsonObject = field(repr=False)
+    before: JsonObject = field(repr=False)
     """The measures before fine-tuning, on validation: `measures.Report.to_dict`."""
-    final: Mapping[str, Any] = field(repr=False)
+    final: JsonObject = field(repr=False)
     """The measures of the kept checkpoint, on validation."""
-    elsewhere: Mapping[str, Any] | None = field(repr=False, default=None)
+    elsewhere: JsonObject | None = field(repr=False, default=None)
     """The measures of the kept checkpoint on the second text, if there is one."""
-    epochs: tuple[Mapping[str, Any], ...] = field(repr=False)
+    epochs: tuple[JsonObject, ...] = field(repr=False)
     """The evaluations during training."""
     training: TrainingSummary = field(repr=False)
     goal: GoalOutcome | None = field(repr=False, default=None)
@@ -107,7 +107,7 @@ class RunResult:
             }
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return what `result.json` holds."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["lambdas_course"] = self.lambdas_course or None
@@ -216,9 +216,7 @@ def _check(content: Any, path: Path) -> None:
         raise ProglocError(f"{path} has an epoch without one of {', '.join(_EPOCH)}: {again}")
 
 
-def _with_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(config: JsonObject, defaults: JsonObject) -> JsonObject:
     return {**defaults, **config} | {
-        name: _with_defaults(config.get(name, {}), inner)
-        for name, inner in defaults.items()
-        if isinstance(inner, Mapping)
+        name: _with_defaults(config.get(name, {}), inner) for name, inner in defaults.items() if isinstance(inner, dict)
     }

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
-from progloc.files import is_unfinished, one_writer, read_mapping
+from progloc.files import JsonObject, is_unfinished, one_writer, read_mapping
 
 RESULT_FILE = "result.json"
 RUN_FILE = "run.json"
@@ -20,13 +19,13 @@ MODEL_FOLDER = "model"
 REFERENCE_FOLDER = "reference"
 
 
-def plain(config: RunConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> JsonObject:
     """Return a configuration as JSON gives it back, with lists for tuples."""
-    mapping: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    mapping: JsonObject = json.loads(json.dumps(dataclasses.asdict(config)))
     return mapping
 
 
-def describe_run(config: RunConfig, name: str, role: str = "architecture") -> dict[str, Any]:
+def describe_run(config: RunConfig, name: str, role: str = "architecture") -> JsonObject:
     """Return what `run.json` says of a run before its data is known: what `check_folder` can refuse early."""
     return {"schema_version": SCHEMA_VERSION, "name": name, "role": role, "config": plain(config)}
 
@@ -36,14 +35,14 @@ def finished(folder: Path) -> bool:
     return (folder / RESULT_FILE).exists()
 
 
-def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(mapping: JsonObject, prefix: str = "") -> JsonObject:
+    flat: JsonObject = {}
     for key, value in mapping.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 
-def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
+def check_folder(folder: Path, file: str, description: JsonObject) -> None:
     """Raise ProglocError unless ``folder`` is new, empty, or holds in ``file`` what ``description`` says."""
     path = folder / file
     try:
@@ -56,7 +55,7 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
     if exists:
         stored = read_mapping(path)
         # a setting newer than the folder had, when it was written, what is now the default
-        defaults: dict[str, Any] = {key: plain(RunConfig()) for key in ("config", "base") if key in stored}
+        defaults: JsonObject = {key: plain(RunConfig()) for key in ("config", "base") if key in stored}
         defaults["data"] = {"special_tokens": []}
         there = _flat(defaults) | _flat(stored)
         for key, value in _flat(description).items():
@@ -70,7 +69,7 @@ def check_folder(folder: Path, file: str, description: dict[str, Any]) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, file: str, description: dict[str, Any]) -> Iterator[None]:
+def claimed(folder: Path, file: str, description: JsonObject) -> Iterator[None]:
     """Check that ``folder`` is for this (`check_folder`), and be its one writer (`one_writer`) within the context.
 
     A finished run is only read, so several processes may have it, and it need not be writable.

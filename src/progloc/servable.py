@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
 
 from progloc.attention.dial import Dial
 from progloc.attention.masses import log_masses
@@ -30,14 +32,14 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     return sorted(modules, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
 
 
-def _refuse(model: Any, reason: str) -> NoReturn:
+def _refuse(model: PreTrainedModel, reason: str) -> NoReturn:
     raise ProglocError(
         f"{type(model).__name__} cannot be localised: {reason}; expected a decoder-only model with softmax "
         "attention through transformers' AttentionInterface, such as gpt2, llama, mistral, qwen2, olmo or gpt_neox"
     )
 
 
-def check_servable(model: Any) -> None:
+def check_servable(model: PreTrainedModel) -> None:
     """Raise ProglocError, naming the architecture and the reason, where it is known that progloc cannot serve it."""
     config = model.config.get_text_config(decoder=True)
     if getattr(model.config, "is_encoder_decoder", False):
@@ -56,7 +58,7 @@ def check_servable(model: Any) -> None:
 
 
 @torch.no_grad()
-def probe(model: Any) -> None:
+def probe(model: PreTrainedModel) -> None:
     """Run a model that was just localised on a few tokens, and raise ProglocError unless it does as it is told.
 
     Block ids have to reach every layer and masses come back from it, no token may see a later one, and with every
@@ -76,9 +78,9 @@ def probe(model: Any) -> None:
     layers = len(attention_modules(model))
     exact = embeddings.dtype.itemsize >= 4 and not getattr(model, "is_quantized", False)
 
-    def moved(options: dict[str, Any]) -> tuple[Any, Tensor]:
+    def moved(**options: object) -> tuple[CausalLMOutput, Tensor]:
         """Return what the model makes of the rows, and which tokens' logits are further apart than by rounding."""
-        outputs = _run(model, input_ids=rows, block_ids=blocks, use_cache=False, return_dict=True, **options)
+        outputs = _run(model, rows, block_ids=blocks, use_cache=False, return_dict=True, **options)
         if outputs.logits.isnan().any():
             _refuse(model, "it answers a few tokens with NaN, so its weights are damaged")
         logits = outputs.logits.double()  # (2, T, V)
@@ -86,7 +88,7 @@ def probe(model: Any) -> None:
         of_changed, of_all = ROUNDING if exact else COARSE
         return outputs, apart > of_changed * apart[CHANGED].amax() + of_all * logits.abs().median()
 
-    outputs, free = moved({"output_attentions": True})
+    outputs, free = moved(output_attentions=True)
     try:
         masses = log_masses(outputs)
     except ProglocError:
@@ -94,7 +96,7 @@ def probe(model: Any) -> None:
     arrived = sum(layer.shape[:3:2] == rows.shape for layer in masses)
     if arrived != layers or len(masses) != layers:
         _refuse(model, f"{arrived} of its {layers} layers hand block ids on to attention and log masses back")
-    _, cut = moved({"attention_request": AttentionRequest(layers=(), dials=(Dial(outside=0.0),) * layers)})
+    _, cut = moved(attention_request=AttentionRequest(layers=(), dials=(Dial(outside=0.0),) * layers))
     # half precision may send a token to other experts for no reason: there, what moves has to move everywhere
     shows = Tensor.any if exact else Tensor.all
     if shows(torch.stack([free[0], cut[0]])):
@@ -103,17 +105,16 @@ def probe(model: Any) -> None:
         _refuse(model, "more than attention carries a token on to other blocks, such as a state space or a convolution")
 
 
-def _run(model: Any, **inputs: Any) -> Any:
+def _run(model: PreTrainedModel, ids: Tensor, **inputs: object) -> CausalLMOutput:
     """Return a model's outputs in evaluation mode; its mode and everybody's random numbers are then as they were."""
     training = [module for module in model.modules() if module.training]
     model.eval()
-    device = inputs["input_ids"].device
     try:
         with (
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.random.fork_rng([ids.device] if ids.is_cuda else []),
             torch.compiler.set_stance("force_eager"),
         ):
-            return model(**inputs)
+            return model(input_ids=ids, **inputs)
     except ProglocError as error:
         _refuse(model, str(error))
     except Exception as error:  # of anybody's modelling code, which was not written for what it is given here

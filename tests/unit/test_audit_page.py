@@ -200,6 +200,8 @@ def test_a_schedule_and_a_dial_by_layer_are_listed():
     audit = dataclasses.replace(synthetic_audit(), schedule=(0.0, 1.0), dial=(0.25, 0.5))
     assert "<td>0.00, 1.00</td>" in page(audit)
     assert "<td>0.25, 0.50</td>" in page(audit)
+    by_head = dataclasses.replace(audit, schedule=((0.0, 0.5), (1.0, 1.0)))
+    assert "<td>0.00, 0.50; 1.00, 1.00</td>" in page(by_head)
 
 
 def test_the_table_of_tests_begins_with_the_most_mass():

@@ -27,6 +27,10 @@ def test_without_the_tokens_heads_it_is_valid_too():
     VALIDATOR.validate(json.loads(json.dumps(synthetic_audit().to_dict(heads=False))))
 
 
+def test_a_schedule_by_head_is_valid():
+    VALIDATOR.validate(document() | {"schedule": [[0.0, 0.5], [1.0, 1.0]]})
+
+
 @pytest.mark.parametrize(
     ("where", "wrong"),
     [

@@ -6,11 +6,11 @@ import base64
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -39,7 +39,7 @@ NAMED = 5
 """How many of its points are labelled: those with the most mass."""
 
 
-def _runs(audit: Audit, start: int, stop: int) -> Iterator[dict[str, Any]]:
+def _runs(audit: Audit, start: int, stop: int) -> Iterator[dict[str, object]]:
     """Split a part of the text wherever the block changes, into runs of tokens; `first` where a block begins."""
     seen: set[int] = set()
     for block, group in groupby(range(start, stop), key=audit.block_ids.__getitem__):
@@ -49,7 +49,7 @@ def _runs(audit: Audit, start: int, stop: int) -> Iterator[dict[str, Any]]:
         seen.add(block)
 
 
-def _blocks(audit: Audit) -> list[dict[str, Any]]:
+def _blocks(audit: Audit) -> list[dict[str, object]]:
     """Return the prompt's blocks as lists and captions name them; `share` is of the prompt's tokens."""
     sizes = Counter(audit.block_ids[: audit.answer_start])
     cut = {tested.block for tested in audit.examined.tested if not tested.whole}
@@ -150,10 +150,10 @@ def _policy(style: str, script: str) -> str:
     return f"default-src 'none'; style-src {sha(style)}; script-src {sha(script)}; base-uri 'none'; form-action 'none'"
 
 
-def _provenance(environment: dict[str, Any]) -> list[tuple[str, str]]:
+def _provenance(environment: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the software and machine that made the audit, as (name, value) rows."""
     rows = dict(environment)
-    if git := rows.get("git"):
+    if isinstance(git := rows.get("git"), Mapping):
         rows["git"] = f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}"
     return [(name, str(value)) for name, value in rows.items() if value is not None]
 
@@ -163,11 +163,20 @@ def _by_mass(examined: Examination) -> list[TestedBlock]:
     return sorted(examined.tested, key=lambda tested: -examined.picture.mass_no_sink[tested.block])
 
 
+def _listed(value: str | float | Sequence[float] | Sequence[Sequence[float]]) -> str:
+    """Return a name or number as the page shows it, numbers separated by commas, and rows of them by semicolons."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return signed(value)
+    return ("; " if isinstance(value[0], Sequence) else ", ").join(map(_listed, value))
+
+
 @functools.cache
 def _templates() -> jinja2.Environment:
     environment = templates("progloc.accounts")
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(percent=percent, signed=signed)
+    environment.filters.update(percent=percent, signed=signed, listed=_listed)
     return environment
 
 

@@ -18,6 +18,7 @@ from progloc.errors import ProglocError
 from progloc.generation import check_context
 from progloc.hub import pretrained
 from progloc.measures.passes import evaluating, locality_of
+from progloc.model import LocalModel
 from progloc.resolve import NamedModel, resolve
 
 LATE = 0.5
@@ -176,7 +177,9 @@ def resolve_base(named: NamedModel, base: str | None, say: Callable[[str], None]
         return None
 
 
-def open_models(named: NamedModel, base: NamedModel | None) -> tuple[Any, Any, Any]:
+def open_models(
+    named: NamedModel, base: NamedModel | None
+) -> tuple[LocalModel, LocalModel | None, PreTrainedTokenizerBase]:
     """Return the audited model, its base (or None), and their tokenizer.
 
     Raises:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from progloc.accounts.probes import Knockout, Trace, TracedAttention
 from progloc.accounts.text import AuditedText
@@ -154,7 +155,9 @@ def _parted(model: PreTrainedModel, layer: int, rows: int) -> Iterator[None]:
     The residual, which attention's output is added to, keeps its one row, and is broadcast.
     """
 
-    def part(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def part(
+        _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         if args:
             return (args[0].repeat(rows, 1, 1), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": kwargs["hidden_states"].repeat(rows, 1, 1)}
@@ -192,7 +195,7 @@ def _logits(
     seen = block_ids.shape[1] - ids.shape[1]
     is_dialled = dialled(model) is not None
     wanted, which = writers.unique(return_inverse=True)  # logits of any other token are not made
-    outputs: Any = None
+    outputs: CausalLMOutputWithPast
     starts = range(0, max(int(wanted[0]), 1), READ_AT_ONCE)
     for start in starts:
         last = start == starts[-1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from progloc.blocks import FloatArray
+from progloc.files import JsonObject
 
 if TYPE_CHECKING:
     from progloc.accounts.probes import TracedAttention
@@ -22,6 +23,9 @@ def shares(parts: FloatArray) -> FloatArray:
     """Return parts (…, M) as shares of their sum; equal shares where the sum is 0."""
     total = parts.sum(-1, keepdims=True)
     return np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
+
+
+Index = int | slice | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Picture:
         """By picture, the share of all attention on the answer's own tokens, (…), which the picture leaves out."""
         return dict(zip(PICTURES, self.with_answer[..., -1], strict=True))
 
-    def __getitem__(self, where: Any) -> Picture:
+    def __getitem__(self, where: Index | tuple[Index, ...]) -> Picture:
         return Picture(self.with_answer[:, *(where if isinstance(where, tuple) else (where,))])
 
     def mean(self, axis: int | tuple[int, ...]) -> Picture:
@@ -59,7 +63,7 @@ class Picture:
         axes = (axis,) if isinstance(axis, int) else axis
         return Picture(self.with_answer.mean(tuple(axis + 1 for axis in axes)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return lists of numbers, by picture."""
         return {
             **{name: np.round(getattr(self, name), DIGITS).tolist() for name in PICTURES},

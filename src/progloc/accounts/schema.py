@@ -6,13 +6,14 @@ import dataclasses
 import html
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from progloc.accounts.pictures import DIGITS, PICTURES, Picture
 from progloc.blocks import FloatArray
-from progloc.schedules import NOT_LOCALISED
+from progloc.files import JsonObject
+from progloc.schedules import NOT_LOCALISED, Matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ class TracedLayer:
         """Whether the margin alone guarantees at least half of the in-block mass."""
         return self.guaranteed_mass >= 0.5 * self.in_block_mass
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain data."""
         return {
             "layer": self.layer,
@@ -199,7 +200,7 @@ class Faithfulness:
         """Return the correlation of one picture with one kind of effect."""
         return next(pair for pair in self.correlations if (pair.picture, pair.effect) == (picture, effect))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain data."""
         return {
             **dataclasses.asdict(self),
@@ -237,7 +238,7 @@ class Examination:
     faithfulness: Faithfulness | None = None
     """None where nothing could be tested: the prompt has fewer than two sources."""
 
-    def to_dict(self, *, heads: bool) -> dict[str, Any]:
+    def to_dict(self, *, heads: bool) -> JsonObject:
         """Return plain data.
 
         Args:
@@ -296,11 +297,11 @@ class Audit:
     """The partitioner."""
     causal: bool
     """Whether the partitioner assigns a token's block without seeing what follows."""
-    schedule: str | tuple[float, ...]
+    schedule: str | tuple[float, ...] | Matrix
     dial: float | tuple[float, ...]
     cost: Cost
     seconds: float
-    environment: dict[str, Any] = field(repr=False)
+    environment: JsonObject = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -320,7 +321,7 @@ class Audit:
             texts[block] += token
         return texts
 
-    def to_dict(self, *, heads: bool = True) -> dict[str, Any]:
+    def to_dict(self, *, heads: bool = True) -> JsonObject:
         """Return the document as plain data; docs/audit.schema.json describes it.
 
         Args:

@@ -23,7 +23,7 @@ from progloc.cli.options import (
 from progloc.errors import ProglocError
 from progloc.report.printing import print_json
 
-STUDY: dict[str, Any] = {"rich_help_panel": "With --study"}
+STUDY = {"rich_help_panel": "With --study"}
 
 
 @app.command(name="audit")

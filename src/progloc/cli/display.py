@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -19,6 +19,7 @@ from progloc.report.printing import visible, with_title
 from progloc.report.progress import progress_bar
 
 if TYPE_CHECKING:
+    from progloc.files import JsonObject
     from progloc.measures.report import Report
     from progloc.paper.verdicts import Answer
     from progloc.results import RunResult
@@ -104,7 +105,7 @@ def schedule_table(name: str, lambdas: Sequence[float], by_head: Sequence[Sequen
 
 
 @contextmanager
-def training_progress(console: Console, label: str) -> Iterator[Callable[[int, int, Mapping[str, Any]], None]]:
+def training_progress(console: Console, label: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
     """Show a bar for one training, with its stage, CE, penalty and validation perplexity.
 
     Yields a function to call at each step and evaluation: (step, steps, logs).
@@ -113,7 +114,7 @@ def training_progress(console: Console, label: str) -> Iterator[Callable[[int, i
     with progress_bar(console) as bar:
         task = bar.add_task(label, total=None)
 
-        def advance(step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        def advance(step: int, steps: int, logs: Mapping[str, float]) -> None:
             nonlocal validation
             if "eval_perplexity" in logs:
                 validation = f" · validation perplexity {logs['eval_perplexity']:.2f}"
@@ -125,7 +126,7 @@ def training_progress(console: Console, label: str) -> Iterator[Callable[[int, i
         yield advance
 
 
-def coloured_blocks(division: Mapping[str, Any]) -> Segments:
+def coloured_blocks(division: JsonObject) -> Segments:
     """Return a text with a bar and another colour at each change of block, and a line that counts the blocks.
 
     For a mixture, the text is repeated for each of its parts, those of early layers first. These are segments because

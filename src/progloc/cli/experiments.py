@@ -6,13 +6,16 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from progloc.cli.options import Corpus, Json, Model, Out, SecondCorpus, app, drop_unset, notes, out_console, print_line
 from progloc.errors import ProglocError
 from progloc.report.printing import print_json
+
+if TYPE_CHECKING:
+    from progloc.paper.suite import Suite
 
 
 @app.command()
@@ -67,7 +70,7 @@ def report(
     _show_report(write_report(results), results, as_json)
 
 
-def _show_report(suite: Any, folder: Path, as_json: bool) -> None:
+def _show_report(suite: Suite, folder: Path, as_json: bool) -> None:
     from progloc.cli.display import claims_table
     from progloc.paper.claims import answers
     from progloc.paper.suite import rows

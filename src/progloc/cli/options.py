@@ -102,6 +102,6 @@ def dial_value(text: str) -> float | tuple[float, ...]:
     return deltas[0] if len(deltas) == 1 else deltas
 
 
-def drop_unset(**options: Any) -> dict[str, Any]:
+def drop_unset(**options: object) -> dict[str, Any]:
     """Return the options without those that nobody set."""
     return {name: value for name, value in options.items() if value is not None}

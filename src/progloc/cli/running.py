@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Any
 
 # each adds its commands, and --help lists them in this order
 # isort: off
@@ -28,7 +27,7 @@ def _stop(message: str, status: int = 2) -> None:
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and status 2."""
     print_on_any_encoding()
-    status: Any = 0
+    status: object = 0
     try:
         status = app(standalone_mode=False)
     except ProglocError as error:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -17,7 +16,7 @@ from progloc.files import read_json, write_json
 MANIFEST = "progloc-cache.json"
 
 
-def key_of(*parts: Any) -> str:
+def key_of(*parts: object) -> str:
     """Return a name for what was made from ``parts`` (anything JSON holds): 32 hexadecimal digits of their SHA-256."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 
 from progloc.attention.segments import PADDING, documents_in
 from progloc.blocks import NO_BLOCK
 from progloc.cross_entropy import IGNORED
+
+Item = Mapping[str, Any]
+"""One sequence by column, as lists, arrays or tensors: `input_ids` (T,), and what else `collate` takes."""
+Items = Sequence[Item] | Dataset[Item]
+"""A list or map-style dataset of sequences."""
 
 
 def predicted(labels: Tensor, documents: Tensor) -> Tensor:
@@ -26,7 +32,7 @@ def predicted(labels: Tensor, documents: Tensor) -> Tensor:
 
 
 def collate(
-    features: Sequence[dict[str, Any]], *, pad_token_id: int = 0, padding_side: Literal["right", "left"] = "right"
+    features: Sequence[Item], *, pad_token_id: int = 0, padding_side: Literal["right", "left"] = "right"
 ) -> dict[str, Tensor]:
     """Return a batch of B sequences, padded to the longest: a Trainer's ``data_collator``.
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from progloc.blocks import IntArray, Partitioner, TokenisedText, encode
 from progloc.blocks.encoding import check_fast
 from progloc.data.cache import cached_folder, key_of
+from progloc.data.collate import Item
 from progloc.data.corpora import Corpus
 from progloc.errors import ProglocError
 from progloc.files import cache_dir
@@ -123,7 +123,7 @@ def _content_key(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _block_ids(row: dict[str, Any], partitioner: Partitioner) -> IntArray:
+def _block_ids(row: Item, partitioner: Partitioner) -> IntArray:
     ids, offsets = np.asarray(row["input_ids"], dtype=np.int64), np.asarray(row["offsets"], dtype=np.int64)
     blocks = np.asarray(partitioner(TokenisedText(row["text"], ids, offsets)))
     shape = ids.shape if partitioner.granularities == 1 else (*ids.shape, partitioner.granularities)

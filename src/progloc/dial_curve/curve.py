@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,9 @@ from transformers import PreTrainedModel
 
 from progloc.cross_entropy import IGNORED
 from progloc.data import collate
+from progloc.data.collate import Item
 from progloc.dialling import dial
+from progloc.files import JsonObject
 from progloc.measures.measuring import measure
 from progloc.measures.passes import evaluating, locality_of
 from progloc.measures.report import Report
@@ -51,7 +52,7 @@ class Point:
     report: Report = field(repr=False)
     agreement: Agreement
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain numbers, as JSON has them."""
         setting = {"delta": self.delta, "keep_sink": self.keep_sink}
         return {**setting, **dataclasses.asdict(self.agreement), **self.report.to_dict()}
@@ -76,7 +77,7 @@ class Curve:
 
 
 def agreements(
-    model: PreTrainedModel, dataset: Sequence[Any], settings: Sequence[Setting], progress: Progress = _ignore
+    model: PreTrainedModel, dataset: Sequence[Item], settings: Sequence[Setting], progress: Progress = _ignore
 ) -> list[Agreement]:
     """Return how close a model stays to itself at δ = 0, for each setting of the dial.
 
@@ -112,7 +113,7 @@ def _log_probabilities(model: PreTrainedModel, batch: dict[str, Tensor], predict
 def dial_curve(
     name: str,
     model: PreTrainedModel,
-    dataset: Sequence[Any],
+    dataset: Sequence[Item],
     deltas: Sequence[float] = DELTAS,
     progress: Progress = _ignore,
 ) -> Curve:
@@ -137,7 +138,7 @@ def dial_curve(
     return Curve(name, tuple(points))
 
 
-def layer_effects(model: PreTrainedModel, dataset: Sequence[Any], progress: Progress = _ignore) -> list[Agreement]:
+def layer_effects(model: PreTrainedModel, dataset: Sequence[Item], progress: Progress = _ignore) -> list[Agreement]:
     """Return, by layer, how close a model stays to itself where that layer alone is made strictly local (δ = 1).
 
     The sink is treated as the model's configuration says. For the arguments see `agreements`.

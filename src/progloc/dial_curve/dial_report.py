@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,9 +21,9 @@ from progloc.dial_curve.curve import DELTAS, Agreement, Curve, Point, dial_curve
 from progloc.dialling import odds_outside
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
-from progloc.files import one_writer, write_bytes, write_json, write_text
+from progloc.files import JsonObject, one_writer, write_bytes, write_json, write_text
 from progloc.loading import load
-from progloc.model import localize
+from progloc.model import LocalModel, localize
 from progloc.report.formats import ABSENT, number
 from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
 from progloc.report.printing import visible
@@ -43,7 +42,7 @@ class DialReport:
     curves: tuple[Curve, ...]
     lambdas: tuple[float, ...]
     layers: tuple[Agreement, ...]
-    about: dict[str, Any] = field(repr=False)
+    about: JsonObject = field(repr=False)
 
     def tables(self) -> list[Table]:
         """Return every table; those marked as detail are left out of a terminal."""
@@ -81,7 +80,7 @@ class DialReport:
                 )
         return " ".join(sentences)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return everything as plain numbers, as `dial.json` holds it."""
         return {
             **self.about,
@@ -187,7 +186,7 @@ def dial_report(
     return DialReport(tuple(curves), lambdas, tuple(effects), about)
 
 
-def _open_other(name: str, config: LocalityConfig) -> Any:
+def _open_other(name: str, config: LocalityConfig) -> LocalModel:
     """Return a model to compare with: with its own λ, or, where it was trained without any, the first model's.
 
     Raises:

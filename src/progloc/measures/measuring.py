@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from progloc.attention.masses import CHANNELS, MEASURED_CHANNELS, log_masses
 from progloc.attention.request import AttentionRequest
 from progloc.attention.segments import PADDING, KeysSeen
 from progloc.cross_entropy import IGNORED
-from progloc.data.collate import collate, predicted
+from progloc.data.collate import Item, Items, collate, predicted
 from progloc.errors import ProglocError
 from progloc.fused_loss import SummedLoss
 from progloc.measures.definitions import Ratio, measures
@@ -43,10 +42,10 @@ def _layer(values: Mapping[str, Tensor], chance: Mapping[str, Tensor], layer: in
 
 def measure(
     model: nn.Module,
-    dataset: Any,
+    dataset: Items,
     *,
     batch_size: int = 8,
-    collator: Callable[[list[Any]], Mapping[str, Any]] = collate,
+    collator: Callable[[list[Item]], Mapping[str, Tensor]] = collate,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Measure a localised model on a dataset, in one pass that holds no more than a batch's attention, and no logits.
@@ -72,7 +71,7 @@ def measure(
     read = len(CHANNELS) + len(MEASURED_CHANNELS)
     attention, uniform, call = Sums(), Sums(), SummedLoss(model)
     loss_sum, tokens, real_tokens, done = 0.0, 0, 0, 0
-    penalties: Any = 0.0  # (L, H), the model's own penalty, summed over all real tokens
+    penalties = torch.zeros(1, 1, dtype=torch.float64)  # (L, H), the model's own penalty, summed over all real tokens
     with evaluating(model):
         for batch in batches(model, dataset, batch_size, collator):
             labels = predicted(batch.labels, batch.documents)
@@ -89,7 +88,7 @@ def measure(
             layers, real = [layer.float() for layer in log_masses(outputs)], batch.documents != PADDING
             marks = [[mark.to(torch.float32) for mark in flags(batch.documents, ids)] for ids in batch.divisions]
             by_head = penalty_by_head(layers, real, penalty=penalty, channels=channels, tokens=1.0)
-            penalties += by_head.double().cpu()
+            penalties = penalties + by_head.double().cpu()
             real_tokens += int(real.sum())
             ratios, chance_ratios = [], []  # by layer
             for layer, g in zip(layers, batch.granularity, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from progloc.attention.segments import documents_in
+from progloc.data.collate import Item, Items
 from progloc.errors import ProglocError
 from progloc.measures.definitions import Ratio
+from progloc.model import Locality
 
 
 class Batch(NamedTuple):
@@ -33,10 +35,10 @@ class Batch(NamedTuple):
     """Which of them each of the L layers has."""
 
 
-def locality_of(model: nn.Module) -> Any:
+def locality_of(model: nn.Module) -> Locality:
     """Return the locality of a model, or of the one that it wraps; raises ProglocError where it was not localised."""
     models = (part for part in model.modules() if isinstance(part, PreTrainedModel))
-    locality = getattr(next(models, model), "locality", None)  # a wrapper's may be outdated
+    locality: Locality | None = getattr(next(models, model), "locality", None)  # a wrapper's may be outdated
     if locality is None:
         raise ProglocError(
             "this model has no locality; run progloc.localize(model, LocalityConfig(…)) or progloc.load first"
@@ -57,7 +59,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def batches(
-    model: Any, dataset: Any, batch_size: int, collator: Callable[[list[Any]], Mapping[str, Any]]
+    model: nn.Module, dataset: Items, batch_size: int, collator: Callable[[list[Item]], Mapping[str, Tensor]]
 ) -> Iterator[Batch]:
     """Yield a dataset's batches in order, with block ids from positions where the items have none.
 
@@ -66,8 +68,11 @@ def batches(
     """
     locality = locality_of(model)
     # a generator of its own: measuring between epochs must not move the training's random numbers
-    loader: DataLoader[Any] = DataLoader(
-        dataset, batch_size=batch_size, collate_fn=collator, generator=torch.Generator()
+    loader: DataLoader[Item] = DataLoader(
+        dataset,  # type: ignore[arg-type]  # of a list it needs no more than of a dataset
+        batch_size=batch_size,
+        collate_fn=collator,
+        generator=torch.Generator(),
     )
     for items in loader:
         inputs = {name: value.to(model.device) for name, value in items.items()}

@@ -7,10 +7,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from progloc.files import JsonObject
 from progloc.measures.definitions import look
 
 if TYPE_CHECKING:
@@ -132,10 +133,10 @@ class Report(_Measures):
         weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], fidelities.shape)
         return float(np.average(fidelities, weights=weights)) if weights.any() else math.nan
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return everything as plain numbers, lists and dictionaries; None where there was nothing to measure."""
 
-        def plain(figures: Mapping[str, float]) -> dict[str, Any]:
+        def plain(figures: Mapping[str, float]) -> JsonObject:
             return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
         names = ("perplexity", "cross_entropy", "tokens", "weighted_penalty_nats", "objective", "schedule", "blocks")

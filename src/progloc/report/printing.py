@@ -78,6 +78,6 @@ def print_on_any_encoding() -> None:
             stream.reconfigure(errors=_ON_ANY)
 
 
-def print_json(value: Any, indent: int | None = 2) -> None:
+def print_json(value: object, indent: int | None = 2) -> None:
     """Print one JSON document, in ASCII: every encoding has it, and it holds no control characters."""
     print(json.dumps(value, indent=indent))

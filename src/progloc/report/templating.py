@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jinja2
 from markupsafe import Markup
 
 from progloc.report.printing import visible
 
 
-def _to_visible(value: Any) -> Any:
+def _to_visible(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -6,21 +6,23 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from progloc.files import write_text
+from progloc.files import JsonObject, write_text
 from progloc.training.stages import Stages
 
 MARKER = "complete"
+
+Logs = dict[str, float]
+"""What Trainer logs at a step or an evaluation."""
 
 
 class CompleteMarker(TrainerCallback):
     """Marks a checkpoint once all of it is written; Trainer writes in place and marks nothing."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint just written."""
         write_text(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / MARKER, "")
 
@@ -32,7 +34,7 @@ def whole_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
+def read_events(path: Path, kind: str) -> list[JsonObject]:
     """Return the events of one kind ("step", "evaluation") from an events.jsonl; a line cut short is left out."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
@@ -45,7 +47,7 @@ def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
     return events
 
 
-def _layers(logs: dict[str, Any], name: str) -> list[float | None]:
+def _layers(logs: Logs, name: str) -> list[float | None]:
     """Return a figure by layer; None for a layer without it (training measures no penalty where λ = 0)."""
     values = {int(key.rpartition("_")[2]): value for key, value in logs.items() if key.startswith(f"{name}/layer_")}
     return [values.get(layer) for layer in range(max(values, default=-1) + 1)]
@@ -63,7 +65,7 @@ class EventLog(TrainerCallback):
         self._started = time.monotonic()
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Keep what happened up to the step resumed from."""
         events = [e for kind in ("step", "evaluation") for e in read_events(self.path, kind)]
@@ -74,10 +76,10 @@ class EventLog(TrainerCallback):
         self._started = time.monotonic()
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Logs, **kwargs: object
     ) -> None:
         """Write a training step's or an evaluation's line."""
-        event: dict[str, Any]
+        event: JsonObject
         if "ce" in logs:
             event = {
                 "event": "step",
@@ -115,14 +117,14 @@ class EventLog(TrainerCallback):
 class Listener(TrainerCallback):
     """Tells a function how far training is: ``heard(step, steps, what)`` after each step and evaluation."""
 
-    def __init__(self, heard: Callable[[int, int, dict[str, Any]], None]) -> None:
+    def __init__(self, heard: Callable[[int, int, Logs], None]) -> None:
         self.heard = heard
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Logs, **kwargs: object
     ) -> None:
         """Pass the log line on."""
-        self.heard(state.global_step, state.max_steps, logs or {})
+        self.heard(state.global_step, state.max_steps, logs)
 
 
 class StageTwoEarlyStopping(TrainerCallback):
@@ -135,7 +137,9 @@ class StageTwoEarlyStopping(TrainerCallback):
         self.stages = stages
         self.patience = patience
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Stop if it is time."""
         control.should_training_stop |= self.is_over(state, str(args.metric_for_best_model))
 

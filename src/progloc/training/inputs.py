@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from rich.console import Console
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from progloc.blocks import partitioner
 from progloc.config import RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
+from progloc.files import JsonObject
 from progloc.loading import load
+from progloc.model import LocalModel
 from progloc.report.progress import print_note
 from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
 from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer
@@ -50,7 +51,7 @@ class Inputs:
                 "that gather(config) returns"
             )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return the entry `data` of a result."""
         summary = {
             "corpus": self.corpus.name,
@@ -123,7 +124,7 @@ def gather(config: RunConfig, console: Console | None = None) -> Inputs:
     )
 
 
-def open_model(inputs: Inputs, config: RunConfig) -> PreTrainedModel:
+def open_model(inputs: Inputs, config: RunConfig) -> LocalModel:
     """Load the model afresh, localised, with every dropout off: log masses are taken before dropout (method.md §6).
 
     Raises:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
-from progloc.files import require_space, write_json
+from progloc.files import JsonObject, require_space, write_json
 from progloc.loading import load
 from progloc.measures.measuring import measure
 from progloc.model import Locality
@@ -38,6 +38,7 @@ from progloc.training.callbacks import (
     CompleteMarker,
     EventLog,
     Listener,
+    Logs,
     StageTwoEarlyStopping,
     read_events,
     whole_checkpoint,
@@ -67,7 +68,7 @@ def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) 
 
 
 def _training_summary(
-    steps: list[dict[str, Any]], evaluations: list[dict[str, Any]], best: dict[str, Any], planned: int
+    steps: list[JsonObject], evaluations: list[JsonObject], best: JsonObject, planned: int
 ) -> TrainingSummary:
     """Summarise the training.
 
@@ -122,7 +123,7 @@ def _goal(config: RunConfig, reference: RunResult | None) -> Goal | None:
     return PerplexityBudget(alpha, budget=training.budget, reference=course)
 
 
-def _outcome(training: TrainingConfig, best: dict[str, Any], reference: RunResult | None) -> GoalOutcome | None:
+def _outcome(training: TrainingConfig, best: JsonObject, reference: RunResult | None) -> GoalOutcome | None:
     """Return what α adapted to, what the best checkpoint came to, and whether that holds."""
     if training.fidelity_goal is not None:
         goal, reached = training.fidelity_goal, best["penalised_fidelity"]
@@ -133,7 +134,7 @@ def _outcome(training: TrainingConfig, best: dict[str, Any], reference: RunResul
     return None
 
 
-def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
+def _choose_heads(locality: Locality, before: JsonObject) -> None:
     """Give λ to the heads that are most local (F°) in the untrained model, where the schedule leaves that open."""
     schedule = locality.config.parsed_schedule
     if schedule.by_head is not None:
@@ -142,20 +143,20 @@ def _choose_heads(locality: Locality, before: Mapping[str, Any]) -> None:
         locality.lambdas, locality.head_lambdas = schedule.resolve(len(fidelity), fidelity.shape[1], fidelity.tolist())
 
 
-def _course(steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _course(steps: Sequence[JsonObject]) -> tuple[JsonObject, ...]:
     """Return a learned λ(ℓ) at some of the steps, the last among them; nothing where λ was not learned."""
     learned = [{"step": step["step"], "lambdas": step["lambdas"]} for step in steps if "lambdas" in step]
     every = math.ceil(len(learned) / COURSE_POINTS)
     return tuple(learned[::-1][::every][::-1]) if learned else ()
 
 
-def _final_measures(model: PreTrainedModel, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+def _final_measures(model: PreTrainedModel, config: RunConfig, inputs: Inputs) -> tuple[JsonObject, JsonObject | None]:
     """Return the entries `final` and `elsewhere` of a result."""
     batch_size = config.training.batch_size
     final = measure(model, inputs.validation, batch_size=batch_size).to_dict()
     if inputs.elsewhere is None:
-        return {"final": final, "elsewhere": None}
-    return {"final": final, "elsewhere": measure(model, inputs.elsewhere, batch_size=batch_size).to_dict()}
+        return final, None
+    return final, measure(model, inputs.elsewhere, batch_size=batch_size).to_dict()
 
 
 def train_run(
@@ -165,11 +166,11 @@ def train_run(
     *,
     name: str,
     role: str = "architecture",
-    before: dict[str, Any] | None = None,
+    before: JsonObject | None = None,
     reference: RunResult | None = None,
-    heard: Callable[[int, int, dict[str, Any]], None] | None = None,
+    heard: Callable[[int, int, Logs], None] | None = None,
     console: Console | None = None,
-    **arguments: Any,
+    **arguments: object,
 ) -> RunResult:
     """Train one model and return its result; a finished run is only read, an interrupted one goes on.
 
@@ -200,10 +201,10 @@ def _train(
     config: RunConfig,
     folder: Path,
     inputs: Inputs,
-    description: dict[str, Any],
-    before: dict[str, Any] | None,
+    description: JsonObject,
+    before: JsonObject | None,
     reference: RunResult | None,
-    heard: Callable[[int, int, dict[str, Any]], None] | None,
+    heard: Callable[[int, int, Logs], None] | None,
     console: Console | None,
     arguments: dict[str, Any],
 ) -> RunResult:
@@ -266,7 +267,7 @@ def _train(
     for evaluation in evaluations:
         evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
     with trainer._dialled(sampled=False):
-        measures = _final_measures(model, config, inputs)
+        final, elsewhere = _final_measures(model, config, inputs)
     _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
     result = RunResult(
         name=description["name"],
@@ -280,7 +281,8 @@ def _train(
         lambdas_course=_course(steps),
         environment=describe_environment(),
         before=before,
-        **measures,
+        final=final,
+        elsewhere=elsewhere,
         epochs=tuple(evaluations),
         training=_training_summary(steps, evaluations, best, planned),
         goal=_outcome(training, best, reference),
@@ -291,7 +293,7 @@ def _train(
 
 
 def remeasure_run(
-    config: RunConfig, folder: Path, inputs: Inputs, *, name: str, role: str, before: dict[str, Any], trained: Path
+    config: RunConfig, folder: Path, inputs: Inputs, *, name: str, role: str, before: JsonObject, trained: Path
 ) -> RunResult:
     """Measure the model of a finished run with λ = 0 on this config's blocks, and return that as a result of its own.
 
@@ -326,9 +328,14 @@ def remeasure_run(
         write_json(folder / RUN_FILE, description)
         started = time.monotonic()
         model = load(trained / MODEL_FOLDER, config.locality)
-        measures = _final_measures(model, config, inputs)
-        of_blocks = ("mean_penalty_nats_unweighted", "max_penalty_nats_unweighted", "penalty_nats_by_layer")
-        training: Any = {**source.training, **dict.fromkeys(of_blocks), "seconds": time.monotonic() - started}
+        final, elsewhere = _final_measures(model, config, inputs)
+        training: TrainingSummary = {
+            **source.training,
+            "mean_penalty_nats_unweighted": None,
+            "max_penalty_nats_unweighted": None,
+            "penalty_nats_by_layer": None,
+            "seconds": time.monotonic() - started,
+        }
         of_epoch = ("epoch", "step", "stage", "perplexity")  # the figures that do not depend on blocks
         result = dataclasses.replace(
             source,
@@ -338,7 +345,8 @@ def remeasure_run(
             data=description["data"],
             environment=describe_environment(),
             before=before,
-            **measures,
+            final=final,
+            elsewhere=elsewhere,
             epochs=tuple(
                 {**{figure: epoch[figure] for figure in of_epoch}, "fidelity": None, "fidelity_no_sink": None}
                 for epoch in source.epochs

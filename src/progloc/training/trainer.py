@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerControl, TrainingArguments
+from transformers.modeling_outputs import ModelOutput
+from transformers.trainer_utils import TrainOutput
 
 from progloc.attention.masses import log_masses
 from progloc.attention.request import AttentionRequest
 from progloc.calls import REENTRANT
 from progloc.config import TrainingConfig
 from progloc.data import collate
+from progloc.data.collate import Items
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
@@ -58,13 +62,13 @@ class LocalistTrainer(ScheduleTrainer):
 
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         stages: Stages | None = None,
         goal: Goal | None = None,
         fused_loss: bool = False,
         dial: float | Literal["sampled"] | None = None,
         lambda_learning_rate: float = TrainingConfig.lambda_learning_rate,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
@@ -100,7 +104,7 @@ class LocalistTrainer(ScheduleTrainer):
         if "block_ids" not in self._signature_columns:
             self._signature_columns.append("block_ids")  # reaches attention through **kwargs, so no signature names it
 
-    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def _inner_training_loop(self, *args: object, **kwargs: object) -> TrainOutput:
         """Train the present model: `model_init` may have made another since this trainer was."""
         self.begin_learning()
         self._begin_window()
@@ -108,7 +112,9 @@ class LocalistTrainer(ScheduleTrainer):
 
     # --- the loss ---
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
         """Return a step's micro-batches; the penalty is a mean over the real tokens in all of them, counted here."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._real_tokens = None
@@ -123,19 +129,19 @@ class LocalistTrainer(ScheduleTrainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, ModelOutput]:
         """Return CE + α·Σλp while training, and plain CE otherwise."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self.begin_learning()
         stage, config, weights = self.stage, self.locality.config, self.locality.weights
         request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
-        inputs = {**inputs, "output_attentions": True, "use_cache": False, "attention_request": request}
+        options = {"output_attentions": True, "use_cache": False, "attention_request": request}
         with self._fusing(), self._dialled(sampled=True):
-            ce, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            ce, outputs = super().compute_loss(model, {**inputs, **options}, True, num_items_in_batch)
 
         by_head = penalty_by_head(
             log_masses(outputs), inputs.get("attention_mask"), penalty=config.penalty, tokens=self._real_tokens
@@ -159,7 +165,7 @@ class LocalistTrainer(ScheduleTrainer):
         """The layers with some λ > 0; training computes log masses in these only."""
         return tuple(layer for layer, strength in enumerate(self.locality.lambdas) if strength)
 
-    def _fusing(self) -> AbstractContextManager[Any]:
+    def _fusing(self) -> AbstractContextManager[object]:
         """Return a context in which the present model's loss makes no logits, if `fused_loss` is set."""
         if not self.fused_loss:
             return nullcontext()
@@ -167,7 +173,7 @@ class LocalistTrainer(ScheduleTrainer):
             self._fused = FusedLoss(self.model)
         return self._fused
 
-    def _dialled(self, *, sampled: bool) -> AbstractContextManager[Any]:
+    def _dialled(self, *, sampled: bool) -> AbstractContextManager[object]:
         """Return the dial of a micro-batch (``sampled``), or of an evaluation."""
         delta = (float(torch.rand(())) if sampled else None) if self.dial == "sampled" else self.dial
         if delta is None or not any(self.locality.lambdas):  # a dial scales λ, so at λ = 0 there is nothing to dial
@@ -185,7 +191,7 @@ class LocalistTrainer(ScheduleTrainer):
             value = value.detach()
             self._window[name] = self._window[name] + value if name in self._window else value
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
         norm = super()._get_grad_norm(model, grad_norm)
         total, limit = torch.as_tensor(norm, dtype=torch.float32).cpu(), self.args.max_grad_norm
         # the gradients are clipped (and, in fp16, unscaled) by now; the one factor that clipping used gives them back
@@ -194,7 +200,7 @@ class LocalistTrainer(ScheduleTrainer):
         self._note(layer_norms=layer_gradient_norms(layers) / scale, clipped_share=(scale < 1.0).float())
         return norm
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(self, *args: object, **kwargs: object) -> Tensor:
         """Train on one micro-batch; the last of a step also moves a learned λ."""
         last = self.accelerator.sync_gradients
         self._window_steps += last
@@ -223,7 +229,10 @@ class LocalistTrainer(ScheduleTrainer):
     # --- evaluation and what is kept ---
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Items | dict[str, Items] | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the model on a dataset (or each of a dictionary of them), log and return the figures.
 
@@ -271,7 +280,7 @@ class LocalistTrainer(ScheduleTrainer):
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         """As Trainer does, but an evaluation of stage 1 is never the best: its objective is not the one trained for."""
         if self.state.global_step <= self.stages.boundary(self.state.max_steps):
             return False
@@ -298,7 +307,7 @@ def selection(training: TrainingConfig) -> str:
     return "goal_rank" if training.adapts else training.select
 
 
-def training_arguments(training: TrainingConfig, output_dir: str | Path, **overrides: Any) -> TrainingArguments:
+def training_arguments(training: TrainingConfig, output_dir: str | Path, **overrides: object) -> TrainingArguments:
     """Return the TrainingArguments that a TrainingConfig stands for; ``overrides`` are given to it as they are.
 
     Evaluates and saves once an epoch (or `evaluations` times), keeps the best checkpoint of stage 2 by `select`, or by
@@ -310,11 +319,11 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
     on_gpu = torch.accelerator.is_available()
     if training.precision == "fp16" and not on_gpu:
         raise ProglocError("training.precision is fp16, which needs a GPU and none was found; expected bf16 or fp32")
-    intervals: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    intervals: dict[str, object] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
     if training.evaluated is not None:
         share = min(1 / training.evaluated, math.nextafter(1, 0))  # of all steps; 1.0 would be one step
         intervals = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": share, "save_steps": share}
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "output_dir": str(output_dir),
         "num_train_epochs": training.epochs,
         "max_steps": training.max_steps or -1,
