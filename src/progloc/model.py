@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.numpy import save
@@ -130,6 +130,7 @@ if TYPE_CHECKING:
         """A localised model, for type checkers: it stays of its own class, and `localize` gives it a locality."""
 
         locality: Locality
+        generate: Callable[..., Any]  # as transformers annotates it, it fits no model
 
 else:
     LocalModel = PreTrainedModel

@@ -86,6 +86,7 @@ def train(name: str, text: str) -> None:
 
     with dial(model, 0.7), dial(model, [0.0, 1.0]) as setting:
         assert_type(setting.outside, tuple[float, ...])
+        model.generate(max_new_tokens=5)
         answer = audit(model, "What must the overseer see?", tokenizer=tokenizer)
     assert_type(answer, Audit)
     assert_type(answer.verdict, str)
@@ -94,7 +95,7 @@ def train(name: str, text: str) -> None:
 
     outputs = load(Path("my-local-model"))(input_ids=parts.train[0]["input_ids"][None], output_attentions=True)
     assert_type(log_masses(outputs), tuple[Tensor, ...])
-    delocalize(model).generate(max_new_tokens=5)
+    delocalize(model).save_pretrained("as-it-was")
 
 
 def refused(model: LocalModel, items: list[dict[str, Any]]) -> None:
