@@ -17,6 +17,7 @@ from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
 from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
 from progloc.paper.study_tables import conclusion, study_tables
+from progloc.report.formats import layers_named
 from progloc.report.table import filled, to_markdown
 from scripts import run_script, script_parser
 
@@ -30,15 +31,14 @@ def section(name: str, study: Study) -> str:
     about, versions = study.about, study.about["environment"]
     length = about["sequence_length"] - about["answer_tokens"]
     made = (
-        f"{about['texts']} passages of {about['corpus']} that no run was trained on, of "
-        f"{about['prompt_tokens'] or length} + {about['answer_tokens']} tokens at most, cut at block ends, by "
-        "`progloc audit RESULTS --study "
-        f"{about['corpus']} --texts {about['texts']}` on the suite {about['suite']} with {about['model']}; progloc "
-        f"{versions['progloc']}, torch {versions['torch']}, transformers {versions['transformers']}, "
-        f"{versions['device']}."
+        f"{about['texts']} passages of {about['corpus']} that no run was trained on, of at most "
+        f"{about['prompt_tokens'] or length} + {about['answer_tokens']} tokens, cut at the ends of blocks; "
+        f"{layers_named(study.layers)}. Made by `progloc audit RESULTS --study {about['corpus']} --texts "
+        f"{about['texts']}` on the suite {about['suite']} with {about['model']} (progloc {versions['progloc']}, torch "
+        f"{versions['torch']}, transformers {versions['transformers']}, {versions['device']})."
     )
-    removed, closed_up, verdicts, _ = study_tables(study)  # the last is in the study's own tables.md
-    tables = [removed, replace(closed_up, note="The same figures, with what follows a source moved up."), verdicts]
+    # the page explains the columns once; the last table is in the study's own tables.md
+    tables = [replace(table, note="") for table in study_tables(study)[:3]]
     written = [to_markdown(table).replace("## ", "#### ", 1) for table in tables]
     return "\n".join([f"### {name}", "", made, "", f"**{conclusion(study)}**", "", *written])
 

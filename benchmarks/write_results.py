@@ -35,12 +35,16 @@ SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-lay
 """The figures that the page shows of a suite, where it has them."""
 _DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
 """The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
+_ARITHMETIC = "C9"
+"""The claim that no run decides: its answer is the same for every suite."""
+CLAIMS_PAGES = {"quick": "[paper.md](paper.md#the-ten-claims)"}
+"""Suites whose answers to the claims stand on another page."""
 HEAD = """# Results
 
-Look up here what each suite of runs found: the table that decides its question, the claims of the paper that it can
-test, and the command that repeats it. The audits of *faithfulness* and *faithfulness-stories* are in
-[audit.md](audit.md#does-localising-make-attention-more-faithful). Every other table, every test and all figures of a
-suite are in its full report, made from the runs in `benchmarks/measured/suites/`:
+Look up here the results of each suite of runs: the table that decides its question, its answers to the paper's claims,
+and the command that repeats it. The audits of *faithfulness* and *faithfulness-stories* are in
+[audit.md](audit.md#does-localising-make-attention-more-faithful). The full report of a suite has every other table,
+test and figure; make it from the runs in `benchmarks/measured/suites/`:
 
 ```bash
 python benchmarks/measurements.py quick results/quick
@@ -49,21 +53,22 @@ progloc report results/quick    # report.html, tables.md, results.csv, figures/
 
 | term | meaning |
 | --- | --- |
-| gap | perplexity ÷ that of the λ=0 run of the same data, budget and seed; a geometric mean over seeds |
+| gap | perplexity ÷ that of the λ=0 run with the same data, budget and seed; geometric mean over seeds |
 | F, H | fidelity (the share of attention within the token's own block) and entropy, over all keys |
-| F°, H° | the same of the attention that is not on the sink, the first token |
-| chance | what uniform attention on the same blocks has; read every fidelity beside it |
-| final penalty | what α multiplies in the loss, Σλp, on validation |
+| F°, H° | the same without the sink, the first token |
+| chance | the figure for uniform attention on the same blocks; compare every fidelity with it |
+| final penalty | Σλp on validation, the term that α multiplies in the loss |
 | ±, [ ] | 95% t-interval over seeds; a seed is another order of the training text ([statistics.md](statistics.md)) |
 | above chance | (F° − chance) ÷ (1 − chance) |
-| lowest | of the layers with λ ≥ 0.5, in each seed |
+| lowest | the lowest layer of those with λ ≥ 0.5, in each seed |
 
-In the figures large marks are means over seeds, small ones single runs; of two panels the left one counts the sink, the
-right one does not.
+In the figures, large marks are means over seeds and small marks single runs. Of two panels, the left one includes the
+sink and the right one leaves it out.
 
-Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)). The
-claims and their decision rules are in [method.md §11](method.md#11-statistics-and-claims), the definitions in
-[method.md §3](method.md#3-what-is-reported). `python benchmarks/write_results.py` writes this page; a test compares.
+Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)).
+[method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules; C9 is arithmetic, the
+same for every suite, and is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
+definitions. `python benchmarks/write_results.py` writes this page, and a test compares the two.
 """
 
 
@@ -105,10 +110,11 @@ def kept_suites(root: Path = ROOT) -> Iterator[dict[str, Suite]]:
 
 def _claims(claims: list[Answer]) -> str:
     """Return a row for each claim that the suite's runs can test, and a line that names the others."""
-    tested = [claim for claim in claims if claim.figure != ABSENT]
+    asked = [claim for claim in claims if claim.id != _ARITHMETIC]
+    tested = [claim for claim in asked if claim.figure != ABSENT]
     columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure"))
-    rows = tuple((f"{claim.id} {claim.question}", claim.verdict, claim.figure) for claim in tested)
-    others = ", ".join(claim.id for claim in claims if claim not in tested)
+    rows = tuple((claim.id, claim.verdict, claim.figure) for claim in tested)
+    others = ", ".join(claim.id for claim in asked if claim not in tested)
     note = f"Not tested by these runs: {others}." if others else ""
     return to_markdown(Table("The paper's claims", note, columns, rows))
 
@@ -121,13 +127,14 @@ def _deciding_table(suite: Suite) -> list[Table]:
     return [replace(table, note="") if table.title.startswith(_DECIDING[-1]) else table for table in deciding[:1]]
 
 
-def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
+def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing], claims_page: str | None = None) -> str:
     """Return a suite's section of a page: summary, the deciding table, claims, figures, and what made it.
 
     Args:
         title: the section's.
         suite: with at least one finished run.
         pictures: its figures, by where the page finds them.
+        claims_page: a link to the page that has the answers to the claims, which are then not repeated.
     """
     claims, made = answers(suite), dict(made_by(suite))
     versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
@@ -139,7 +146,7 @@ def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) ->
             summary(suite, claims),
             "",
             *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
-            f"#{_claims(claims)}",
+            f"The paper's claims on this suite: {claims_page}.\n" if claims_page else f"#{_claims(claims)}",
             *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),
             *missing,
             f"Made by `{made['command']}` ({versions}; {made['device']}).",
@@ -159,7 +166,9 @@ def page_and_pictures(root: Path = ROOT) -> tuple[str, dict[str, Drawing]]:
         if not suites:
             raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
         pictures = {name: _pictures(name, suite) for name, suite in suites.items()}
-        sections = [suite_markdown(name, suite, pictures[name]) for name, suite in suites.items()]
+        sections = [
+            suite_markdown(name, suite, pictures[name], CLAIMS_PAGES.get(name)) for name, suite in suites.items()
+        ]
     return "\n".join([HEAD, *sections]), {path: drawing for each in pictures.values() for path, drawing in each.items()}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from progloc.files import write_text
-from progloc.report.table import filled, to_markdown
+from progloc.report.table import Table, filled, to_markdown
 from step_timing.figure import drawing
 from step_timing.results import BENCHMARK_FILE, Benchmark, read_benchmark
 from step_timing.tables import made_by, run_tables, step_tables, target_table
@@ -39,6 +40,13 @@ def write_report(folder: Path) -> Benchmark:
     return benchmark
 
 
+def _measured(targets: Table) -> Table:
+    """Return the targets that were measured; the note lists the others with their limits."""
+    measured = tuple(row for row in targets.rows if row[-1] != "not measured")
+    others = "; ".join(f"{what} ({limit})" for what, limit, *_, verdict in targets.rows if verdict == "not measured")
+    return replace(targets, rows=measured, note=f"{targets.note}{f' Not measured: {others}.' if others else ''}")
+
+
 def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, str]) -> str:
     """Return a page with the text between its two marks replaced by the targets and every run's tables.
 
@@ -50,9 +58,10 @@ def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, 
     Raises:
         ProglocError: the marks are not there.
     """
-    parts = [to_markdown(target_table(list(benchmarks.values())))]
+    parts = [to_markdown(_measured(target_table(list(benchmarks.values()))))]
     for name, benchmark in benchmarks.items():
         parts += [f"## Measured: {name}\n", made_by(benchmark), ""]
-        parts += [to_markdown(table).replace("## ", "### ", 1) for table in step_tables(benchmark)]
+        # the page explains the columns once
+        parts += [to_markdown(replace(table, note="")).replace("## ", "### ", 1) for table in step_tables(benchmark)]
         parts += [f"![Step time and peak memory, {name}]({pictures[name]})", ""]
     return filled(page, "benchmarks/write_performance.py", "\n".join(parts))

@@ -124,7 +124,7 @@ def target_table(benchmarks: Sequence[Benchmark], targets: Iterable[Target] = TA
         )
     return Table(
         "Targets",
-        "Against plain SDPA, everything else equal, by the median; of several variants the worst counts and is named.",
+        "Medians of the ratio to plain SDPA, everything else equal; of several variants the worst counts and is named.",
         (
             Column("target", text=True),
             *map(Column, ("limit", "measured", "quartiles")),

@@ -220,10 +220,9 @@ def test_the_nearest_rival_is_named() -> None:
 def test_the_conclusion_is_what_the_intervals_say() -> None:
     said = conclusion(made(quintic=0.6, localist=-0.2, linear=0.0))
     assert "more faithful than at λ=0 in 1 (quintic on sentences)" in said
-    assert "less in 1 (localist on sentences)" in said
-    assert "1 cannot be told (after Holm's correction)" in said
-    assert "0.7 is reached, interval and all, by 1 (quintic on sentences)" in said
-    assert "by 0 (none)" in conclusion(made(quintic=0.1))
+    assert "less faithful in 1 (localist on sentences) and undecided in 1 (after Holm's correction)" in said
+    assert said.endswith("above 0.7 in 1 (quintic on sentences).")
+    assert conclusion(made(quintic=0.1)).endswith("in 0 (none).")
 
 
 def c10(folder: Path, study: Study | None) -> Any:

@@ -54,7 +54,7 @@ def test_the_summary_says_what_other_blocks_cost(several_partitioners):
     suite = several_partitioners
     gaps = {on: [suite.gap(run) for run in suite.by_name[name].values()] for on, name in names.items()}
     costs = ", ".join(f"{math.prod(each) ** (1 / 3):.3f}× on {on}" for on, each in gaps.items())
-    assert f"by blocks, localist costs {costs}: larger blocks less, whatever they are made of (C8)." in said
+    assert f"By blocks, localist costs {costs}: larger blocks cost less, whatever they are made of (C8)." in said
 
 
 def test_the_lowest_layer_is_of_those_meant_to_be_local(several_partitioners):

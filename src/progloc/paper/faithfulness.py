@@ -34,8 +34,8 @@ AIM = 0.7
 BEFORE = "before localising"
 """The name and the role of the model that all runs started from."""
 STUDY_UNIT = (
-    "Unit: passages × seeds of one base model, resampled independently (crossed bootstrap); only passages that every "
-    "model compared has a rank correlation on, of ten sources or more."
+    "Unit: passages × seeds of one base model, resampled independently (crossed bootstrap). Only passages with ten "
+    "sources or more count, on which every model compared has a rank correlation."
 )
 """What was drawn, and so what an interval or a p is over."""
 Row = tuple[str, str]

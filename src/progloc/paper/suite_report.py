@@ -27,18 +27,17 @@ def summary(suite: Suite, claims: list[Answer]) -> str:
     seeds = len({run.seed for run in suite.runs})
     verdicts = [answer.verdict for answer in claims]
     sentences = [
-        f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')} in "
-        f"{counted(len(suite.architectures), 'architecture')} with {counted(seeds, 'seed')}.",
+        f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')}: "
+        f"{counted(len(suite.architectures), 'architecture')}, {counted(seeds, 'seed')}.",
         *_without_a_penalty(suite),
         *_price(suite),
         *_locality(suite),
         *_on_other_blocks(suite),
-        f"Of {counted(len(claims), 'claim')} of the paper {verdicts.count('supported')} are supported, "
-        f"{verdicts.count('not supported')} are not, and {verdicts.count('cannot tell from this run')} cannot be told "
-        "from this run.",
+        f"Of the paper's {counted(len(claims), 'claim')}, this suite supports {verdicts.count('supported')}, does not "
+        f"support {verdicts.count('not supported')} and cannot decide {verdicts.count('cannot tell from this run')}.",
     ]
     if seeds == 1:
-        sentences.append("One seed gives no interval: no comparison here is more than an observation.")
+        sentences.append("One seed gives no interval, so every comparison here is only an observation.")
     if suite.missing:
         sentences.append(f"Of {len(suite.missing) + len(suite.runs)} planned runs, {len(suite.missing)} are missing.")
     return " ".join(sentences)
@@ -54,12 +53,9 @@ def _without_a_penalty(suite: Suite) -> Iterator[str]:
         return
     perplexity = mean_interval(suite.values(suite.distributed, measured("perplexity")).values())
     before = suite.runs[0].before["perplexity"]
-    yield (
-        f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}; before fine-tuning it was "
-        f"{number(before, 2)}."
-    )
+    yield (f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}, before fine-tuning {number(before, 2)}.")
     if perplexity.mean > before:
-        yield "Fine-tuning itself made this model worse: only ratios between fine-tuned runs say what locality costs."
+        yield "Fine-tuning itself made the model worse, so only ratios between fine-tuned runs say what locality costs."
 
 
 def _price(suite: Suite) -> Iterator[str]:
@@ -68,13 +64,13 @@ def _price(suite: Suite) -> Iterator[str]:
         return
     low, high = _ends(gaps)
     last = {name: gap(suite, name, perplexity=at_the_end("perplexity")).estimate.mean for name in (low, high)}
-    end = f"At the last epoch, whichever checkpoint was kept, {low} has {number(last[low], 3)}×"
+    end = f"at the last epoch it is {number(last[low], 3)}×"
     if low == high:
-        yield f"With a penalty perplexity is {number(gaps[low], 3)}× that of λ=0 ({low}). {end}."
+        yield f"With a penalty perplexity is {number(gaps[low], 3)}× that of λ=0 ({low}); {end}."
     else:
         yield (
-            f"With a penalty perplexity is between {number(gaps[low], 3)}× ({low}) and {number(gaps[high], 3)}× "
-            f"({high}) that of λ=0. {end} and {high} {number(last[high], 3)}×."
+            f"With a penalty perplexity is {number(gaps[low], 3)}× ({low}) to {number(gaps[high], 3)}× ({high}) that "
+            f"of λ=0; {end} and {number(last[high], 3)}×."
         )
 
 
@@ -86,11 +82,11 @@ def _locality(suite: Suite) -> Iterator[str]:
     low, high = _ends(means)
     chance = number(suite.runs[0].measure("chance_fidelity_no_sink"), 3)
     yield (
-        f"Of the attention that is not on the sink, the share within the token's own block goes from "
-        f"{number(means[low], 3)} ({low}) to {number(means[high], 3)} ({high}); chance is {chance}."
+        f"The share of attention within the token's own block, without the sink, is {number(means[low], 3)} ({low}) to "
+        f"{number(means[high], 3)} ({high}); chance is {chance}."
     )
     if suite.distributed is not None and means[high] - means[suite.distributed] < LOCALISED:
-        yield "That is hardly more than at λ=0: these runs localised little and say little about locality."
+        yield "That is hardly more than at λ=0, so these runs say little about locality."
 
 
 def _on_other_blocks(suite: Suite) -> Iterator[str]:
@@ -103,8 +99,8 @@ def _on_other_blocks(suite: Suite) -> Iterator[str]:
     by_blocks = {suite.one(name).blocks: mean for name, mean in gaps.items() if suite.one(name).schedule == schedule}
     costs = ", ".join(f"{number(mean, 3)}× on {blocks}" for blocks, mean in by_blocks.items())
     yield (
-        f"All of this is of {suite.partitioners[0]}; by blocks, {schedule} costs {costs}: larger blocks less, whatever "
-        "they are made of (C8)."
+        f"All of this is on blocks {suite.partitioners[0]}. By blocks, {schedule} costs {costs}: larger blocks cost "
+        "less, whatever they are made of (C8)."
     )
 
 
