@@ -12,10 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from progloc.app.database import Database
 from progloc.app.jobs import Queue, RunAudit
@@ -80,9 +80,25 @@ def create_app(
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     app.include_router(audit_routes(queue, answers, limits, model, base))
     app.include_router(study_routes(answers, limits))
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.body_bytes)
     if not remote:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)
-    app.add_middleware(guard, body_bytes=limits.body_bytes)
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: RequestResponseEndpoint) -> Response:
+        headers = request.headers
+        length = headers.get("content-length", "0")
+        # a page of another site may send a POST here, but its browser says so
+        foreign = "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host")
+        if foreign and request.method not in SAFE:
+            response = explain(request, Refused(403, "This came from another site's page and was refused."))
+        elif not length.isdecimal() or int(length) > limits.body_bytes:
+            response = explain_too_large(request)
+        else:
+            response = await answer(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
 
     @app.exception_handler(Refused)
     @app.exception_handler(HTTPException)
@@ -92,6 +108,10 @@ def create_app(
             return fill_template("error", status=status, title=HTTPStatus(status).phrase, message=message)
         return JSONResponse({"detail": message}, status)
 
+    @app.exception_handler(413)
+    def explain_too_large(request: Request, _: HTTPException | None = None) -> Response:
+        return explain(request, Refused(413, f"At most {limits.body_bytes // 1024:,} KiB are taken in one request."))
+
     @app.exception_handler(RequestValidationError)
     def explain_malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
@@ -99,42 +119,3 @@ def create_app(
         return explain(request, Refused(422, f"{where or 'the body'}: {first['msg']}"))
 
     return app
-
-
-def guard(app: ASGIApp, body_bytes: int) -> ASGIApp:
-    """Return an application that refuses writes of another site's page and large bodies, and adds the headers.
-
-    A page of another site may send a POST here, but its browser says so in `Origin`.
-    """
-    too_large = f"At most {body_bytes // 1024:,} KiB are taken in one request."
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await app(scope, receive, send)
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > body_bytes:
-                raise HTTPException(413, too_large)
-            return message
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        headers = Headers(scope=scope)
-        origin, length = headers.get("origin"), headers.get("content-length", "0")
-        answer = app
-        if scope["method"] not in SAFE and origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            answer = JSONResponse({"detail": "This came from another site's page and was refused."}, 403)
-        elif not length.isdecimal() or int(length) > body_bytes:
-            answer = JSONResponse({"detail": too_large}, 413)
-        await answer(scope, receive_limited, send_with_headers)
-
-    return guarded

@@ -63,11 +63,7 @@ class Progress:
         self(0)
 
     def __call__(self, passes: int) -> None:
-        """Count further passes.
-
-        Raises:
-            Stopped: it was cancelled, or has taken too long.
-        """
+        """Count further passes; raise Stopped where the audit was cancelled or has taken too long."""
         self.passes += passes
         if self.cancelled:
             raise Stopped("Cancelled.")
@@ -112,14 +108,10 @@ class Queue:
         return self._select("WHERE NOT study ORDER BY id DESC LIMIT ?", count)
 
     def submit(self, request: AuditRequest, *, study: bool = False) -> int:
-        """Store a job that waits; return its id.
-
-        Args:
-            request: what to audit.
-            study: make it after all that people wait for, whose number alone is limited.
+        """Store a job that waits, a study's after all that people wait for; return its id.
 
         Raises:
-            Refused: 503, the queue is full.
+            Refused: 503, too many people's wait already.
         """
         with self._changed:
             waiting = len(self._waiting())
@@ -139,11 +131,12 @@ class Queue:
             elif job in self._waiting():
                 self._set_state(job, CANCELLED)
 
-    def state(self, job: Job) -> dict[str, Any]:
+    def state(self, number: int) -> dict[str, Any]:
         """Return how far a job is; its position counts the audits before it, the one that runs too, while it waits."""
         with self._changed:
-            waiting, progress = self._waiting(), self._running.get(job.id)
-            position = waiting.index(job.id) + len(self._running) if job.id in waiting else None
+            (job,) = self._select("WHERE id = ?", number)
+            waiting, progress = self._waiting(), self._running.get(number)
+            position = waiting.index(number) + len(self._running) if number in waiting else None
         cost = progress.cost if progress else None
         return {
             "id": job.id,

@@ -42,12 +42,8 @@ class ScaleResult:
     """By the verdict on the picture, which raters were not shown, 1 to 5, over pictures; those without any left out."""
     alpha: float | None
     """Krippendorff's α with interval distance; None where it is not defined."""
-
-    @property
-    def higher(self) -> str | None:
-        """The system that is rated higher, over items and over raters alike; None where that is not shown."""
-        signs = {comparison.estimate.above(0.0) for comparison in (self.by_item, self.by_rater)}
-        return LOCALISED if signs == {True} else BASE if signs == {False} else None
+    higher: str | None
+    """The system that is rated higher, over items and over raters alike; None where that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,6 @@ class RatingResult:
     raters: int
     items: int
     scales: tuple[ScaleResult, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        scales = [{**dataclasses.asdict(scale), "higher": scale.higher} for scale in self.scales]
-        return {**dataclasses.asdict(self), "scales": scales}
 
 
 def krippendorff_alpha(ratings: Iterable[tuple[str, str, int]]) -> float | None:
@@ -101,7 +92,7 @@ def rating_result(ratings: Sequence[Mapping[str, Any]]) -> RatingResult:
     """
     from pandas import DataFrame
 
-    table = DataFrame(ratings, columns=COLUMNS)
+    table = DataFrame(ratings, columns=COLUMNS).astype({"item": str})
     scales = [_scale_result(scale.name, table[table["scale"] == scale.name]) for scale in RUBRIC]
     for unit in ("by_item", "by_rater"):
         adjusted = holm([getattr(scale, unit).p for scale in scales])
@@ -118,17 +109,26 @@ def _scale_result(scale: str, ratings: DataFrame) -> ScaleResult:
         raise ProglocError(
             f"nobody has rated both pages of an item for {scale} yet; open /study of progloc serve MODEL --study FILE"
         )
-    by_item, by_rater = (pairs.groupby(unit).mean() for unit in ("item", "rater"))
+    by_item, by_rater = (
+        paired_difference(*(pairs[system].groupby(unit).mean().to_dict() for system in SYSTEMS))
+        for unit in ("item", "rater")
+    )
+    signs = {comparison.estimate.above(0.0) for comparison in (by_item, by_rater)}
     pictures = ratings.groupby(["verdict", "item", "system"])["score"].mean()
-    units = ratings["item"].astype(str) + " " + ratings["system"]
+    units = ratings["item"] + " " + ratings["system"]
     return ScaleResult(
         scale,
-        means={system: mean_interval(by_item[system]) for system in SYSTEMS},
-        by_item=paired_difference(*(by_item[system].to_dict() for system in SYSTEMS)),
-        by_rater=paired_difference(*(by_rater[system].to_dict() for system in SYSTEMS)),
+        means={system: mean_interval(pairs[system].groupby("item").mean()) for system in SYSTEMS},
+        by_item=by_item,
+        by_rater=by_rater,
         by_verdict={verdict: mean_interval(pictures[verdict]) for verdict in VERDICTS if verdict in pictures},
         alpha=krippendorff_alpha(zip(ratings["rater"], units, ratings["score"], strict=True)),
+        higher=LOCALISED if signs == {True} else BASE if signs == {False} else None,
     )
+
+
+def _mean_and_span(estimate: Estimate) -> tuple[str, str]:
+    return number(estimate.mean, 2), span(estimate, 2)
 
 
 def rating_tables(result: RatingResult) -> list[Table]:
@@ -136,12 +136,13 @@ def rating_tables(result: RatingResult) -> list[Table]:
     verdicts = [verdict for verdict in VERDICTS if any(verdict in scale.by_verdict for scale in result.scales)]
     means, differences, by_verdict = [], [], []
     for scale in result.scales:
-        estimates = [scale.means[system] for system in SYSTEMS]
-        cells = [cell for estimate in estimates for cell in (number(estimate.mean, 2), span(estimate, 2))]
-        means.append((scale.scale, *cells, number(scale.alpha, 2)))
-        tests = [cell for test in (scale.by_item, scale.by_rater) for cell in (span(test.estimate, 2), p_value(test.p))]
-        differences.append((scale.scale, number(scale.by_item.estimate.mean, 2), *tests, scale.higher or "not shown"))
-        by_verdict.append((scale.scale, *(_of_pictures(scale.by_verdict.get(verdict)) for verdict in verdicts)))
+        localised, base = (_mean_and_span(scale.means[system]) for system in SYSTEMS)
+        means.append((scale.scale, *localised, *base, number(scale.alpha, 2)))
+        difference, over_items = _mean_and_span(scale.by_item.estimate)
+        tests = (over_items, p_value(scale.by_item.p), span(scale.by_rater.estimate, 2), p_value(scale.by_rater.p))
+        differences.append((scale.scale, difference, *tests, scale.higher or "not shown"))
+        pictures = [scale.by_verdict.get(verdict) for verdict in verdicts]
+        by_verdict.append((scale.scale, *(f"{interval(mean, 2)} ({mean.n})" if mean else ABSENT for mean in pictures)))
     name = Column("scale", text=True)
     return [
         Table(
@@ -168,7 +169,3 @@ def rating_tables(result: RatingResult) -> list[Table]:
             tuple(by_verdict),
         ),
     ]  # fmt: skip
-
-
-def _of_pictures(estimate: Estimate | None) -> str:
-    return ABSENT if estimate is None else f"{interval(estimate, 2)} ({estimate.n})"

@@ -65,7 +65,7 @@ def audit_routes(queue: Queue, answers: Answers, limits: Limits, model: str, bas
     @routes.post("/audits", status_code=202)
     def ask(body: AuditBody) -> dict[str, Any]:
         body.check(limits)
-        return queue.state(typed_in(queue.submit(AuditRequest(**body.model_dump()))))
+        return queue.state(queue.submit(AuditRequest(**body.model_dump())))
 
     @routes.get("/audits/{job}")
     def show(job: int) -> HTMLResponse:
@@ -75,12 +75,12 @@ def audit_routes(queue: Queue, answers: Answers, limits: Limits, model: str, bas
 
     @routes.get("/audits/{job}/state")
     def show_state(job: int) -> dict[str, Any]:
-        return queue.state(typed_in(job))
+        return queue.state(typed_in(job).id)
 
     @routes.post("/audits/{job}/cancel")
     def cancel(job: int) -> dict[str, Any]:
         queue.cancel(typed_in(job).id)
-        return queue.state(typed_in(job))
+        return queue.state(job)
 
     @routes.get("/audits/{job}/page")
     @routes.get("/audits/{job}/page/{system}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import random
 import secrets
@@ -37,8 +35,6 @@ QUESTIONS = len(SYSTEMS) * len(RUBRIC)
 """Clicks that finish an item."""
 COLUMNS = ("rater", "item", "system", "verdict", "shown_as", "scale", "score", "made", "writer")
 """Of the export as CSV."""
-FORMULA = ("=", "+", "-", "@")
-"""How a cell begins that a spreadsheet would calculate."""
 
 
 @dataclass(frozen=True)
@@ -230,13 +226,11 @@ class Answers:
 
     def to_csv(self) -> str:
         """Return one row a rating; a rater's name that a spreadsheet would take for a formula gets an apostrophe."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for rating in self.ratings():
-            name = rating["rater"]
-            writer.writerow({**rating, "rater": f"'{name}" if name.startswith(FORMULA) else name})
-        return text.getvalue()
+        from pandas import DataFrame
+
+        table = DataFrame(self.ratings(), columns=COLUMNS)
+        table["rater"] = table["rater"].astype("string").str.replace(r"^(?=[=+@-])", "'", regex=True)
+        return str(table.to_csv(index=False, lineterminator="\n"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that was answered, with what was asked."""

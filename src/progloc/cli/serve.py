@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import closing
 from pathlib import Path
@@ -70,7 +71,7 @@ def study(
     with closing(Database(data, create=False)) as database:
         result = rating_result(Answers(database).ratings())
     if as_json:
-        print_json(result.to_dict())
+        print_json(dataclasses.asdict(result))
         return
     for table in rating_tables(result):
         out_console.print(to_rich(table))
