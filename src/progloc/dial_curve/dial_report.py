@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,14 @@ from progloc.dialling import odds_outside
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import JsonObject, one_writer, write_bytes, write_json, write_text
-from progloc.loading import load
 from progloc.model import LocalModel, localize
 from progloc.report.formats import ABSENT, number
 from progloc.report.plot import COLOURS, png, scale_by_ratio, styled
 from progloc.report.printing import visible
-from progloc.report.progress import progress_bar
+from progloc.report.progress import print_note, progress_bar
 from progloc.report.statistics import gap_at
 from progloc.report.table import Column, Table, escaped, to_markdown
-from progloc.resolve import check_length, open_sequences, resolve
+from progloc.resolve import NamedModel, check_length, open_sequences, resolve
 
 SINK = {True: "kept", False: "dialled"}
 
@@ -136,9 +136,8 @@ def dial_report(
     localised = loaded.locality.localised
     if not localised:
         loaded = localize(loaded, dataclasses.replace(loaded.locality.config, schedule="localist"))
-        if console is not None:
-            console.print(f"'{model}' is not localised: it is dialled in every layer alike", style="dim")
-    config: LocalityConfig = loaded.locality.config
+        print_note(console, f"'{model}' is not localised: it is dialled in every layer alike")
+    config = loaded.locality.config
     source = load_corpus(corpus)
     lambdas = loaded.locality.lambdas
     if not any(lambdas):
@@ -147,8 +146,9 @@ def dial_report(
             "say by which λ to dial it, as in --schedule quintic"
         )
     length = len(text[0]["input_ids"])
-    for name in against:  # before the minutes that measuring takes
-        check_length(resolve(name).folder, length)
+    compared = [resolve(name) for name in against]
+    for named in compared:  # before the minutes that measuring takes
+        check_length(named.folder, length)
     spread = np.linspace(0, len(text) - 1, min(sequences, len(text))).round().astype(int)
     dataset = text.select(spread.tolist())
     names = [model, *against]
@@ -158,18 +158,14 @@ def dial_report(
     with progress_bar(console) as bar:
         passes = len(names) * 4 * len(deltas) + len(lambdas)
         task = bar.add_task("turning the dial", total=passes * len(dataset))
-
-        def advance(done: int) -> None:
-            bar.update(task, advance=done)
-
+        advance = partial(bar.advance, task)
         started = time.monotonic()
         effects = layer_effects(loaded, dataset, advance)
-        if console is not None:
-            seconds = (time.monotonic() - started) / len(effects) * (passes - len(effects))
-            console.print(f"about {max(seconds / 60, 0.1):.1f} min to go", style="dim")
+        seconds = (time.monotonic() - started) / len(effects) * (passes - len(effects))
+        print_note(console, f"about {max(seconds / 60, 0.1):.1f} min to go")
         curves = [dial_curve(labels[0], loaded, dataset, deltas, advance)]
-        for name, label in zip(against, labels[1:], strict=True):
-            curves.append(dial_curve(label, _open_other(name, config), dataset, deltas, advance))
+        for named, label in zip(compared, labels[1:], strict=True):
+            curves.append(dial_curve(label, _open_compared(named, config), dataset, deltas, advance))
     about = {
         "schema_version": SCHEMA_VERSION,
         "model": model,
@@ -186,20 +182,20 @@ def dial_report(
     return DialReport(tuple(curves), lambdas, tuple(effects), about)
 
 
-def _open_other(name: str, config: LocalityConfig) -> LocalModel:
+def _open_compared(named: NamedModel, config: LocalityConfig) -> LocalModel:
     """Return a model to compare with: with its own λ, or, where it was trained without any, the first model's.
 
     Raises:
         ProglocError: no such model, or it was localised with other blocks.
     """
-    named = resolve(name)
     own = named.config if named.stored else config
-    model = load(named.folder, own)
+    model = dataclasses.replace(named, config=own).load()
     if not any(model.locality.lambdas):
         model = localize(model, config)
     if model.locality.config.blocks != config.blocks:
         raise ProglocError(
-            f"'{name}' has the blocks {own.blocks} and the first model {config.blocks}; expected the same, to compare"
+            f"'{named.name}' has the blocks {own.blocks} and the first model {config.blocks}; "
+            "expected the same, to compare"
         )
     return model
 

@@ -45,7 +45,7 @@ from progloc.training.callbacks import (
 )
 from progloc.training.inputs import Inputs, open_model
 from progloc.training.stages import FidelityGoal, Goal, PerplexityBudget, Stages
-from progloc.training.trainer import LocalistTrainer, selection, training_arguments
+from progloc.training.trainer import LocalistTrainer, training_arguments
 
 TRAINING_COST = 2.5
 """A training step against measuring the same tokens: a backward of two forwards more, but fewer channels."""
@@ -170,7 +170,7 @@ def train_run(
     reference: RunResult | None = None,
     heard: Callable[[int, int, Logs], None] | None = None,
     console: Console | None = None,
-    **arguments: object,
+    **arguments: Any,
 ) -> RunResult:
     """Train one model and return its result; a finished run is only read, an interrupted one goes on.
 
@@ -194,102 +194,91 @@ def train_run(
     with claimed(folder, RUN_FILE, description):
         if finished(folder):
             return RunResult.read(folder)
-        return _train(config, folder, inputs, description, before, reference, heard, console, arguments)
+        training, stages = config.training, Stages.of(config.training)
+        model = open_model(inputs, config)
+        if training.adapts and not any(model.locality.lambdas):
+            raise ProglocError(
+                f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
+                "expected one with some λ > 0, such as quintic"
+            )
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        require_space(folder, weights * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
+        write_json(folder / RUN_FILE, description)
+        if before is None:
+            started = time.monotonic()
+            before = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
+            seconds = estimate_seconds(config, inputs, time.monotonic() - started)
+            print_note(console, f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
-
-def _train(
-    config: RunConfig,
-    folder: Path,
-    inputs: Inputs,
-    description: JsonObject,
-    before: JsonObject | None,
-    reference: RunResult | None,
-    heard: Callable[[int, int, Logs], None] | None,
-    console: Console | None,
-    arguments: dict[str, Any],
-) -> RunResult:
-    """Do what `train_run` does, in a folder that is this run's alone and not finished."""
-    training, stages = config.training, Stages.of(config.training)
-    model = open_model(inputs, config)
-    if training.adapts and not any(model.locality.lambdas):
-        raise ProglocError(
-            f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
-            "expected one with some λ > 0, such as quintic"
+        _choose_heads(model.locality, before)
+        if training.budget is not None and reference is None:
+            print_note(console, "first the same training without a penalty, which the budget is relative to")
+            reference = train_run(
+                without_penalty(config), folder / REFERENCE_FOLDER, inputs, name="distributed", role="reference",
+                before=before, heard=heard, console=console, **arguments,
+            )  # fmt: skip
+        # while α adapts, an evaluation that is no better says little about the next
+        patience = None if training.adapts else training.patience
+        stopping = None if patience is None else StageTwoEarlyStopping(stages, patience)
+        callbacks = [EventLog(folder / EVENTS_FILE), CompleteMarker(), heard and Listener(heard), stopping]
+        checkpoints = folder / "checkpoints"
+        trainer = LocalistTrainer(
+            model=model,
+            args=training_arguments(training, checkpoints, disable_tqdm=True, log_level="error", **arguments),
+            train_dataset=inputs.train,
+            eval_dataset=inputs.validation,
+            stages=stages,
+            goal=_goal(config, reference),
+            fused_loss=training.fused_loss,
+            dial=training.dial,
+            lambda_learning_rate=training.lambda_learning_rate,
+            callbacks=[callback for callback in callbacks if callback is not None],
         )
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    require_space(folder, weights * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
-    write_json(folder / RUN_FILE, description)
-    if before is None:
-        started = time.monotonic()
-        before = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
-        seconds = estimate_seconds(config, inputs, time.monotonic() - started)
-        print_note(console, f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
+        _train(trainer, checkpoints, stopping)
 
-    _choose_heads(model.locality, before)
-    if training.budget is not None and reference is None:
-        print_note(console, "first the same training without a penalty, which the budget is relative to")
-        reference = train_run(
-            without_penalty(config), folder / REFERENCE_FOLDER, inputs, name="distributed", role="reference",
-            before=before, heard=heard, console=console, **arguments,
-        )  # fmt: skip
-    # while α adapts, an evaluation that is no better says little about the next
-    patience = None if training.adapts else training.patience
-    stopping = None if patience is None else StageTwoEarlyStopping(stages, patience)
-    callbacks = [EventLog(folder / EVENTS_FILE), CompleteMarker(), heard and Listener(heard), stopping]
-    checkpoints = folder / "checkpoints"
-    trainer = LocalistTrainer(
-        model=model,
-        args=training_arguments(training, checkpoints, disable_tqdm=True, log_level="error", **arguments),
-        train_dataset=inputs.train,
-        eval_dataset=inputs.validation,
-        stages=stages,
-        goal=_goal(config, reference),
-        fused_loss=training.fused_loss,
-        dial=training.dial,
-        lambda_learning_rate=training.lambda_learning_rate,
-        callbacks=[callback for callback in callbacks if callback is not None],
-    )
+        steps, evaluations = (read_events(folder / EVENTS_FILE, kind) for kind in ("step", "evaluation"))
+        planned, best_step = trainer.state.max_steps, trainer.state.best_global_step
+        best = next(evaluation for evaluation in evaluations if evaluation["step"] == best_step)
+        for evaluation in evaluations:
+            evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
+        with trainer._dialled(sampled=False):
+            final, elsewhere = _final_measures(model, config, inputs)
+        _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
+        result = RunResult(
+            name=name,
+            role=role,
+            config=description["config"],
+            data=description["data"],
+            seed=training.seed,
+            beta=config.locality.parsed_schedule.beta,
+            lambdas=model.locality.lambdas,
+            head_lambdas=model.locality.head_lambdas,
+            lambdas_course=_course(steps),
+            environment=describe_environment(),
+            before=before,
+            final=final,
+            elsewhere=elsewhere,
+            epochs=tuple(evaluations),
+            training=_training_summary(steps, evaluations, best, planned),
+            goal=_outcome(training, best, reference),
+        )
+        result.write(folder)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return result
+
+
+def _train(trainer: LocalistTrainer, checkpoints: Path, stopping: StageTwoEarlyStopping | None) -> None:
+    """Train to the end, from the newest whole checkpoint where there is one."""
     trainer.remove_callback(PrinterCallback)
     checkpoint = whole_checkpoint(checkpoints)
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)) if checkpoint else None
-    if state is not None and stopping is not None and stopping.is_over(state, selection(training)):
+    if state is not None and stopping is not None and stopping.is_over(state, trainer.args.metric_for_best_model):
         # it had stopped early, and was interrupted before its result was written: another step would be one too many
         trainer.state = state
         state.best_model_checkpoint = str(checkpoints / f"checkpoint-{state.best_global_step}")
         trainer._load_best_model()
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-    steps = read_events(folder / EVENTS_FILE, "step")
-    evaluations = read_events(folder / EVENTS_FILE, "evaluation")
-    planned, best_step = trainer.state.max_steps, trainer.state.best_global_step
-    best = next(evaluation for evaluation in evaluations if evaluation["step"] == best_step)
-    for evaluation in evaluations:
-        evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
-    with trainer._dialled(sampled=False):
-        final, elsewhere = _final_measures(model, config, inputs)
-    _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
-    result = RunResult(
-        name=description["name"],
-        role=description["role"],
-        config=description["config"],
-        data=description["data"],
-        seed=training.seed,
-        beta=config.locality.parsed_schedule.beta,
-        lambdas=model.locality.lambdas,
-        head_lambdas=model.locality.head_lambdas,
-        lambdas_course=_course(steps),
-        environment=describe_environment(),
-        before=before,
-        final=final,
-        elsewhere=elsewhere,
-        epochs=tuple(evaluations),
-        training=_training_summary(steps, evaluations, best, planned),
-        goal=_outcome(training, best, reference),
-    )
-    result.write(folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return result
 
 
 def remeasure_run(
