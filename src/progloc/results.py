@@ -194,7 +194,7 @@ def _number(value: float | None) -> float:
 
 
 def _check(content: Any, path: Path) -> None:
-    again = "delete it and run the suite again"
+    advice = "delete it and run the suite again"
     for place, keys in _REQUIRED.items():
         inner = content
         for part in place.split(".") if place else ():
@@ -202,7 +202,7 @@ def _check(content: Any, path: Path) -> None:
         lacking = [key for key in keys if not isinstance(inner, Mapping) or key not in inner]
         if lacking:
             name = f"{place}.{lacking[0]}" if place else lacking[0]
-            raise ProglocError(f"{path} has no '{name}'; expected a run's result: {again}")
+            raise ProglocError(f"{path} has no '{name}'; expected a run's result: {advice}")
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ProglocError(f"{path} has schema version {version}; this progloc reads {SCHEMA_VERSION}")
@@ -210,10 +210,10 @@ def _check(content: Any, path: Path) -> None:
     if not lambdas or len(layers) != len(lambdas) or any(key not in layer for layer in layers for key in BUILT_IN):
         raise ProglocError(
             f"{path} has {len(layers)} layers and {len(lambdas)} values of λ; expected every measure of each layer: "
-            + again
+            + advice
         )
     if any(key not in epoch for epoch in content["epochs"] for key in _EPOCH):
-        raise ProglocError(f"{path} has an epoch without one of {', '.join(_EPOCH)}: {again}")
+        raise ProglocError(f"{path} has an epoch without one of {', '.join(_EPOCH)}: {advice}")
 
 
 def _with_defaults(config: JsonObject, defaults: JsonObject) -> JsonObject:

@@ -18,13 +18,13 @@ TOP = 0.2
 """The share of the tested tokens that the top blocks hold."""
 
 
-def _spearman(x: FloatArray, y: FloatArray, axis: int = -1) -> FloatArray:
-    """Return Spearman's ρ along an axis; NaN where either does not vary."""
-    x, y = (stats.rankdata(values, axis=axis) for values in np.broadcast_arrays(x, y))
-    x, y = (ranks - ranks.mean(axis, keepdims=True) for ranks in (x, y))
-    spread = np.sqrt((x**2).sum(axis) * (y**2).sum(axis))
+def _spearman(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return Spearman's ρ along the last axis; NaN where either does not vary."""
+    x, y = (stats.rankdata(values, axis=-1) for values in np.broadcast_arrays(x, y))
+    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
+    spread = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(spread > 0, (x * y).sum(axis) / spread, np.nan))
+        return np.asarray(np.where(spread > 0, (x * y).sum(-1) / spread, np.nan))
 
 
 def _finite(value: FloatArray | float) -> float | None:

@@ -137,16 +137,14 @@ def listed_values(schedule: Iterable[float] | Iterable[Iterable[float]]) -> tupl
 
 
 def _explicit(values: tuple[float, ...] | Matrix) -> Schedule:
-    rows = [row for row in values if isinstance(row, tuple)]
-    if not rows:
-        flat = [value for value in values if not isinstance(value, tuple)]
-        schedule = Schedule("explicit", lambda layers: flat)
-    elif not rows[0]:
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    if rows and not rows[0]:
         raise ProglocError("schedule has layers without a number; expected one for each head")
-    else:
-        means = [fmean(row) if row else 0.0 for row in rows]
-        schedule = Schedule("explicit", lambda layers: means, by_head=lambda layers, heads, locality: rows)
-    schedule.resolve(len(values), len(rows[0]) if rows else 1)
+    means = [fmean(row) if row else 0.0 for row in rows]
+    schedule = Schedule("explicit", lambda layers: means)
+    if any(isinstance(value, tuple) for value in values):
+        schedule = replace(schedule, by_head=lambda layers, heads, locality: rows)
+    schedule.resolve(len(rows), len(rows[0]) if rows else 1)
     return schedule
 
 

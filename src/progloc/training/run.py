@@ -56,14 +56,14 @@ COURSE_POINTS = 200
 
 def estimate_seconds(config: RunConfig, inputs: Inputs, forward_seconds: float) -> float:
     """Return how long a run should take, from the seconds that measuring the validation sequences once took."""
-    a_sequence = forward_seconds / len(inputs.validation)
+    seconds_per_sequence = forward_seconds / len(inputs.validation)
     training = config.training
     trained, epochs = training.epochs * len(inputs.train), float(training.epochs)
     if training.max_steps is not None:
         trained = min(trained, training.max_steps * training.batch_size * training.accumulation)
         epochs = min(epochs, math.ceil(trained / len(inputs.train)))
     evaluations = epochs if training.evaluated is None else training.evaluated
-    seconds = a_sequence * (TRAINING_COST * trained + (evaluations + 1) * len(inputs.validation))
+    seconds = seconds_per_sequence * (TRAINING_COST * trained + (evaluations + 1) * len(inputs.validation))
     return seconds if training.budget is None else 2 * seconds  # the reference is trained as well
 
 
