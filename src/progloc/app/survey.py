@@ -229,7 +229,7 @@ class Answers:
         from pandas import DataFrame
 
         table = DataFrame(self.ratings(), columns=COLUMNS)
-        table["rater"] = table["rater"].astype("string").str.replace(r"^(?=[=+@-])", "'", regex=True)
+        table["rater"] = [f"'{name}" if name.startswith(("=", "+", "-", "@")) else name for name in table["rater"]]
         return str(table.to_csv(index=False, lineterminator="\n"))
 
     def to_dict(self) -> dict[str, Any]:
