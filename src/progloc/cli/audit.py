@@ -125,7 +125,7 @@ def _study_faithfulness(suite: Path, corpus: str, out: Path | None, sizes: dict[
     from progloc.paper.study import run_study
     from progloc.paper.study_tables import conclusion, study_tables, write_study
     from progloc.report.progress import progress_bar
-    from progloc.report.table import to_rich
+    from progloc.report.table import to_terminal
 
     folder = out or suite / STUDY_FOLDER
     with one_writer(folder), progress_bar(notes) as bar:
@@ -142,9 +142,7 @@ def _study_faithfulness(suite: Path, corpus: str, out: Path | None, sizes: dict[
     if as_json:
         print_json(study.to_dict())
         return
-    for table in study_tables(study):
-        if not table.detail:
-            out_console.print(to_rich(table))
+    out_console.print(to_terminal(study_tables(study)))
     out_console.print(conclusion(study))
     print_line("\nAlso written: " + ", ".join(map(str, files)))
     if folder == suite / STUDY_FOLDER:

@@ -76,15 +76,14 @@ def _show_report(suite: Suite, folder: Path, as_json: bool) -> None:
     from progloc.paper.suite import rows
     from progloc.paper.suite_report import summary
     from progloc.paper.tables import suite_tables
-    from progloc.report.table import to_rich
+    from progloc.report.table import to_terminal
 
     claims = answers(suite)
     files = [str(folder / name) for name in ("tables.md", "results.csv", "figures", "report.html")]
     if as_json:
         print_json({"results": rows(suite), "claims": [dataclasses.asdict(claim) for claim in claims], "files": files})
         return
-    for table in (table for table in suite_tables(suite) if not table.detail):
-        out_console.print(to_rich(table))
+    out_console.print(to_terminal(suite_tables(suite)))
     out_console.print(claims_table(claims))
     out_console.print(summary(suite, claims))
     print_line("\nAlso written: " + ", ".join(files[:-1]))

@@ -180,7 +180,7 @@ def dial_command(
 ) -> None:
     """Measure a model over the dial (perplexity, locality, how far predictions move); write a table and a figure."""
     from progloc.dial_curve.dial_report import dial_report, write_dial
-    from progloc.report.table import to_rich
+    from progloc.report.table import to_terminal
 
     report = dial_report(
         model,
@@ -197,7 +197,6 @@ def dial_command(
     if as_json:
         print_json(report.to_dict())
         return
-    for table in (table for table in report.tables() if not table.detail):
-        out_console.print(to_rich(table))
+    out_console.print(to_terminal(report.tables()))
     out_console.print(report.conclusion())
     print_line("\nAlso written: " + ", ".join(map(str, files)))

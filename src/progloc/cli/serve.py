@@ -66,14 +66,13 @@ def study(
     from progloc.app.ratings import rating_result, rating_tables
     from progloc.app.survey import Answers
     from progloc.report.formats import counted
-    from progloc.report.table import to_rich
+    from progloc.report.table import to_terminal
 
     with closing(Database(data, create=False)) as database:
         result = rating_result(Answers(database).ratings())
     if as_json:
         print_json(dataclasses.asdict(result))
         return
-    for table in rating_tables(result):
-        out_console.print(to_rich(table))
+    out_console.print(to_terminal(rating_tables(result)))
     counts = ((result.ratings, "rating"), (result.raters, "rater"), (result.items, "item"))
     out_console.print(", ".join(counted(number, noun) for number, noun in counts))

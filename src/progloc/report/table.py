@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -108,3 +108,8 @@ def to_rich(table: Table) -> Group:
         means = ((_UNIFORM if column.text else _SECOND).split(cell)[0] for cell, column in cells)
         rich_table.add_row(*(Text(visible(mean)) for mean in means))
     return with_title(table.title, rich_table, *(["More of it: tables.md."] if shown != table else []))
+
+
+def to_terminal(tables: Iterable[Table]) -> Group:
+    """Return tables for a terminal, as `to_rich` shows each, without those that are detail."""
+    return Group(*(to_rich(table) for table in tables if not table.detail))
