@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from transformers import TrainerControl, TrainingArguments
-from transformers.modeling_outputs import ModelOutput
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import ModelOutput
 
 from progloc.attention.masses import log_masses
 from progloc.attention.request import AttentionRequest
