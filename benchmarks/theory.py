@@ -1,7 +1,7 @@
 """What theory says of schedules and margins, beside what is measured: the tables of docs/theory.md.
 
     python benchmarks/theory.py                                write the page again from what is kept
-    python benchmarks/theory.py --layers                       print the margins of every layer
+    python benchmarks/theory.py --layers                       print exponents on all blocks, margins of all layers
     python benchmarks/theory.py RESULTS [--seeds N] [--runs NAME,…]
     python benchmarks/theory.py MODEL CORPUS [--group NAME] [--schedule S] [--blocks P] [--sequence-length T]
 
@@ -129,13 +129,17 @@ def _exponent_cell(fit: Exponent) -> str:
     return "none" if fit.without == fit.ratio.n else f"none in {fit.without} of {counted(fit.ratio.n, 'seed')}"
 
 
-def exponent_table(suites: Mapping[str, Suite]) -> Table:
-    """Return the exponent of every schedule that has a λ strictly between 0 and 1, by suite and partitioner."""
+def exponent_table(suites: Mapping[str, Suite], every: bool = True) -> Table:
+    """Return the exponent of every schedule that has a λ strictly between 0 and 1, by suite and partitioner.
+
+    Without ``every``, of fixed blocks only those that a suite has first: others are controls for the size of blocks.
+    """
     rows, reasons = [], set()
     for suite_name, suite in suites.items():
         for run_name in dict.fromkeys(run.name for run in suite.compared):
             run = suite.one(run_name)
-            if not any(0 < value < 1 for value in run.lambdas):
+            control = run.blocks.startswith("fixed:") and run.blocks != suite.partitioners[0]
+            if not any(0 < value < 1 for value in run.lambdas) or (control and not every):
                 continue
             fits = [exponent_over_seeds(suite, run_name, name) for name in ("entropy_bits_no_sink", "entropy_bits")]
             ratios = (interval(fit.ratio, 2) for fit in fits)
@@ -257,7 +261,7 @@ def kept_margins(root: Path = ROOT) -> dict[str, list[Kept]]:
 def written(root: Path = ROOT) -> str:
     """Return every table, made from what is kept."""
     with kept_suites(root) as suites:
-        exponents = exponent_table(suites)
+        exponents = exponent_table(suites, every=False)
     tables = [
         capacity_table(),
         steepness_table(),
@@ -284,10 +288,14 @@ def main() -> None:
     parser.add_argument("--blocks")
     parser.add_argument("--sequence-length", type=int)
     parser.add_argument("--sequences", type=int, default=64)
-    parser.add_argument("--layers", action="store_true", help="print the margins of every layer that are kept, and end")
+    parser.add_argument(
+        "--layers", action="store_true", help="print exponents on all blocks, margins of all layers, and end"
+    )
     options = parser.parse_args()
     if options.layers:
-        print("\n".join(to_markdown(layer_table(kept, name)) for name, kept in kept_margins().items()))
+        with kept_suites(ROOT) as suites:
+            tables = [exponent_table(suites), *(layer_table(kept, name) for name, kept in kept_margins().items())]
+        print("\n".join(map(to_markdown, tables)))
         return
     if options.given is not None:
         folder = Path(options.given)

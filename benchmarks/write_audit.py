@@ -18,12 +18,23 @@ from progloc.files import write_json, write_text
 from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
 from progloc.paper.study_tables import conclusion, study_tables
 from progloc.report.formats import layers_named
-from progloc.report.table import filled, to_markdown
+from progloc.report.table import Table, filled, to_markdown
 from scripts import run_script, script_parser
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path("docs/audit.md")
 BY = "benchmarks/write_audit.py"
+
+
+def _without(table: Table, *labels: str) -> Table:
+    """Return a table without those of its columns that say the same in every row but that of the base model."""
+    constant = {
+        place for place, column in enumerate(table.columns)
+        if column.label in labels and len({row[place] for row in table.rows[1:]}) == 1
+    }  # fmt: skip
+    shown = [place for place in range(len(table.columns)) if place not in constant]
+    rows = tuple(tuple(row[place] for place in shown) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in shown), rows=rows)
 
 
 def section(name: str, study: Study) -> str:
@@ -38,7 +49,7 @@ def section(name: str, study: Study) -> str:
         f"{versions['torch']}, transformers {versions['transformers']}, {versions['device']})."
     )
     # the page explains the columns once; the last table is in the study's own tables.md
-    tables = [replace(table, note="") for table in study_tables(study)[:3]]
+    tables = [_without(replace(table, note=""), "Blocks", "Seeds") for table in study_tables(study)[:3]]
     written = [to_markdown(table).replace("## ", "#### ", 1) for table in tables]
     return "\n".join([f"### {name}", "", made, "", f"**{conclusion(study)}**", "", *written])
 

@@ -37,11 +37,9 @@ _DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
 """The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
 _ARITHMETIC = "C9"
 """The claim that no run decides: its answer is the same for every suite."""
-CLAIMS_PAGES = {"quick": "[paper.md](paper.md#the-ten-claims)"}
-"""Suites whose answers to the claims stand on another page."""
 HEAD = """# Results
 
-Look up here the results of each suite of runs: the table that decides its question, its answers to the paper's claims,
+Look up here the results of each suite of runs: its verdicts on the paper's claims, the table that decides its question,
 and the command that repeats it. The audits of *faithfulness* and *faithfulness-stories* are in
 [audit.md](audit.md#does-localising-make-attention-more-faithful). The full report of a suite has every other table,
 test and figure; make it from the runs in `benchmarks/measured/suites/`:
@@ -66,8 +64,9 @@ In the figures, large marks are means over seeds and small marks single runs. Of
 sink and the right one leaves it out.
 
 Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)).
-[method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules; C9 is arithmetic, the
-same for every suite, and is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
+[method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules,
+[paper.md](paper.md#the-ten-claims) has the figures of the suite *quick*; C9 is arithmetic, the same for every suite, and
+is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
 definitions. `python benchmarks/write_results.py` writes this page, and a test compares the two.
 """
 
@@ -108,15 +107,22 @@ def kept_suites(root: Path = ROOT) -> Iterator[dict[str, Suite]]:
         yield {path.parent.name: load_suite(path.parent) for path in sorted(folder.glob(f"*/{SUITE_FILE}"))}
 
 
-def _claims(claims: list[Answer]) -> str:
-    """Return a row for each claim that the suite's runs can test, and a line that names the others."""
-    asked = [claim for claim in claims if claim.id != _ARITHMETIC]
-    tested = [claim for claim in asked if claim.figure != ABSENT]
-    columns = tuple(Column(label, text=True) for label in ("Claim", "Verdict", "Figure"))
-    rows = tuple((claim.id, claim.verdict, claim.figure) for claim in tested)
-    others = ", ".join(claim.id for claim in asked if claim not in tested)
-    note = f"Not tested by these runs: {others}." if others else ""
-    return to_markdown(Table("The paper's claims", note, columns, rows))
+def _claims(suites: Mapping[str, Suite]) -> str:
+    """Return the verdict of every suite on every claim that its runs can test."""
+    verdicts = {
+        name: {claim.id: ABSENT if claim.figure == ABSENT else claim.verdict for claim in answers(suite)}
+        for name, suite in suites.items()
+    }
+    ids = [claim for claim in next(iter(verdicts.values())) if claim != _ARITHMETIC]
+    rows = tuple((name, *(of_suite[claim] for claim in ids)) for name, of_suite in verdicts.items())
+    return to_markdown(
+        Table(
+            "The paper's claims",
+            f"{ABSENT}: these runs cannot test it. The figures behind each verdict are in a suite's full report.",
+            (Column("suite", text=True), *(Column(claim, text=True) for claim in ids)),
+            rows,
+        )
+    )
 
 
 def _deciding_table(suite: Suite) -> list[Table]:
@@ -127,26 +133,24 @@ def _deciding_table(suite: Suite) -> list[Table]:
     return [replace(table, note="") if table.title.startswith(_DECIDING[-1]) else table for table in deciding[:1]]
 
 
-def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing], claims_page: str | None = None) -> str:
-    """Return a suite's section of a page: summary, the deciding table, claims, figures, and what made it.
+def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
+    """Return a suite's section of a page: summary, the deciding table, figures, and what made it.
 
     Args:
         title: the section's.
         suite: with at least one finished run.
         pictures: its figures, by where the page finds them.
-        claims_page: a link to the page that has the answers to the claims, which are then not repeated.
     """
-    claims, made = answers(suite), dict(made_by(suite))
+    made = dict(made_by(suite))
     versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
     missing = [f"Missing runs: {', '.join(run.folder for run in suite.missing)}.", ""] if suite.missing else []
     return "\n".join(
         [
             f"## {title}",
             "",
-            summary(suite, claims),
+            summary(suite, answers(suite)),
             "",
             *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
-            f"The paper's claims on this suite: {claims_page}.\n" if claims_page else f"#{_claims(claims)}",
             *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),
             *missing,
             f"Made by `{made['command']}` ({versions}; {made['device']}).",
@@ -166,10 +170,11 @@ def page_and_pictures(root: Path = ROOT) -> tuple[str, dict[str, Drawing]]:
         if not suites:
             raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
         pictures = {name: _pictures(name, suite) for name, suite in suites.items()}
-        sections = [
-            suite_markdown(name, suite, pictures[name], CLAIMS_PAGES.get(name)) for name, suite in suites.items()
-        ]
-    return "\n".join([HEAD, *sections]), {path: drawing for each in pictures.values() for path, drawing in each.items()}
+        sections = [suite_markdown(name, suite, pictures[name]) for name, suite in suites.items()]
+        claims = _claims(suites)
+    return "\n".join([HEAD, claims, *sections]), {
+        path: drawing for each in pictures.values() for path, drawing in each.items()
+    }
 
 
 def write(results: Sequence[Path], root: Path = ROOT) -> None:
