@@ -23,7 +23,6 @@ from progloc.paper.provenance import made_by
 from progloc.paper.suite import SUITE_FILE, Suite, load_suite
 from progloc.paper.suite_report import summary
 from progloc.paper.tables import suite_tables
-from progloc.paper.verdicts import Answer
 from progloc.report.formats import ABSENT
 from progloc.report.table import Column, Table, brief, to_markdown
 from progloc.run_folder import RESULT_FILE
@@ -65,8 +64,8 @@ sink and the right one leaves it out.
 
 Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)).
 [method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules,
-[paper.md](paper.md#the-ten-claims) has the figures of the suite *quick*; C9 is arithmetic, the same for every suite, and
-is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
+[paper.md](paper.md#the-ten-claims) has the figures of the suite *quick*; C9 is arithmetic, the same for every suite,
+and is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
 definitions. `python benchmarks/write_results.py` writes this page, and a test compares the two.
 """
 
