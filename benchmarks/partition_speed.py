@@ -118,11 +118,12 @@ def line_times(name: str, lengths: Sequence[int]) -> dict[str, list[float]]:
 
 
 def line_table(stored: dict[str, Any]) -> str:
-    """Return the numbers kept as a Markdown table: nanoseconds a character on the line that takes longest."""
-    lengths = stored["lengths"]
+    """Return numbers for the shortest and longest lines as Markdown: nanoseconds a character on the slowest line."""
+    ends = (0, len(stored["lengths"]) - 1)
+    lengths = [stored["lengths"][n] for n in ends]
     rows = [f"| blocks | {' | '.join(f'{length:,}' for length in lengths)} |", f"|---|{'---:|' * len(lengths)}"]
     for name, times in stored["seconds"].items():
-        longest = [max((row[n], line) for line, row in times.items()) for n in range(len(lengths))]
+        longest = [max((row[n], line) for line, row in times.items()) for n in ends]
         cells = [
             f"{elapsed / size * 1e9:,.0f} ({line})" for (elapsed, line), size in zip(longest, lengths, strict=True)
         ]

@@ -132,7 +132,8 @@ def _exponent_cell(fit: Exponent) -> str:
 def exponent_table(suites: Mapping[str, Suite], every: bool = True) -> Table:
     """Return the exponent of every schedule that has a λ strictly between 0 and 1, by suite and partitioner.
 
-    Without ``every``, of fixed blocks only those that a suite has first: others are controls for the size of blocks.
+    Without ``every``, the ratio is given for H° alone, and of fixed blocks only those that a suite has first: others
+    are controls for the size of blocks.
     """
     rows, reasons = [], set()
     for suite_name, suite in suites.items():
@@ -142,7 +143,7 @@ def exponent_table(suites: Mapping[str, Suite], every: bool = True) -> Table:
             if not any(0 < value < 1 for value in run.lambdas) or (control and not every):
                 continue
             fits = [exponent_over_seeds(suite, run_name, name) for name in ("entropy_bits_no_sink", "entropy_bits")]
-            ratios = (interval(fit.ratio, 2) for fit in fits)
+            ratios = (interval(fit.ratio, 2) for fit in fits[: 2 if every else 1])
             rows.append((suite_name, run.schedule, run.blocks, *ratios, *map(_exponent_cell, fits)))
             reasons |= {fit.reason.split(" (")[0] for fit in fits if fit.reason}
     return Table(
@@ -152,8 +153,7 @@ def exponent_table(suites: Mapping[str, Suite], every: bool = True) -> Table:
         f"mean square of measured − fitted. ± is a 95% t-interval over seeds. None: {'; '.join(sorted(reasons))}.",
         (
             *(Column(label, text=True) for label in ("suite", "schedule", "blocks")),
-            Column("ratio, H°"),
-            Column("ratio, H"),
+            *map(Column, ("ratio, H°", "ratio, H")[: 2 if every else 1]),
             Column("a, H°", text=True),
             Column("a, H", text=True),
         ),

@@ -34,6 +34,8 @@ SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-lay
 """The figures that the page shows of a suite, where it has them."""
 _DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
 """The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
+_WITH_SINK = ("Entropy H (bits)", "Fidelity F")
+"""Columns of Table 1 that the page leaves to the full report."""
 _ARITHMETIC = "C9"
 """The claim that no run decides: its answer is the same for every suite."""
 HEAD = """# Results
@@ -51,8 +53,7 @@ progloc report results/quick    # report.html, tables.md, results.csv, figures/
 | term | meaning |
 | --- | --- |
 | gap | perplexity ÷ that of the λ=0 run with the same data, budget and seed; geometric mean over seeds |
-| F, H | fidelity (the share of attention within the token's own block) and entropy, over all keys |
-| F°, H° | the same without the sink, the first token |
+| F°, H° | fidelity (the share of attention within the token's own block) and entropy, without the sink, the first token |
 | chance | the figure for uniform attention on the same blocks; compare every fidelity with it |
 | final penalty | Σλp on validation, the term that α multiplies in the loss |
 | ±, [ ] | 95% t-interval over seeds; a seed is another order of the training text ([statistics.md](statistics.md)) |
@@ -129,7 +130,17 @@ def _deciding_table(suite: Suite) -> list[Table]:
     tables = suite_tables(suite)
     deciding = [brief(table) for start in _DECIDING for table in tables if table.title.startswith(start)]
     # the page's head explains the columns of Table 1 once
-    return [replace(table, note="") if table.title.startswith(_DECIDING[-1]) else table for table in deciding[:1]]
+    return [
+        replace(_without_sink(table), note="") if table.title.startswith(_DECIDING[-1]) else table
+        for table in deciding[:1]
+    ]
+
+
+def _without_sink(table: Table) -> Table:
+    """Return Table 1 with entropy and fidelity off the sink alone."""
+    places = [place for place, column in enumerate(table.columns) if column.label not in _WITH_SINK]
+    rows = tuple(tuple(row[place] for place in places) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in places), rows=rows)
 
 
 def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
