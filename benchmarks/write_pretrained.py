@@ -15,7 +15,7 @@ from progloc.errors import ProglocError
 from progloc.files import write_text
 from progloc.paper.comparisons import elsewhere, gap, measured
 from progloc.paper.suite import Suite, load_suite
-from progloc.report.formats import interval, number, ratio
+from progloc.report.formats import ABSENT, interval, number, ratio
 from progloc.report.statistics import UNIT, mean_interval, paired_ratio
 from progloc.report.table import Column, Table, filled, to_markdown
 from progloc.results import RunResult
@@ -31,19 +31,23 @@ SHOWN = (0, 5, 10, 15, 20, 23, 24, 25, 26, 27, 28, 29)
 
 
 def runs_table(suite: Suite) -> Table:
-    """Return every run, with the largest gradient norm that it met."""
+    """Return the figures of every run by seed, with the largest gradient norm that it met."""
+    figures = (
+        ("Perplexity", 2, lambda run: run.measure("perplexity")), ("Gap", 3, suite.gap),
+        ("F°", 3, lambda run: run.measure("fidelity_no_sink")),
+        ("Largest gradient norm", 1, lambda run: run.trained("gradient_norm_max")),
+    )  # fmt: skip
+    seeds = sorted({run.seed for run in suite.runs})
     rows = [
-        (
-            name, str(seed), number(run.measure("perplexity"), 2), number(suite.gap(run), 3),
-            number(run.measure("fidelity_no_sink"), 3), number(run.trained("gradient_norm_max"), 1),
-        )
+        (name, label, *(number(value(runs[seed]), digits) if seed in runs else ABSENT for seed in seeds))
+        for label, digits, value in figures
         for name, runs in suite.by_name.items()
-        for seed, run in sorted(runs.items())
-    ]  # fmt: skip
+        if label != "Gap" or name != suite.distributed
+    ]
     large = sum(run.trained("gradient_norm_max") > 20 for run in suite.runs)
-    note = f"The norm is before clipping at 1; it exceeds 20 in {large} of {len(rows)} runs."
-    labels = ("Seed", "Perplexity", "Gap", "F°", "Largest gradient norm")
-    return Table("Every run", note, (Column("Architecture", text=True), *map(Column, labels)), tuple(rows))
+    note = f"The norm is before clipping at 1; it exceeds 20 in {large} of {len(suite.runs)} runs."
+    words = (Column("Architecture", text=True), Column("Figure", text=True))
+    return Table("Every run", note, (*words, *(Column(f"Seed {seed}") for seed in seeds)), tuple(rows))
 
 
 def gaps_table(suite: Suite) -> Table:
@@ -85,17 +89,18 @@ def layers_table(suite: Suite) -> Table:
         return f"{number(of('fidelity_no_sink'), 3)}, {number(of('sink_mass'), 2)}"
 
     some: RunResult = suite.one("quintic")
-    rows = []
+    rows, chances = [], set()
     for layer in SHOWN:
         before = some.before["layers"][layer]
         figures = f"{number(before['fidelity_no_sink'], 3)}, {number(before['sink_mass'], 2)}"
         chance = some.final["layers"][layer].get("chance_fidelity_no_sink", some.measure("chance_fidelity_no_sink"))
+        chances.add(number(chance, 3))
         rows.append((
             str(layer), number(some.lambdas[layer], 3), figures, means("distributed", layer), means("quintic", layer),
-            number(chance, 3),
         ))  # fmt: skip
-    labels = ("Layer", "λ (quintic)", "before", "λ=0", "quintic", "F° by chance")
-    return Table("By layer: F°, then sink mass", "Means over seeds.", tuple(map(Column, labels)), tuple(rows))
+    note = f"Means over seeds. F° by chance is {', '.join(sorted(chances))} in these layers."
+    labels = ("Layer", "λ (quintic)", "before", "λ=0", "quintic")
+    return Table("By layer: F°, then sink mass", note, tuple(map(Column, labels)), tuple(rows))
 
 
 def written(root: Path) -> str:

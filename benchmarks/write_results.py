@@ -53,7 +53,7 @@ progloc report results/quick    # report.html, tables.md, results.csv, figures/
 | term | meaning |
 | --- | --- |
 | gap | perplexity ÷ that of the λ=0 run with the same data, budget and seed; geometric mean over seeds |
-| F°, H° | fidelity (the share of attention within the token's own block) and entropy, without the sink, the first token |
+| F°, H° | fidelity (attention's share within the token's own block) and entropy, without the sink, the first token |
 | chance | the figure for uniform attention on the same blocks; compare every fidelity with it |
 | final penalty | Σλp on validation, the term that α multiplies in the loss |
 | ±, [ ] | 95% t-interval over seeds; a seed is another order of the training text ([statistics.md](statistics.md)) |
