@@ -1,7 +1,7 @@
 """What theory says of schedules and margins, beside what is measured: the tables of docs/theory.md.
 
     python benchmarks/theory.py                                write the page again from what is kept
-    python benchmarks/theory.py --layers                       print exponents on all blocks, margins of all layers
+    python benchmarks/theory.py --layers                       print the tables in full, by layer too
     python benchmarks/theory.py RESULTS [--seeds N] [--runs NAME,…]
     python benchmarks/theory.py MODEL CORPUS [--group NAME] [--schedule S] [--blocks P] [--sequence-length T]
 
@@ -188,12 +188,18 @@ def _by_model(kept: Sequence[Kept]) -> dict[tuple[str, str], list[Kept]]:
     return grouped
 
 
-def margin_table(kept: Sequence[Kept], name: str) -> Table:
-    """Return what margins guarantee beside what is measured, by model, the means over its layers."""
+def margin_table(kept: Sequence[Kept], name: str, every: bool = True) -> Table:
+    """Return what margins guarantee and what is measured, by model, means over layers; without ``every`` off the sink.
+
+    Args:
+        kept: checks of models.
+        name: what the title calls them.
+        every: whether to give the figures over all keys too.
+    """
     rows = [
         (model, blocks, side, *_cells([each["report"] for each in runs], suffix))
         for (model, blocks), runs in _by_model(kept).items()
-        for side, suffix in _SIDES
+        for side, suffix in (_SIDES if every else _SIDES[1:])
     ]
     excess = max(each["report"]["excess"] for each in kept)
     one, seeds = kept[0], len({each["seed"] for each in kept})
@@ -266,7 +272,11 @@ def written(root: Path = ROOT) -> str:
         capacity_table(),
         steepness_table(),
         exponents,
-        *(make(kept, name) for name, kept in kept_margins(root).items() for make in (margin_table, best_layer_table)),
+        *(
+            table
+            for name, kept in kept_margins(root).items()
+            for table in (margin_table(kept, name, every=False), best_layer_table(kept, name))
+        ),
     ]
     return "\n".join(map(to_markdown, tables))
 
@@ -288,13 +298,13 @@ def main() -> None:
     parser.add_argument("--blocks")
     parser.add_argument("--sequence-length", type=int)
     parser.add_argument("--sequences", type=int, default=64)
-    parser.add_argument(
-        "--layers", action="store_true", help="print exponents on all blocks, margins of all layers, and end"
-    )
+    parser.add_argument("--layers", action="store_true", help="print the tables in full, by layer too, and end")
     options = parser.parse_args()
     if options.layers:
         with kept_suites(ROOT) as suites:
-            tables = [exponent_table(suites), *(layer_table(kept, name) for name, kept in kept_margins().items())]
+            tables = [exponent_table(suites)]
+        for name, kept in kept_margins().items():
+            tables += [margin_table(kept, name), layer_table(kept, name)]
         print("\n".join(map(to_markdown, tables)))
         return
     if options.given is not None:

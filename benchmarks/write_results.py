@@ -158,7 +158,7 @@ def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) ->
         [
             f"## {title}",
             "",
-            summary(suite, answers(suite)),
+            summary(suite),
             "",
             *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
             *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),

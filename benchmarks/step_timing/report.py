@@ -48,6 +48,13 @@ def _measured(targets: Table) -> Table:
     return replace(targets, rows=measured, note=note if others else targets.note)
 
 
+def _without_ms(table: Table) -> Table:
+    """Return a table without its note, and without the time of a step, which its tokens a second say too."""
+    places = [place for place, column in enumerate(table.columns) if column.label != "ms"]
+    rows = tuple(tuple(row[place] for place in places) for row in table.rows)
+    return replace(table, note="", columns=tuple(table.columns[place] for place in places), rows=rows)
+
+
 def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, str]) -> str:
     """Return a page with the text between its two marks replaced by the targets and every run's tables.
 
@@ -63,6 +70,6 @@ def fill(page: str, benchmarks: Mapping[str, Benchmark], pictures: Mapping[str, 
     for name, benchmark in benchmarks.items():
         parts += [f"## Measured: {name}\n", made_by(benchmark), ""]
         # the page explains the columns once
-        parts += [to_markdown(replace(table, note="")).replace("## ", "### ", 1) for table in step_tables(benchmark)]
+        parts += [to_markdown(_without_ms(table)).replace("## ", "### ", 1) for table in step_tables(benchmark)]
         parts += [f"![Step time and peak memory, {name}]({pictures[name]})", ""]
     return filled(page, "benchmarks/write_performance.py", "\n".join(parts))

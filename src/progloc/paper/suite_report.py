@@ -22,10 +22,10 @@ from progloc.report.statistics import mean_interval
 from progloc.report.templating import templates
 
 
-def summary(suite: Suite, claims: list[Answer]) -> str:
-    """Return one paragraph on what was run and what came out."""
+def summary(suite: Suite, claims: list[Answer] | None = None) -> str:
+    """Return one paragraph on what was run and what came out, with a count of the claims if they are given."""
     seeds = len({run.seed for run in suite.runs})
-    verdicts = [answer.verdict for answer in claims]
+    verdicts = [answer.verdict for answer in claims or ()]
     sentences = [
         f"{suite.plan.get('model', 'A model')} was fine-tuned on {suite.plan.get('corpus', 'a corpus')}: "
         f"{counted(len(suite.architectures), 'architecture')}, {counted(seeds, 'seed')}.",
@@ -33,9 +33,13 @@ def summary(suite: Suite, claims: list[Answer]) -> str:
         *_price(suite),
         *_locality(suite),
         *_on_other_blocks(suite),
-        f"Of the paper's {counted(len(claims), 'claim')}, this suite supports {verdicts.count('supported')}, does not "
-        f"support {verdicts.count('not supported')} and cannot decide {verdicts.count('cannot tell from this run')}.",
     ]
+    if claims:
+        sentences.append(
+            f"Of the paper's {counted(len(claims), 'claim')}, this suite supports {verdicts.count('supported')}, does "
+            f"not support {verdicts.count('not supported')} and cannot decide "
+            f"{verdicts.count('cannot tell from this run')}."
+        )
     if seeds == 1:
         sentences.append("One seed gives no interval, so every comparison here is only an observation.")
     if suite.missing:
