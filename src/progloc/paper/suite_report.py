@@ -59,7 +59,7 @@ def _without_a_penalty(suite: Suite) -> Iterator[str]:
     before = suite.runs[0].before["perplexity"]
     yield (f"Without a penalty (λ=0) perplexity is {interval(perplexity, 2)}, before fine-tuning {number(before, 2)}.")
     if perplexity.mean > before:
-        yield "Fine-tuning itself made the model worse, so only ratios between fine-tuned runs say what locality costs."
+        yield "Fine-tuning itself made the model worse, so compare only fine-tuned runs."
 
 
 def _price(suite: Suite) -> Iterator[str]:
