@@ -15,8 +15,7 @@ from pathlib import Path
 from measurements import SUFFIX, SUITES, by_name, changed, unpacked
 from progloc.errors import ProglocError
 from progloc.files import write_json, write_text
-from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, found_in
-from progloc.paper.study_tables import conclusion, study_tables
+from progloc.paper.faithfulness import STUDY_FILE, STUDY_FOLDER, Study, conclusion, read_study, study_tables
 from progloc.report.formats import layers_named
 from progloc.report.table import Table, filled, to_markdown
 from scripts import run_script, script_parser
@@ -57,7 +56,7 @@ def section(name: str, study: Study) -> str:
 def written(root: Path) -> str:
     """Return every kept study as the page has them."""
     with unpacked(by_name(root / SUITES)) as folder:
-        studies = {path.name: found_in(path) for path in sorted(folder.iterdir())}
+        studies = {path.name: read_study(path) for path in sorted(folder.iterdir())}
     sections = [section(name, study) for name, study in studies.items() if study is not None]
     return "\n".join(sections or ["No study is kept yet.\n"])
 
@@ -65,7 +64,7 @@ def written(root: Path) -> str:
 def write(results: Sequence[Path], root: Path = ROOT) -> None:
     """Keep the studies given, then write the page."""
     for folder in results:
-        study = found_in(folder)
+        study = read_study(folder)
         if study is None:
             raise ProglocError(f"{folder} holds no study; run progloc audit {folder} --study CORPUS first")
         with changed(root / SUITES / f"{folder.name}{SUFFIX}") as suite:

@@ -23,18 +23,17 @@ from progloc.files import write_json, write_text
 from progloc.paper.claims import answers
 from progloc.paper.faithfulness import (
     BEFORE,
+    IN_PLACE,
     JUDGED,
-    RIVALS,
     STUDY_FILE,
     STUDY_FOLDER,
     STUDY_VERSION,
-    WAYS,
     StudiedRun,
     Study,
-    compared,
+    conclusion,
+    study_tables,
 )
-from progloc.paper.passages import CHUNK, cut, held_out, spread
-from progloc.paper.study_tables import conclusion, study_tables
+from progloc.paper.study import CHUNK, cut, held_out, spread
 from progloc.paper.suite import load_suite
 from progloc.report.table import filled
 from progloc.run_folder import plain
@@ -50,7 +49,7 @@ KINDS = [f"{picture}, {effect}" for picture in PICTURES for effect in EFFECTS]
 def studied(name: str, role: str, seed: int, rho: Any, rival: float = 0.0) -> StudiedRun:
     """A run with ρ by passage, and rivals that have another, the same on every passage."""
     figures: dict[str, Any] = {kind: list(rho) for kind in KINDS}
-    figures |= {f"{each}, {way}": [rival] * len(figures[JUDGED]) for each in RIVALS for way in WAYS}
+    figures |= {f"{each}, {way}": [rival] * len(figures[JUDGED]) for each in BASELINES for way in OPERATORS}
     figures |= {name: [0.5] * PASSAGES for name in ("sources", "overlap", "beaten", "answer_share", "sink_mass")}
     return StudiedRun(name, "sentences", seed, role, {**figures, "verdict": ["weak"] * PASSAGES})
 
@@ -166,10 +165,6 @@ def test_passages_are_spread_over_what_there_is() -> None:
 # ---- comparisons
 
 
-def test_the_names_are_those_of_the_audit() -> None:
-    assert (RIVALS, WAYS) == (BASELINES, OPERATORS)
-
-
 def test_every_architecture_is_compared_on_the_same_passages_seed_by_seed() -> None:
     table = study_tables(made(quintic=0.45, localist=-0.2))[0]
     rows = {row[0]: row for row in table.rows}
@@ -184,7 +179,7 @@ def test_passages_that_disagree_leave_it_open_though_every_seed_agrees() -> None
     """The mean gain is a third of what passages differ by: seeds that repeat it on the same passages add nothing."""
     study = made(spread_of_gain=0.6, quintic=0.1)
     row = ("quintic", "sentences")
-    found = compared(study)[row]
+    found = study.tests[IN_PLACE][row]
     ours, base = (study.cells(each, JUDGED) for each in (row, ("distributed", "sentences")))
     assert all((ours[seed].mean() > base[seed].mean()) == (ours[0].mean() > base[0].mean()) for seed in SEEDS)
     assert found.to_distributed.estimate.above(0.0) is None
@@ -202,18 +197,27 @@ def test_only_passages_known_to_all_are_counted() -> None:
     )
     fewer = Study(runs, study.layers, study.about)
     assert fewer.counted(("quintic", "sentences")) == PASSAGES - 1
-    assert np.isfinite(compared(fewer)["quintic", "sentences"].to_distributed.estimate.mean)
+    assert np.isfinite(fewer.tests[IN_PLACE]["quintic", "sentences"].to_distributed.estimate.mean)
 
 
 def test_the_model_before_localising_is_compared_with_every_seed() -> None:
-    found = compared(made(quintic=0.4))["quintic", "sentences"]
+    found = made(quintic=0.4).tests[IN_PLACE]["quintic", "sentences"]
     assert found.to_before.estimate.n == 4
     assert found.to_before.estimate.mean == pytest.approx(0.4 + 0.015, abs=0.02)
 
 
+def test_runs_without_a_seed_in_common_are_not_compared() -> None:
+    study = made(quintic=0.4)
+    some = [run for run in study.runs if (run.role == "localised") == (run.seed == 1)]
+    interrupted = Study(tuple(some), study.layers, study.about)
+    rows = {row[0]: row for row in study_tables(interrupted)[0].rows}
+    assert rows["quintic"][3] == "1"
+    assert rows["quintic"][5] == "—"
+
+
 def test_the_nearest_rival_is_named() -> None:
     rows = {row[0]: row for row in study_tables(made(rival=0.6, quintic=0.4))[0].rows}
-    assert rows["quintic"][8] in {rival.replace("_", " ") for rival in RIVALS}
+    assert rows["quintic"][8] in {rival.replace("_", " ") for rival in BASELINES}
     assert float(rows["quintic"][9].split()[0]) == pytest.approx(0.1, abs=0.03)
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 import synthetic_suite
 from progloc import ProglocError
 from progloc.files import write_json
-from progloc.paper.live import Standing
 from progloc.paper.plan import PlannedRun, Preset, plan, preset_names, read_preset
+from progloc.paper.runner import Standing
 from progloc.results import RunResult
 from progloc.schedules import parse_schedule
 
@@ -198,7 +198,7 @@ def test_standing_shows_gaps_and_corrects_its_estimate(monkeypatch: pytest.Monke
     assert standing.seconds_left() == 110.0
     for run, perplexity in zip(made.runs[:2], (50.0, 60.0), strict=True):
         standing.begin(run)
-        standing.hear(run, 96, 96, {"ce": 4.0, "stage": 2, "penalty_nats": 1.0})
+        standing.hear(96, 96, {"ce": 4.0, "stage": 2, "penalty_nats": 1.0})
         now[0] += 20.0  # twice as long as estimated
         standing.finish(run, result(run, perplexity, tmp_path))
     assert standing.seconds_left() == 180.0

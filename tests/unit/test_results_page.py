@@ -13,8 +13,7 @@ from measurements import SUFFIX, SUITES, changed, unpack
 from page_numbers import figures_of, numbers
 from progloc.errors import ProglocError
 from progloc.paper.claims import answers
-from progloc.paper.faithfulness import found_in
-from progloc.paper.study_tables import study_tables
+from progloc.paper.faithfulness import read_study, study_tables
 from progloc.paper.suite import load_suite
 from progloc.paper.tables import suite_tables
 from progloc.report.table import to_rich
@@ -135,7 +134,7 @@ def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept(unpacked
 
 @pytest.mark.parametrize("name", ["faithfulness", "faithfulness-stories"])
 def test_the_readme_shows_the_studies_that_are_kept(name, unpacked):
-    (table, closed_up, *_) = study_tables(found_in(unpacked(name)))
+    (table, closed_up, *_) = study_tables(read_study(unpacked(name)))
     columns = [column.label for column in table.columns]
     rho, gain = columns.index("ρ"), columns.index("ρ − λ=0's")
     rows = {row[0]: row for row in table.rows}

@@ -121,9 +121,8 @@ def _parse_layers(text: str) -> list[int]:
 
 def _study_faithfulness(suite: Path, corpus: str, out: Path | None, sizes: dict[str, Any], as_json: bool) -> None:
     from progloc.files import one_writer
-    from progloc.paper.faithfulness import STUDY_FOLDER
+    from progloc.paper.faithfulness import STUDY_FOLDER, conclusion, study_tables, write_study
     from progloc.paper.study import run_study
-    from progloc.paper.study_tables import conclusion, study_tables, write_study
     from progloc.report.progress import progress_bar
     from progloc.report.table import to_terminal
 

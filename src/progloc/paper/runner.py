@@ -4,24 +4,122 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
+from progloc.measures.definitions import look, measures
 from progloc.measures.measuring import measure
 from progloc.paper.controls import Control, size_control
-from progloc.paper.live import Standing
 from progloc.paper.plan import Plan, PlannedRun
 from progloc.paper.suite import SUITE_FILE
+from progloc.report.formats import counted
+from progloc.report.progress import print_note
+from progloc.results import RunResult
 from progloc.run_folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
 from progloc.training.run import estimate_seconds, remeasure_run, train_run
 
-BASE_FILE = "base.json"
+
+class Standing:
+    """How the runs of a plan stand: a table on a terminal, a line a run elsewhere. Figures are means over seeds."""
+
+    def __init__(self, plan: Plan, estimates: dict[str, float]) -> None:
+        self.plan = plan
+        self.results: dict[str, RunResult] = {}
+        self._estimates = estimates
+        self._current: PlannedRun | None = None
+        self._progress = ""
+        self._share = self._spent = self._expected = 0.0
+        self._began = time.monotonic()
+
+    def begin(self, run: PlannedRun) -> None:
+        """A run starts (or is found finished)."""
+        self._current, self._progress, self._share = run, "loading", 0.0
+        self._began = time.monotonic()
+
+    def hear(self, step: int, steps: int, logs: dict[str, Any]) -> None:
+        """A step or an evaluation of the run is done."""
+        self._share = step / steps
+        if "ce" in logs:
+            self._progress = (
+                f"step {step}/{steps} · stage {logs['stage']} · CE {logs['ce']:.3f} · Σλp {logs['penalty_nats']:.2f}"
+            )
+
+    def finish(self, run: PlannedRun, result: RunResult) -> None:
+        """The run is done."""
+        if self._share > 0:  # made now, not found
+            self._spent += time.monotonic() - self._began
+            self._expected += self._estimates[run.folder]
+        self.results[run.folder] = result
+        self._current = None
+
+    def seconds_left(self) -> float:
+        """Return the estimate for what is left, corrected by how long the finished runs really took."""
+        left = sum(seconds for folder, seconds in self._estimates.items() if folder not in self.results)
+        if self._current is not None:
+            left -= self._share * self._estimates[self._current.folder]
+        return left * (self._spent / self._expected if self._expected else 1.0)
+
+    def _gap(self, run: PlannedRun) -> float | None:
+        """Return perplexity over that of the λ=0 run of the same seed and number of epochs, where it is finished."""
+        training = run.config.training
+        for other in self.plan.runs:
+            same = (other.config.training.seed, other.config.training.epochs) == (training.seed, training.epochs)
+            if same and other.config.locality.schedule == "distributed" and other.folder in self.results:
+                ours, theirs = self.results[run.folder].final, self.results[other.folder].final
+                return float(ours["perplexity"] / theirs["perplexity"])
+        return None
+
+    def line(self, run: PlannedRun) -> str:
+        """Return a finished run as one line."""
+        final, gap = self.results[run.folder].final, self._gap(run)
+        return (
+            f"[{len(self.results)}/{len(self.plan.runs)}] {run.folder}: perplexity {final['perplexity']:.2f}, "
+            f"gap {f'{gap:.3f}×' if gap else '–'}, fidelity {final['fidelity']:.3f}, "
+            f"without sink {final['fidelity_no_sink']:.3f}, about {self.seconds_left() / 60:.1f} min left"
+        )
+
+    def table(self) -> Table:
+        """Return the table as it stands."""
+        table = Table(
+            title=f"{self.plan.suite}: {len(self.results)} of {counted(len(self.plan.runs), 'run')} done, about "
+            f"{self.seconds_left() / 60:.1f} min left",
+            caption=f"{self._current.folder}: {self._progress}" if self._current else None,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+        )
+        looks = {name: look(name) for name in measures if not look(name).detail}
+        table.add_column("run")
+        for heading in ("seeds", "perplexity", "gap", *(style.symbol for style in looks.values())):
+            table.add_column(heading, justify="right")
+
+        def mean(values: list[float], digits: int, unit: str = "") -> str:
+            return f"{fmean(values):.{digits}f}{unit}" if values else "–"
+
+        for name in dict.fromkeys(run.name for run in self.plan.runs):
+            planned = [run for run in self.plan.runs if run.name == name]
+            runs = [run for run in planned if run.folder in self.results]
+            finals = [self.results[run.folder].final for run in runs]
+            running = self._current is not None and self._current.name == name
+            table.add_row(
+                ("▸ " if running else "  ") + name,
+                f"{len(runs)}/{len(planned)}",
+                mean([final["perplexity"] for final in finals], 2),
+                mean([gap for run in runs if (gap := self._gap(run)) is not None], 3, "×"),
+                *(mean([final[key] for final in finals if key in final], at.digits) for key, at in looks.items()),
+                style="bold" if running else "" if runs else "dim",
+            )
+        return table
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:
@@ -46,7 +144,7 @@ def _describe(plan: Plan, out: Path, inputs: Inputs, controls: list[Control], co
             "blocks": plan.base.locality.blocks,
             "select": plan.base.training.select,
             "seeds": sorted({run["seed"] for run in runs}),
-            "controls": [dataclasses.asdict(each) for each in controls] or earlier.get("controls", []),
+            "controls": [dataclasses.asdict(control) for control in controls] or earlier.get("controls", []),
             "runs": runs,
             "command": command,
         },
@@ -68,21 +166,22 @@ def _gather(plan: Plan, console: Console) -> dict[str, Inputs]:
 def _with_controls(plan: Plan, inputs: dict[str, Inputs], console: Console) -> tuple[Plan, list[Control]]:
     """Return the plan with a fixed partitioner of the size of each that asks for one, whose inputs are added."""
     sized = [size_control(blocks, inputs[blocks].train) for blocks in plan.uncontrolled]
-    controls = [each for each in sized if each is not None]
-    for each in controls:
-        console.print(
-            f"{each.control} stands beside {each.blocks}: of uniform attention off the sink "
-            f"{each.control_chance_fidelity_no_sink:.3f} is in its blocks, and {each.chance_fidelity_no_sink:.3f}",
-            style="dim", soft_wrap=True,
-        )  # fmt: skip
-    new = [blocks for blocks in dict.fromkeys(each.control for each in controls) if blocks not in inputs]
+    controls = [control for control in sized if control is not None]
+    for control in controls:
+        print_note(
+            console,
+            f"{control.control} stands beside {control.blocks}: of uniform attention off the sink "
+            f"{control.control_chance_fidelity_no_sink:.3f} is in its blocks, and "
+            f"{control.chance_fidelity_no_sink:.3f}",
+        )
+    new = [blocks for blocks in dict.fromkeys(control.control for control in controls) if blocks not in inputs]
     inputs |= {blocks: gather(_on_blocks(plan, blocks)) for blocks in new}
     return plan.with_controls(new), controls
 
 
 def _measure_base(plan: Plan, out: Path, blocks: str, inputs: Inputs) -> dict[str, Any]:
     """Return the untrained model's measures and the seconds they took; once a suite and partitioner."""
-    path = out / (BASE_FILE if blocks == plan.base.locality.blocks else f"base-{blocks}.json")
+    path = out / ("base.json" if blocks == plan.base.locality.blocks else f"base-{blocks}.json")
     if not path.exists():
         model = open_model(inputs, _on_blocks(plan, blocks))
         started = time.monotonic()
@@ -113,7 +212,7 @@ def _run(plan: Plan, out: Path, console: Console, command: str) -> None:
     inputs = _gather(plan, console)
     plan, controls = _with_controls(plan, inputs, console)
     _describe(plan, out, inputs[plan.base.locality.blocks], controls, command)
-    base = {blocks: _measure_base(plan, out, blocks, each) for blocks, each in inputs.items()}
+    base = {blocks: _measure_base(plan, out, blocks, of_blocks) for blocks, of_blocks in inputs.items()}
     folder_of = {run.folder: out / "runs" / run.folder for run in plan.runs}
 
     def estimate(run: PlannedRun) -> float:
@@ -123,38 +222,33 @@ def _run(plan: Plan, out: Path, console: Console, command: str) -> None:
         return estimate_seconds(run.config, inputs[run.config.locality.blocks], seconds)
 
     estimates = {run.folder: estimate(run) for run in plan.runs}
-    standing = Standing(plan, estimates)
     to_do = [run for run in plan.runs if not finished(folder_of[run.folder])]
     console.print(
-        f"{len(plan.runs)} runs, {len(plan.runs) - len(to_do)} finished before; "
+        f"{counted(len(plan.runs), 'run')}, {len(plan.runs) - len(to_do)} finished before; "
         f"about {sum(estimates[run.folder] for run in to_do) / 60:.1f} min to go · results in {out}",
         soft_wrap=True,
     )
+    standing = Standing(plan, estimates)
+    with (
+        Live(standing.table(), console=console, refresh_per_second=4) if console.is_terminal else nullcontext() as live
+    ):
 
-    def make(run: PlannedRun, live: Live | None) -> None:
         def heard(step: int, steps: int, logs: dict[str, Any]) -> None:
-            standing.hear(run, step, steps, logs)
+            standing.hear(step, steps, logs)
             if live is not None:
                 live.update(standing.table())
 
-        standing.begin(run)
-        blocks, folder = run.config.locality.blocks, folder_of[run.folder]
-        about = {"name": run.name, "role": run.role, "before": base[blocks]["report"]}
-        if run.measures is None:
-            result = train_run(run.config, folder, inputs[blocks], heard=heard, **about)
-        else:
-            trained = folder_of[run.measures]
-            result = remeasure_run(run.config, folder, inputs[blocks], trained=trained, **about)
-        standing.finish(run, result)
-        if live is None:
-            console.print(standing.line(run), soft_wrap=True)
-        else:
-            live.update(standing.table())
-
-    if not console.is_terminal:
         for run in plan.runs:
-            make(run, None)
-        return
-    with Live(standing.table(), console=console, refresh_per_second=4) as live:
-        for run in plan.runs:
-            make(run, live)
+            standing.begin(run)
+            blocks, folder = run.config.locality.blocks, folder_of[run.folder]
+            about = {"name": run.name, "role": run.role, "before": base[blocks]["report"]}
+            if run.measures is None:
+                result = train_run(run.config, folder, inputs[blocks], heard=heard, **about)
+            else:
+                trained = folder_of[run.measures]
+                result = remeasure_run(run.config, folder, inputs[blocks], trained=trained, **about)
+            standing.finish(run, result)
+            if live is None:
+                console.print(standing.line(run), soft_wrap=True)
+            else:
+                live.update(standing.table())

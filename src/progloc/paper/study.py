@@ -12,10 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoTokenizer
 
@@ -23,25 +25,110 @@ from progloc.accounts.auditing import audit, late_layers
 from progloc.accounts.pictures import PICTURES
 from progloc.accounts.schema import EFFECTS, Audit
 from progloc.accounts.verdict import SOURCES
+from progloc.blocks import Partitioner, TokenisedText, partitioner
 from progloc.config import LocalityConfig, RunConfig, from_mapping
-from progloc.data import load_corpus
+from progloc.data import Corpus, load_corpus, split, tokenise
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import read_mapping, write_json
 from progloc.hub import pretrained
 from progloc.loading import load
 from progloc.paper.faithfulness import BEFORE, JUDGED, STUDY_FILE, STUDY_VERSION, StudiedRun, Study
-from progloc.paper.passages import Passage, cut, held_out, spread
 from progloc.paper.suite import Suite, load_suite
+from progloc.report.formats import counted, number
+from progloc.resolve import SCRATCH
 from progloc.results import RunResult
 from progloc.run_folder import MODEL_FOLDER
 from progloc.training.inputs import gather
 
-FIGURES = ("overlap", "overlap_by_length", "comprehensiveness", "sufficiency", "beaten", "p_random")
-ALL = sys.maxsize
-"""Every source of a passage is tested, and so the same ones in every model."""
-DIGITS = 5
-AGAIN = "run the suite again with progloc reproduce"
+CHUNK = 100
+"""So many characters in a row that were trained on make a text one that was."""
+_FIGURES = ("overlap", "overlap_by_length", "comprehensiveness", "sufficiency", "beaten", "p_random")
+_DIGITS = 5
+_AGAIN = "run the suite again with progloc reproduce"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A prompt of whole blocks, and what follows it in the text."""
+
+    prompt: str
+    continuation: str
+
+
+def held_out(run: RunResult, corpus: Corpus, tokenizer: Any) -> list[str]:
+    """Return the stretches of a text that a suite's runs were not trained on, each as long as a training sequence.
+
+    Of the text that they were trained on these are sequences of the validation side. Any stretch, of this text or
+    another, is left out that has 100 characters in a row in common with what was trained on.
+
+    Args:
+        run: any of the suite: all have the same text and split.
+        corpus: the text.
+        tokenizer: the models'.
+
+    Raises:
+        ProglocError: the text that was trained on cannot be read, or is another one by now.
+    """
+    config = from_mapping(RunConfig, run.config)
+    learnt_from = load_corpus(config.corpus)
+    if learnt_from.sha256 != run.data["corpus_sha256"]:
+        raise ProglocError(
+            f"{config.corpus} is not the text that these models were trained on; expected it as it was, to tell what "
+            "they have not seen"
+        )
+    sequences = tokenise(learnt_from, tokenizer, config.sequence_length)
+    # what scratch:… is pretrained on is the training side of the whole text
+    sizes = {config.max_sequences, None} if config.model.startswith(SCRATCH) else {config.max_sequences}
+    seen = "\n".join(
+        text
+        for size in sizes
+        for text in split(sequences, config.validation_fraction, config.split_seed, size).train["text"]
+    )
+    chunks = {seen[start : start + CHUNK] for start in range(len(seen) - CHUNK + 1)}
+    return [
+        text
+        for text in tokenise(corpus, tokenizer, config.sequence_length)["text"]
+        if chunks.isdisjoint(text[start : start + CHUNK] for start in range(len(text) - CHUNK + 1))
+    ]
+
+
+def spread(texts: Sequence[str], count: int) -> list[str]:
+    """Return so many of the texts, evenly spread; all where there are no more."""
+    return [texts[place] for place in np.linspace(0, len(texts) - 1, min(count, len(texts))).round().astype(int)]
+
+
+def cut(text: str, tokenizer: Any, blocks: Partitioner, most: int | None, answer_tokens: int) -> Passage | None:
+    """Return a text from its first whole sentence on as a passage: a prompt that ends with a block, then the answer.
+
+    Args:
+        text: a stretch of a text, which may begin within a sentence.
+        tokenizer: a fast one.
+        blocks: the partitioner by whose blocks the prompt ends: it is as long as it can be.
+        most: tokens of the prompt; None: what the answer leaves.
+        answer_tokens: the answer's.
+
+    Returns:
+        None where no block ends in time.
+    """
+    stretch = _tokenised(text, tokenizer)
+    begins = np.flatnonzero(np.diff(partitioner("sentences")(stretch)))
+    text = text[int(stretch.offsets[begins[0] + 1, 0]) if len(begins) else 0 :]
+    stretch = _tokenised(text, tokenizer)
+    room = len(stretch) - answer_tokens
+    ids = blocks(stretch)  # (T,), or (T, G): a block of every granularity has to end
+    ends = np.flatnonzero((np.diff(ids, axis=0) != 0).reshape(len(ids) - 1, -1).all(1)) + 1
+    ends = ends[(ends >= 2) & (ends <= (room if most is None else min(room, most)))]
+    if not len(ends):
+        return None
+    border, end = stretch.offsets[ends[-1], 0], stretch.offsets[ends[-1] + answer_tokens - 1, 1]
+    return Passage(text[:border], text[border:end])
+
+
+def _tokenised(text: str, tokenizer: Any) -> TokenisedText:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets = np.asarray(encoded["input_ids"]), np.asarray(encoded["offset_mapping"]).reshape(-1, 2)
+    return TokenisedText(text, ids, offsets)
 
 
 @dataclass(frozen=True)
@@ -49,78 +136,83 @@ class _Task:
     """One model to audit on every passage."""
 
     run: StudiedRun
+    """Without figures."""
     model: Path
     tokenizer: Path
     locality: dict[str, Any]
     path: Path
-    """Where what was found goes."""
+    """Where the audits' figures go."""
     settings: dict[str, Any]
     texts: tuple[str, ...]
 
+    def audited(self) -> StudiedRun | None:
+        """Return the run as it was audited with the same settings; None where it was not."""
+        content = read_mapping(self.path) if self.path.exists() else {}
+        if content.get("settings") != self.settings:
+            return None
+        rows = [passage["figures"] for passage in content["passages"]]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return replace(self.run, figures={name: tuple(row.get(name) for row in rows) for name in names})
+
 
 def _rounded(values: Iterable[float | None]) -> list[float | None]:
-    return [None if value is None else round(float(value), DIGITS) for value in values]
+    return [None if value is None else round(float(value), _DIGITS) for value in values]
 
 
-def _figures(found: Audit) -> dict[str, Any]:
-    """Return what is kept of one audit: figures, and each source's size, masses and effects in nats."""
-    tested, examined = found.examined.faithfulness, found.examined
-    sources = [each for each in examined.tested if each.whole]
-    tests = (None if tested is None else getattr(tested, name) for name in FIGURES)
-    kept: dict[str, Any] = {
-        "verdict": found.verdict,
+def _figures(report: Audit) -> dict[str, Any]:
+    """Return what a study needs of one audit: figures, and each source's size, masses and effects in nats."""
+    tested, examined = report.examined.faithfulness, report.examined
+    sources = [block for block in examined.tested if block.whole]
+    tests = (None if tested is None else getattr(tested, name) for name in _FIGURES)
+    figures: dict[str, Any] = {
+        "verdict": report.verdict,
         "sources": len(sources),
-        "sink_mass": round(examined.sink_mass, DIGITS),
-        "answer_share": round(float(examined.picture.answer_share["mass_no_sink"]), DIGITS),
-        **dict(zip(FIGURES, _rounded(tests), strict=True)),
+        "sink_mass": round(examined.sink_mass, _DIGITS),
+        "answer_share": round(float(examined.picture.answer_share["mass_no_sink"]), _DIGITS),
+        **dict(zip(_FIGURES, _rounded(tests), strict=True)),
     }
-    for each in () if tested is None else tested.correlations:  # ranks of a few sources say little
-        rho = each.rho if len(sources) >= SOURCES else None
-        kept[f"{each.picture}, {each.effect}"] = None if rho is None else round(rho, DIGITS)
-    where = [each.block for each in sources]
+    for pair in () if tested is None else tested.correlations:  # ranks of a few sources say little
+        rho = pair.rho if len(sources) >= SOURCES else None
+        figures[f"{pair.picture}, {pair.effect}"] = None if rho is None else round(rho, _DIGITS)
+    places = [source.block for source in sources]
     return {
-        "figures": kept,
+        "figures": figures,
         "each_source": {
-            "tokens": [found.block_ids[: found.answer_start].count(block) for block in where],
-            **{name: _rounded(getattr(examined.picture, name)[where]) for name in PICTURES},
-            **{name: _rounded(getattr(each, name) for each in sources) for name in EFFECTS},
+            "tokens": [report.block_ids[: report.answer_start].count(place) for place in places],
+            **{name: _rounded(getattr(examined.picture, name)[places]) for name in PICTURES},
+            **{name: _rounded(getattr(source, name) for source in sources) for name in EFFECTS},
         },
     }
 
 
-def _audit_run(task: _Task, random_sets: int, advance: Callable[[], None] = lambda: None) -> None:
-    """Audit one model on every passage, and write what was found."""
-    tokenizer = pretrained(AutoTokenizer, task.tokenizer, AGAIN)
+def _audit_run(task: _Task, advance: Callable[[], None] = lambda: None) -> None:
+    """Audit one model on every passage, and write the figures."""
+    settings = task.settings
+    tokenizer = pretrained(AutoTokenizer, task.tokenizer, _AGAIN)
     model = load(task.model, from_mapping(LocalityConfig, task.locality, "locality"))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    blocks = model.locality.partitioner
-    size = task.settings["prompt_tokens"], task.settings["answer_tokens"]
-    audited = []
+    figures = []
     for text in task.texts:
-        passage = cut(text, tokenizer, blocks, *size)
+        sizes = settings["prompt_tokens"], settings["answer_tokens"]
+        passage = cut(text, tokenizer, model.locality.partitioner, *sizes)
         if passage is not None:
-            audited.append(_audited(model, tokenizer, passage, task.settings["layers"], random_sets))
+            report = audit(
+                model, passage.prompt, passage.continuation, tokenizer=tokenizer, layers=settings["layers"],
+                most_blocks=sys.maxsize, random_sets=settings["random_sets"],
+            )  # fmt: skip
+            figures.append(_figures(report))
         advance()
-    write_json(task.path, {"settings": task.settings, "passages": audited})
-
-
-def _audited(model: Any, tokenizer: Any, passage: Passage, layers: Sequence[int], random_sets: int) -> dict[str, Any]:
-    return _figures(
-        audit(
-            model, passage.prompt, passage.continuation, tokenizer=tokenizer, layers=layers, most_blocks=ALL,
-            random_sets=random_sets,
-        )
-    )  # fmt: skip
+    write_json(task.path, {"settings": settings, "passages": figures})
 
 
 def _model_of(suite: Suite, run: RunResult) -> Path:
     """Return where a run's model is: a λ=0 run measured on other blocks has that of the one that was trained."""
-    for each in (run, suite.baseline(run)):
-        if each is not None:
-            folder = suite.folder / "runs" / f"{each.name}-seed{each.seed}" / MODEL_FOLDER
+    for trained in (run, suite.baseline(run)):
+        if trained is not None:
+            folder = suite.folder / "runs" / f"{trained.name}-seed{trained.seed}" / MODEL_FOLDER
             if folder.is_dir():
                 return folder
-    raise ProglocError(f"{suite.folder} keeps no model of {run.name}, seed {run.seed}; {AGAIN}")
+    raise ProglocError(f"{suite.folder} keeps no model of {run.name}, seed {run.seed}; {_AGAIN}")
 
 
 def _models(suite: Suite) -> Iterator[tuple[StudiedRun, Path, dict[str, Any]]]:
@@ -132,16 +224,6 @@ def _models(suite: Suite) -> Iterator[tuple[StudiedRun, Path, dict[str, Any]]]:
     for run in suite.compared:
         role = "distributed" if run.is_distributed else "localised"
         yield StudiedRun(run.name, run.blocks, run.seed, role, {}), _model_of(suite, run), run.config["locality"]
-
-
-def _kept(task: _Task) -> StudiedRun | None:
-    """Return a run as it was audited before with the same settings; None where it was not."""
-    kept = read_mapping(task.path) if task.path.exists() else {}
-    if kept.get("settings") != task.settings:
-        return None
-    rows = [passage["figures"] for passage in kept["passages"]]
-    figures = {name: tuple(row.get(name) for row in rows) for name in dict.fromkeys(key for row in rows for key in row)}
-    return StudiedRun(task.run.name, task.run.blocks, task.run.seed, task.run.role, figures)
 
 
 def run_study(
@@ -179,10 +261,9 @@ def run_study(
         ProglocError: no suite, no localised run or no λ=0 run in it, nothing in the text that was not trained on, or
             passages that are longer than what the models were trained on.
     """
-    for name, value in (
-        ("texts", texts), ("prompt-tokens", 2 if prompt_tokens is None else prompt_tokens),
-        ("answer-tokens", answer_tokens), ("jobs", jobs),
-    ):  # fmt: skip
+    least_prompt = 2 if prompt_tokens is None else prompt_tokens
+    sizes = {"texts": texts, "prompt-tokens": least_prompt, "answer-tokens": answer_tokens, "jobs": jobs}
+    for name, value in sizes.items():
         if value < 1:
             raise ProglocError(f"--{name} {value}; expected a whole number ≥ 1")
     suite, text = load_suite(folder), load_corpus(corpus)
@@ -193,63 +274,63 @@ def run_study(
     if not layers:
         raise ProglocError(f"{folder} has no layer that is late (λ ≥ 0.5) in every localised run, so none to compare")
     length = int(localised[0].config["sequence_length"])
-    if (prompt_tokens or 2) + answer_tokens > length:
+    if least_prompt + answer_tokens > length:
         raise ProglocError(
-            f"passages of {prompt_tokens or 2} + {answer_tokens} tokens; the models were trained on {length}: give "
+            f"passages of {least_prompt} + {answer_tokens} tokens; the models were trained on {length}: give "
             "fewer with --prompt-tokens and --answer-tokens"
         )
     tokenizer = _model_of(suite, localised[0])
-    unseen = held_out(localised[0], text, pretrained(AutoTokenizer, tokenizer, AGAIN))
+    unseen = held_out(localised[0], text, pretrained(AutoTokenizer, tokenizer, _AGAIN))
     if not unseen:
         raise ProglocError(f"{corpus} has no stretch of {length} tokens that the models were not trained on")
     chosen = tuple(spread(unseen, texts))
-    say(f"{len(chosen)} passages of {text.name}, of {len(unseen)} that were not trained on")
-    settings = {
+    say(f"{counted(len(chosen), 'passage')} of {text.name}, of {len(unseen)} that were not trained on")
+    about = {
         "version": STUDY_VERSION, "corpus": text.name, "corpus_sha256": text.sha256, "texts": len(chosen),
         "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens, "random_sets": random_sets,
-        "sequence_length": length, "layers": list(layers),
+        "sequence_length": length,
     }  # fmt: skip
     tasks = [
-        _Task(run, model, tokenizer, locality, out / "runs" / f"{run.named}.json", settings, chosen)
+        _Task(
+            run, model, tokenizer, locality, out / "runs" / f"{run.label}.json", {**about, "layers": list(layers)},
+            chosen,
+        )
         for run, model, locality in _models(suite)
-    ]
-    to_do = [task for task in tasks if _kept(task) is None]
-    for number, task in enumerate(_done(to_do, random_sets, jobs, progress)):
-        said = "no passage" if (kept := _kept(task)) is None else f"rank correlation {kept.mean(JUDGED):.3f}"
-        say(f"[{len(tasks) - len(to_do) + number + 1}/{len(tasks)}] {task.run.named}: {said}")
-    studied = tuple(kept for task in tasks if (kept := _kept(task)) is not None)
-    about = {
-        "suite": suite.plan.get("suite"),
-        "model": suite.plan.get("model"),
-        **{key: value for key, value in settings.items() if key != "layers"},
-        "environment": describe_environment(),
-    }
-    study = Study(studied, layers, about)
+    ]  # fmt: skip
+    to_do = [task for task in tasks if task.audited() is None]
+    for done, task in enumerate(_audit_all(to_do, jobs, progress), start=len(tasks) - len(to_do) + 1):
+        run = task.audited()
+        rhos = [] if run is None else [rho for rho in run.figures.get(JUDGED, ()) if rho is not None]
+        figure = f"rank correlation {number(fmean(rhos) if rhos else None, 3)}" if run and run.figures else "no passage"
+        say(f"[{done}/{len(tasks)}] {task.run.label}: {figure}")
+    study = Study(
+        tuple(run for task in tasks if (run := task.audited()) is not None),
+        layers,
+        {key: suite.plan.get(key) for key in ("suite", "model")} | about | {"environment": describe_environment()},
+    )
     write_json(out / STUDY_FILE, study.to_dict())
     return study
 
 
-def _done(tasks: Sequence[_Task], random_sets: int, jobs: int, progress: Callable[[int, int], None]) -> Iterator[_Task]:
+def _audit_all(tasks: Sequence[_Task], jobs: int, progress: Callable[[int, int], None]) -> Iterator[_Task]:
     """Do the tasks, in processes of their own where there is more than one at a time; yield each when it is done."""
-    total = sum(len(task.texts) for task in tasks)
-    done = 0
+    done, total = 0, sum(len(task.texts) for task in tasks)
+
+    def advance(audits: int = 1) -> None:
+        nonlocal done
+        done += audits
+        progress(done, total)
+
     if jobs == 1:
         for task in tasks:
-
-            def advance() -> None:
-                nonlocal done
-                done += 1
-                progress(done, total)
-
-            _audit_run(task, random_sets, advance)
+            _audit_run(task, advance)
             yield task
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
     ) as pool:
-        for task, future in [(task, pool.submit(_audit_run, task, random_sets)) for task in tasks]:
+        for task, future in [(task, pool.submit(_audit_run, task)) for task in tasks]:
             future.result()
-            done += len(task.texts)
-            progress(done, total)
+            advance(len(task.texts))
             yield task
