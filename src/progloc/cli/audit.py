@@ -29,41 +29,46 @@ STUDY = {"rich_help_panel": "With --study"}
 @app.command(name="audit")
 def audit_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name; or a suite's.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A run's folder, a Hugging Face folder or a hub name; with --study a suite's folder."
+        ),
     ],
-    prompt: Annotated[str | None, typer.Option(help="The text to answer; - reads standard input.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt; - reads standard input.")] = None,
     continuation: Annotated[
         str | None,
-        typer.Option(help="The answer; by default the model writes one. A space is inserted before its first word."),
+        typer.Option(help="The answer, with a space inserted before its first word; default: the model writes one."),
     ] = None,
-    as_is: Annotated[
-        bool, typer.Option("--as-is", help="Put no space between prompt and continuation, and move none.")
-    ] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Join prompt and continuation unchanged.")] = False,
     base: Base = None,
-    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one per layer: 0 as trained, 1 strictly local.")] = "0",
-    layers: Annotated[str | None, typer.Option(help="Layers to trace, e.g. 10,11; default those with λ ≥ 0.5.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="The most tokens that the model writes.")] = 64,
-    most_blocks: Annotated[int, typer.Option(help="The most blocks of the prompt to take away.")] = 24,
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one per layer: 0 is as trained, 1 strictly local.")] = "0",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to trace, e.g. 10,11; default: those with λ ≥ 0.5.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of tokens that the model writes.")] = 64,
+    most_blocks: Annotated[int, typer.Option(help="Maximum number of blocks of the prompt to remove.")] = 24,
     schedule: Schedule = None,
     blocks: Blocks = None,
     seed: Annotated[int, typer.Option(help="Seed of the random sets of blocks.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The page, default results/audit-MODEL.html; a study's folder.")
+        Path | None,
+        typer.Option("--out", help="The page to write, default results/audit-MODEL.html; with --study a folder."),
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(metavar="CORPUS", help="Audit every run of a suite's folder on a text instead.", **STUDY),
+        typer.Option(metavar="CORPUS", help="Audit every run of a suite on held-out passages of a text.", **STUDY),
     ] = None,
-    texts: Annotated[int, typer.Option(help="The most held-out passages.", **STUDY)] = 100,
+    texts: Annotated[int, typer.Option(help="Maximum number of held-out passages.", **STUDY)] = 100,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="The most tokens of a passage's prompt; default: a training sequence's.", **STUDY)
+        int | None,
+        typer.Option(help="Maximum tokens of a passage's prompt; default: those of a training sequence.", **STUDY),
     ] = None,
-    answer_tokens: Annotated[int, typer.Option(help="Tokens of a passage's answer.", **STUDY)] = 32,
-    random_sets: Annotated[int, typer.Option(help="Random sets of sources for each passage's verdict.", **STUDY)] = 199,
-    jobs: Annotated[int, typer.Option(help="How many runs are audited at once.", **STUDY)] = 1,
+    answer_tokens: Annotated[int, typer.Option(help="Number of tokens of a passage's answer.", **STUDY)] = 32,
+    random_sets: Annotated[int, typer.Option(help="Number of random sets of sources for each verdict.", **STUDY)] = 199,
+    jobs: Annotated[int, typer.Option(help="Number of runs to audit at once.", **STUDY)] = 1,
     as_json: Json = False,
 ) -> None:
-    """Show what an answer rested on, and test whether that picture can be believed; writes a page to read."""
+    """Show what an answer rested on, test whether that picture can be believed, and write a page."""
     from progloc.accounts.auditing import audit_folder
     from progloc.accounts.terminal import AuditProgress, audit_summary
     from progloc.accounts.text import insert_space

@@ -22,21 +22,19 @@ if TYPE_CHECKING:
 def reproduce(
     suite: Annotated[
         str,
-        typer.Option(
-            help="paper-v1, paper-v3; quick, quick-v3: the same on a small model; or a YAML file of your own."
-        ),
+        typer.Option(help="paper-v1 or paper-v3; quick or quick-v3 for a small model; or a YAML file."),
     ] = "quick",
     model: Model = None,
     corpus: Corpus = None,
     second_corpus: SecondCorpus = None,
     seeds: Annotated[
         str | None,
-        typer.Option(help="How many seeds, instead of the suite's; or FIRST:END: 2:3 is seed 2 alone."),
+        typer.Option(help="Number of seeds, or a range FIRST:END (2:3 is seed 2 alone); default: the suite's."),
     ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's experiments: its architectures (v1) or blocks that mean something (v3), and its claims tested."""
+    """Run the paper's experiments, with all architectures (v1) or semantic blocks (v3), and test its claims."""
     from progloc.paper.plan import plan, read_preset
     from progloc.paper.runner import run_suite
     from progloc.paper.suite_report import write_report
@@ -64,7 +62,7 @@ def report(
     results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="A folder that `progloc reproduce` made.")],
     as_json: Json = False,
 ) -> None:
-    """Write the tables, figures and page of a suite's results again, from what is finished."""
+    """Write the tables, figures and page of a suite again, from its finished runs."""
     from progloc.paper.suite_report import write_report
 
     _show_report(write_report(results), results, as_json)

@@ -33,7 +33,7 @@ from progloc.errors import ProglocError
 from progloc.report.printing import print_json, visible
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")
+    str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or a hub name.")
 ]
 
 
@@ -47,7 +47,9 @@ def _share(text: str) -> float:
 
 @app.command()
 def train(
-    config: Annotated[Path | None, typer.Option("--config", help="Settings in YAML; options here win over it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with settings; options override it.")
+    ] = None,
     model: Model = None,
     corpus: Corpus = None,
     second_corpus: SecondCorpus = None,
@@ -55,20 +57,23 @@ def train(
     blocks: Blocks = None,
     alpha: Annotated[float | None, typer.Option(help="The penalty coefficient α.")] = None,
     sink_aware: Annotated[
-        bool | None, typer.Option("--sink-aware/--no-sink-aware", help="Leave the mass on the first token alone.")
+        bool | None,
+        typer.Option("--sink-aware/--no-sink-aware", help="Leave attention to the first token out of the penalty."),
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Adapt α: the perplexity that locality may cost, e.g. 1%.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences a micro-batch.")] = None,
-    accumulation: Annotated[int | None, typer.Option(help="Micro-batches a step.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Adapt α so that perplexity rises by at most this share, e.g. 1%.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of passes over the training text.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Maximum number of optimiser steps.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences per micro-batch.")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="Micro-batches per optimiser step.")] = None,
     sequence_length: Length = None,
-    seed: Annotated[int | None, typer.Option(help="Draws the order of the training sequences.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the order of the training sequences.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune one model with the penalty; the folder then holds the model and its measures before and after."""
+    """Fine-tune a model with the locality penalty, and measure it before and after."""
     from progloc.cli.display import before_after, training_progress
     from progloc.config import LocalityConfig, RunConfig, TrainingConfig, from_mapping, read_config
     from progloc.run_folder import RUN_FILE, claimed, describe_run
@@ -138,18 +143,16 @@ def evaluate(
 def generate(
     model: ModelArgument,
     prompt: Annotated[str, typer.Option(help="The text to continue; - reads standard input.")],
-    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one a layer: 0 as trained, 1 strictly local.")] = "0",
-    max_new_tokens: Annotated[int, typer.Option(help="How many tokens at most.")] = 64,
+    dial: Annotated[str, typer.Option(help="δ in [0, 1], or one per layer: 0 is as trained, 1 strictly local.")] = "0",
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to write.")] = 64,
     sample: Annotated[
         bool | None,
-        typer.Option(
-            help="Draw tokens, or take the most likely; by default as the model's generation_config.json says."
-        ),
+        typer.Option(help="Sample tokens, or take the most likely ones; default: the model's generation_config.json."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Continue a prompt with a model, dialled or as it was trained."""
+    """Continue a prompt with a model, as trained or with the dial turned."""
     from progloc.evaluation import continue_text
 
     text = text_given(prompt, "--prompt")
@@ -168,17 +171,17 @@ def dial_command(
     corpus: Corpus = "python-docs",
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Another model, e.g. one never localised; may be repeated."),
+        typer.Option(help="Another model to compare with; repeatable."),
     ] = None,
-    deltas: Annotated[str, typer.Option(help="Settings δ of the dial.")] = "0,0.25,0.5,0.75,0.9,1",
+    deltas: Annotated[str, typer.Option(help="Settings δ of the dial, in [0, 1].")] = "0,0.25,0.5,0.75,0.9,1",
     schedule: Schedule = None,
     blocks: Blocks = None,
-    sequences: Annotated[int, typer.Option(help="How many sequences to measure, spread over the text.")] = 32,
+    sequences: Annotated[int, typer.Option(help="Number of sequences to measure, spread over the text.")] = 32,
     sequence_length: Length = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model over the dial (perplexity, locality, how far predictions move); write a table and a figure."""
+    """Measure perplexity, locality and changes of predictions over settings of the dial; write a table and a figure."""
     from progloc.dial_curve.dial_report import dial_report, write_dial
     from progloc.report.table import to_terminal
 

@@ -29,32 +29,36 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _progloc(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Make a language model's attention local, late layers most, and see what it costs."""
+    """Localise a language model's attention, late layers most, and measure what it costs."""
 
 
 out_console = console()
 notes = console(stderr=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines instead.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/NAME here.")]
-Corpus = Annotated[str | None, typer.Option("--corpus", help="A text file, a folder, a datasets name, or python-docs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for results; default: results/NAME.")]
+Corpus = Annotated[
+    str | None, typer.Option("--corpus", help="A text file, a folder of them, a datasets name, or python-docs.")
+]
 Model = Annotated[str | None, typer.Option("--model", help="A hub name, a folder, or scratch:tiny.")]
 SecondCorpus = Annotated[
-    str | None, typer.Option("--second-corpus", help="Another text, to measure the trained model on too.")
+    str | None, typer.Option("--second-corpus", help="Another text on which to measure the trained model.")
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option("--schedule", help="λ(ℓ), e.g. quintic, sigmoid:0.8,12, heads:0.5,quintic, 0,0.5,1."),
+    typer.Option("--schedule", help="Schedule λ(ℓ), e.g. quintic, sigmoid:0.8,12, heads:0.5,quintic, 0,0.5,1."),
 ]
-Blocks = Annotated[str | None, typer.Option("--blocks", help="The partitioner, e.g. fixed:5.")]
+Blocks = Annotated[
+    str | None, typer.Option("--blocks", help="Partitioner that divides the text into blocks, e.g. fixed:5.")
+]
 Base = Annotated[
     str | None,
-    typer.Option("--base", help="A model to compare with; default the one it was made from; 'none': no comparison."),
+    typer.Option("--base", help="Model to compare with; default: the one before localising; 'none' for no comparison."),
 ]
-Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens a sequence.")]
+Length = Annotated[int | None, typer.Option("--sequence-length", help="Tokens per sequence.")]
 
 
 def text_given(value: str, option: str) -> str:

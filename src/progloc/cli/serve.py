@@ -17,24 +17,24 @@ from progloc.report.printing import print_json, visible
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or hub name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder, a Hugging Face folder or a hub name.")],
     base: Base = None,
     schedule: Schedule = None,
     blocks: Blocks = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8642,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8642,
     data: Annotated[
-        Path | None, typer.Option(help="SQLite file for what people enter; default serve-MODEL.sqlite in results.")
+        Path | None, typer.Option(help="SQLite file for requests and ratings; default: results/serve-MODEL.sqlite.")
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Prompts of a study, one a paragraph: people rate their audits at /study.")
+        Path | None, typer.Option(help="Text file with a survey's prompts, one per paragraph; raters open /study.")
     ] = None,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let other machines in; there is no password.")
+        bool, typer.Option("--allow-remote", help="Accept other machines, without a password.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Audit prompts in the browser, on this machine's own address; with --study, have people rate the audits."""
+    """Serve audits to browsers on this machine; with --study, run a survey in which people rate them."""
     from progloc.app.server import serve as run
 
     file = data or Path("results") / f"serve-{Path(model).name}.sqlite"
@@ -58,10 +58,10 @@ def serve(
 
 @app.command()
 def study(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The SQLite file of progloc serve --study.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="SQLite file of progloc serve --study.")],
     as_json: Json = False,
 ) -> None:
-    """Say what a study's ratings come to: means, paired differences, and how far raters agree."""
+    """Summarise a survey's ratings: means, paired differences and agreement of raters."""
     from progloc.app.database import Database
     from progloc.app.ratings import rating_result, rating_tables
     from progloc.app.survey import Answers

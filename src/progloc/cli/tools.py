@@ -13,15 +13,17 @@ from progloc.report.printing import print_json
 
 @app.command()
 def schedule(
-    name: Annotated[str, typer.Argument(metavar="SCHEDULE", help="A name, or numbers separated by commas.")],
+    name: Annotated[
+        str, typer.Argument(metavar="SCHEDULE", help="Name of a schedule, or numbers separated by commas.")
+    ],
     layers: Annotated[
-        int | None, typer.Option(help="The number of layers L; default 12, or the list's length.")
+        int | None, typer.Option(help="Number of layers L; default: 12, or the length of the list.")
     ] = None,
-    heads: Annotated[int, typer.Option(help="The heads of a layer, for schedules in which they differ.")] = 12,
+    heads: Annotated[int, typer.Option(help="Number of heads per layer, for schedules in which they differ.")] = 12,
     denominator: Annotated[str, typer.Option(help="L-1 as in the paper's tables, or L as in its formula.")] = "L-1",
     as_json: Json = False,
 ) -> None:
-    """Show λ(ℓ) of a schedule, layer by layer; of one that is learned, what it begins with."""
+    """Show λ(ℓ) of a schedule by layer; for a learned one, its start."""
     from progloc.cli.display import schedule_table
     from progloc.schedules import parse_schedule
 
@@ -41,9 +43,9 @@ def schedule(
 
 @app.command()
 def blocks(
-    partitioner: Annotated[str, typer.Argument(metavar="PARTITIONER", help="Such as fixed:5.")],
-    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="The text; - or nothing reads standard input.")] = "-",
-    model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "scratch:tiny",
+    partitioner: Annotated[str, typer.Argument(metavar="PARTITIONER", help="Partitioner, e.g. fixed:5 or sentences.")],
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Text file; default or -: standard input.")] = "-",
+    model: Annotated[str, typer.Option(help="Model whose tokenizer to use.")] = "scratch:tiny",
     as_json: Json = False,
 ) -> None:
     """Show how a partitioner divides a text."""
@@ -61,7 +63,7 @@ def blocks(
 def doctor(
     as_json: Json = False,
 ) -> None:
-    """Say what this machine can run, and how fast."""
+    """Show what this machine can run, and how fast."""
     from progloc.doctor import examine, to_table
 
     findings = examine()
