@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-lowest lint format bench docs clean
+.PHONY: help setup reproduce test test-lowest lint format bench pages docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,12 @@ format: setup  ## mend style and formatting in place
 bench: setup  ## time training steps with and without the penalty (ARGS="--lengths 128,1024 --compile")
 	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
-docs: setup  ## build the site of docs/ in site/
+pages: setup  ## write the pages' tables and pictures again, from benchmarks/measured
+	for script in write_results write_performance write_audit write_pretrained theory; do \
+		$(BIN)/python benchmarks/$$script.py || exit; \
+	done
+
+docs: setup  ## build the site of docs/ in site/, its figures drawn from benchmarks/measured
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
 

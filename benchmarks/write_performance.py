@@ -12,18 +12,34 @@ from pathlib import Path
 
 from progloc.files import write_json, write_text
 from scripts import run_script, script_parser
+from step_timing.figure import drawing
 from step_timing.report import fill, write_figure
-from step_timing.results import BENCHMARK_FILE, read_benchmark
+from step_timing.results import BENCHMARK_FILE, Benchmark, read_benchmark
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "measured"
 PAGE = ROOT / "docs" / "performance.md"
 
 
+def kept_runs() -> dict[str, Benchmark]:
+    """Return the runs that are kept, by name."""
+    return {path.stem: read_benchmark(path) for path in sorted(KEPT.glob("*.json"))}
+
+
+def picture_of(name: str) -> str:
+    """Return where the page finds a run's figure."""
+    return f"images/performance-{name}.png"
+
+
 def page() -> str:
     """Return docs/performance.md as it is, with the measured part made anew."""
-    kept = {path.stem: read_benchmark(path) for path in sorted(KEPT.glob("*.json"))}
-    return fill(PAGE.read_text(encoding="utf-8"), kept, {name: f"images/performance-{name}.png" for name in kept})
+    runs = kept_runs()
+    return fill(PAGE.read_text(encoding="utf-8"), runs, {name: picture_of(name) for name in runs})
+
+
+def site_pictures() -> dict[str, bytes]:
+    """Return every run's figure as a PNG by its path, seen from the page."""
+    return {picture_of(name): drawing(run) for name, run in kept_runs().items()}
 
 
 def main() -> None:
@@ -32,8 +48,8 @@ def main() -> None:
     parser.add_argument("results", metavar="RESULTS", type=Path, nargs="*")
     for folder in (given.resolve() for given in parser.parse_args().results):
         write_json(KEPT / f"{folder.name}.json", read_benchmark(folder / BENCHMARK_FILE).to_dict())
-    for path in KEPT.glob("*.json"):
-        write_figure(read_benchmark(path), ROOT / "docs" / "images" / f"performance-{path.stem}.png")
+    for name, run in kept_runs().items():
+        write_figure(run, PAGE.parent / picture_of(name))
     write_text(PAGE, page())
 
 

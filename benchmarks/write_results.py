@@ -8,7 +8,8 @@ without single heads; without any, the page is written again from what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from scripts import run_script, script_parser
 ROOT = Path(__file__).parents[1]
 PAGE, IMAGES = Path("docs/results.md"), Path("docs/images")
 SHOWN = ("frontier", "frontier-by-blocks", "learned-schedules", "fidelity-by-layer")
-"""The figures that the page shows of a suite, where it has them."""
+"""The figures that the page shows of a suite, where it has them; in the repository the first, and what others show."""
 _DECIDING = ("Table 7:", "Table 5, tested: gap at equal F°,", "Table 1:")
 """The tables that a page shows of a suite, by how their titles begin: the first one that there is."""
 _WITH_SINK = ("Entropy H (bits)", "Fidelity F")
@@ -61,7 +62,7 @@ progloc report results/quick    # report.html, tables.md, results.csv, figures/
 | lowest | the lowest layer of those with λ ≥ 0.5, in each seed |
 
 In the figures, large marks are means over seeds and small marks single runs. Of two panels, the left one includes the
-sink and the right one leaves it out.
+sink and the right one leaves it out. The site that `make docs` builds shows further figures of each suite.
 
 Every run keeps the checkpoint with the best validation objective of stage 2 ([method.md §6](method.md#6-training)).
 [method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules,
@@ -143,13 +144,15 @@ def _without_sink(table: Table) -> Table:
     return replace(table, columns=tuple(table.columns[place] for place in places), rows=rows)
 
 
-def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) -> str:
+def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing], elsewhere: Collection[str] = ()) -> str:
     """Return a suite's section of a page: summary, the deciding table, figures, and what made it.
 
     Args:
         title: the section's.
         suite: with at least one finished run.
         pictures: its figures, by where the page finds them.
+        elsewhere: where other pages find theirs; what is not among them, and not the first of ``SHOWN``, is in the
+            repository a comment, of which docs/site_hooks.py makes a picture.
     """
     made = dict(made_by(suite))
     versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
@@ -161,7 +164,12 @@ def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) ->
             summary(suite),
             "",
             *(f"#{to_markdown(table)}" for table in _deciding_table(suite)),
-            *(f"![{picture.title}]({path})\n" for path, picture in pictures.items()),
+            *(
+                f"![{picture.title}]({path})\n"
+                if picture.name == SHOWN[0] or path in elsewhere
+                else f"<!-- on the site: {path} {picture.title} -->\n"
+                for path, picture in pictures.items()
+            ),
             *missing,
             f"Made by `{made['command']}` ({versions}; {made['device']}).",
             "",
@@ -169,26 +177,37 @@ def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing]) ->
     )
 
 
-def _pictures(name: str, suite: Suite) -> dict[str, Drawing]:
+def pictures_of(name: str, suite: Suite) -> dict[str, Drawing]:
     """Return the figures that are shown of a kept suite by their path, seen from the page."""
     return {f"images/results-{name}-{d.name}.png": d for d in drawings(suite) if d.name in SHOWN}
 
 
 def page_and_pictures(root: Path = ROOT) -> tuple[str, dict[str, Drawing]]:
-    """Return docs/results.md and its figures, by their path seen from the page; raises ProglocError without a suite."""
+    """Return docs/results.md, and by their path the figures that it and other pages show in the repository.
+
+    Raises:
+        ProglocError: no suite is kept.
+    """
+    others = (path.read_text("utf-8") for path in (root / PAGE.parent).glob("*.md") if path.name != PAGE.name)
+    elsewhere = {path for text in others for path in re.findall(r"\]\((images/[^)]+)\)", text)}
     with kept_suites(root) as suites:
         if not suites:
             raise ProglocError("no suite is kept yet; give a folder that 'progloc reproduce' wrote")
-        pictures = {name: _pictures(name, suite) for name, suite in suites.items()}
-        sections = [suite_markdown(name, suite, pictures[name]) for name, suite in suites.items()]
+        pictures = {name: pictures_of(name, suite) for name, suite in suites.items()}
+        sections = [suite_markdown(name, suite, pictures[name], elsewhere) for name, suite in suites.items()]
         claims = _claims(suites)
-    return "\n".join([HEAD, claims, *sections]), {
-        path: drawing for each in pictures.values() for path, drawing in each.items()
-    }
+    page = "\n".join([HEAD, claims, *sections])
+    return page, {path: d for of in pictures.values() for path, d in of.items() if f"]({path})" in page}
+
+
+def site_pictures() -> dict[str, bytes]:
+    """Return every figure of the page as a PNG by its path, seen from the page."""
+    with kept_suites() as suites:
+        return {path: d.png for name, suite in suites.items() for path, d in pictures_of(name, suite).items()}
 
 
 def write(results: Sequence[Path], root: Path = ROOT) -> None:
-    """Keep the suites given, then write the page and the figures of every suite kept."""
+    """Keep the suites given, then write the page and the figures that the repository shows."""
     for folder in results:
         with changed(root / SUITES / f"{folder.name}{SUFFIX}") as suite:
             keep(folder, suite)

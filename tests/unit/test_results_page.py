@@ -57,9 +57,9 @@ def test_the_page_has_the_deciding_table_every_claim_and_its_figures(root, suite
     claims = [claim for claim in answers(suite) if claim.id != "C9"]
     assert f"| suite | {' | '.join(claim.id for claim in claims)} |" in page
     assert f"| blocks | {' | '.join('—' if claim.figure == '—' else claim.verdict for claim in claims)} |" in page
-    pictures = sorted(path.name for path in (root / SCRIPT["IMAGES"]).iterdir())
-    assert "results-blocks-frontier-by-blocks.png" in pictures
-    assert all(f"](images/{name})" in page for name in pictures)
+    assert "](images/results-blocks-frontier.png)" in page
+    assert "<!-- on the site: images/results-blocks-frontier-by-blocks.png What locality costs, by blocks -->" in page
+    assert [path.name for path in (root / SCRIPT["IMAGES"]).iterdir()] == ["results-blocks-frontier.png"]
 
 
 def test_a_suite_shows_the_table_that_its_question_is_about():
@@ -70,9 +70,26 @@ def test_a_suite_shows_the_table_that_its_question_is_about():
     assert first["refinements"].startswith("Table 7:")
 
 
-@pytest.mark.parametrize("image", sorted(path.name for path in (ROOT / SCRIPT["IMAGES"]).glob("results-*.png")))
-def test_no_figure_is_kept_that_no_page_shows(image):
-    assert any(f"](images/{image})" in page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+def test_the_repository_has_the_pictures_that_its_pages_show_and_no_other():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {
+        name for page in pages for name in re.findall(r"\]\([\w/]*images/([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    assert {path.name for path in (ROOT / SCRIPT["IMAGES"]).iterdir()} == shown
+
+
+def test_a_picture_that_another_page_shows_is_in_the_repository(root):
+    """And on the page of results; and on the site all of them are pictures."""
+    other = root / "docs" / "paper.md"
+    other.write_text("![By blocks](images/results-blocks-frontier-by-blocks.png)")
+    page, pictures = SCRIPT["page_and_pictures"](root)
+    other.unlink()
+    assert "![What locality costs, by blocks](images/results-blocks-frontier-by-blocks.png)" in page
+    assert set(pictures) == {f"images/results-blocks-frontier{end}.png" for end in ("", "-by-blocks")}
+    hooks = runpy.run_path(str(ROOT / "docs" / "site_hooks.py"))
+    on_the_site = re.findall(r"!\[.+?\]\((.+?)\)", hooks["on_page_markdown"](page))
+    assert len(on_the_site) == 3
+    assert set(on_the_site) > set(pictures)
 
 
 def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder, unpacked):
@@ -102,6 +119,7 @@ def test_nothing_kept_and_nothing_given_is_said(tmp_path):
         SCRIPT["write"]([tmp_path], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_repositorys_page_is_what_its_kept_suites_say():
     page, _ = SCRIPT["page_and_pictures"](ROOT)
     assert figures_of((ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")) == figures_of(page)
