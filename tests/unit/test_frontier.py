@@ -5,7 +5,7 @@ import math
 import pytest
 
 from progloc.paper.comparisons import measured
-from progloc.paper.figures import frontier_by_blocks
+from progloc.paper.figures import frontier_by_blocks, whiskers
 from progloc.paper.frontier import (
     above_chance,
     beyond_chance,
@@ -14,7 +14,7 @@ from progloc.paper.frontier import (
     paired_curves,
 )
 from progloc.paper.suite import load_suite
-from progloc.report.statistics import gap_at
+from progloc.report.statistics import Estimate, gap_at
 from synthetic_suite import make_suite
 
 F = measured("fidelity_no_sink")
@@ -117,3 +117,8 @@ def test_the_figure_has_a_line_a_partitioner_and_names_it(tmp_path):
         assert len(markers) == len(set(markers)) == 3
         assert {"fixed:5", "sentences", "phrases", "quintic"} <= {text.get_text() for text in axes.texts}
     assert frontier_by_blocks(load_suite(make_suite(tmp_path / "one"))) is None
+
+
+def test_an_interval_that_ends_at_zero_has_its_whisker():
+    assert whiskers([Estimate(-0.5, -1.0, 0.0, 3), Estimate(1.0, 0.0, 2.0, 3)]).tolist() == [[0.5, 1.0], [0.5, 1.0]]
+    assert whiskers([Estimate(1.0, 0.5, 1.5, 3), Estimate(1.0, None, None, 1)]) is None

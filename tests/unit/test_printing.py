@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pytest
 from rich.console import Console
 
+from progloc.report.formats import counted
 from progloc.report.plot import styled
 from progloc.report.printing import console, visible
 from progloc.report.table import Column, Table, escaped, to_markdown, to_rich
@@ -89,3 +90,14 @@ def test_a_name_in_a_figure_is_no_mathematics() -> None:
         drawn = mpl.figure.Figure()
         for text in (drawn.suptitle("a_$b_c$"), drawn.add_subplot().set_title("$d$")):
             assert not text.get_parse_math()
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "seed", "0 seeds"), (1, "seed", "1 seed"), (2, "forward pass", "2 forward passes"),
+        (1, "forward pass", "1 forward pass"), (12345, "token", "12,345 tokens"),
+    ],
+)  # fmt: skip
+def test_a_count_agrees_with_its_noun(count: int, noun: str, text: str) -> None:
+    assert counted(count, noun) == text

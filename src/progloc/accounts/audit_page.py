@@ -27,6 +27,7 @@ from progloc.accounts.wording import (
     percent,
     signed,
 )
+from progloc.report.formats import counted
 from progloc.report.printing import one_line, visible
 from progloc.report.templating import templates
 
@@ -176,7 +177,7 @@ def _listed(value: str | float | Sequence[float] | Sequence[Sequence[float]]) ->
 def _templates() -> jinja2.Environment:
     environment = templates("progloc.accounts")
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(percent=percent, signed=signed, listed=_listed)
+    environment.filters.update(percent=percent, signed=signed, listed=_listed, counted=counted)
     return environment
 
 

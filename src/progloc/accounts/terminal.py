@@ -11,7 +11,7 @@ from rich.text import Text
 
 from progloc.accounts.schema import Audit, Cost, Examination
 from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED
-from progloc.report.formats import layers_named
+from progloc.report.formats import counted, layers_named
 from progloc.report.printing import one_line, with_title
 
 STYLES = {SUPPORTED: "bold green", NOT_FAITHFUL: "bold red"}
@@ -33,7 +33,7 @@ class AuditProgress:
 
     def announce(self, cost: Cost) -> None:
         """Print the cost of the audit, and set the bar's total."""
-        self.note(f"{cost.passes} forward passes over at most {cost.tokens:,} tokens")
+        self.note(f"{counted(cost.passes, 'forward pass')} over at most {counted(cost.tokens, 'token')}")
         self._bar.update(self._task, description="testing the picture", total=cost.passes)
 
     def advance(self, passes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from progloc.accounts.schema import OPERATORS, Correlation, Faithfulness, LeadingSource
+from progloc.report.formats import counted
 from progloc.report.statistics import holm
 
 SUPPORTED, WEAK, NOT_FAITHFUL, TOO_LITTLE = VERDICTS = ("supported", "weak", "not faithful here", "too little to tell")
@@ -66,7 +67,7 @@ def _reasons(tests: Faithfulness | None, answer_tokens: int) -> Iterator[Reason]
     yield from (_judge_dominant(source, tests.sources) for source in dominant.values())
     by_order = [effect for effect in OPERATORS if effect not in dominant]
     if by_order and tests.sources < SOURCES:
-        yield TOO_LITTLE, f"The order of {tests.sources} blocks tells too little; it takes {SOURCES}."
+        yield TOO_LITTLE, f"The order of {counted(tests.sources, 'block')} tells too little; it takes {SOURCES}."
     elif by_order:
         yield from _judge_order(tests, by_order)
 

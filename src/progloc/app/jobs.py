@@ -16,6 +16,7 @@ from progloc.app.blinding import documents
 from progloc.app.database import CANCELLED, DONE, FAILED, RUNNING, WAITING, Database, now
 from progloc.app.requests import AuditRequest, Limits, Refused
 from progloc.errors import ProglocError
+from progloc.report.formats import counted
 
 LOG = logging.getLogger(__name__)
 STOPPED = "The server stopped while this audit ran; ask for it again."
@@ -116,7 +117,8 @@ class Queue:
         with self._changed:
             waiting = len(self._waiting())
             if waiting >= self._limits.waiting and not study:
-                raise Refused(503, f"{waiting} audits are waiting already; try again in a while.")
+                audits = f"{counted(waiting, 'audit')} {'is' if waiting == 1 else 'are'}"
+                raise Refused(503, f"{audits} waiting already; try again in a while.")
             self._changed.notify_all()
             return self.database.write(
                 "INSERT INTO jobs (made, request, study, state) VALUES (?, ?, ?, ?)",

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from progloc.measures.definitions import look, measures
+from progloc.report.formats import counted
 from progloc.report.printing import visible, with_title
 from progloc.report.progress import progress_bar
 
@@ -141,7 +142,8 @@ def coloured_blocks(division: JsonObject) -> Segments:
     segments: list[Segment] = []
     for number, column in enumerate(ids.T, start=1):
         part = f" · part {number} of {ids.shape[1]}, from early layers to late ones" if ids.shape[1] > 1 else ""
-        count = f"{len(ids)} tokens in {len(set(column))} blocks · {division['partitioner']} ({causal}){part}"
+        count = f"{counted(len(ids), 'token')} in {counted(len(set(column)), 'block')}"
+        count += f" · {division['partitioner']} ({causal}){part}"
         segments += _coloured(division["text"], division["spans"], column.tolist())
         segments += [Segment.line(), Segment(visible(count), DIM), Segment.line()]
     return Segments(segments)

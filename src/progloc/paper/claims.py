@@ -227,7 +227,9 @@ def _c5(suite: Suite) -> Finding:
     previous, optimised = (names.get(cell, "") for cell in ((strong, short), (weak, long)))
     both = perplexity_ratio(suite, optimised, previous)
     if not both.estimate.n:
-        return without(f"cubic at α={strong:g}, {short} epochs", f"cubic at α={weak:g}, {long} epochs")
+        return without(
+            f"cubic at α={strong:g}, {counted(short, 'epoch')}", f"cubic at α={weak:g}, {counted(long, 'epoch')}"
+        )
     alpha_alone, epochs_alone = (
         percent(perplexity_ratio(suite, names.get(cell, ""), previous).estimate)
         for cell in ((weak, short), (strong, long))
@@ -322,7 +324,7 @@ def _c9(suite: Suite) -> Finding:
         for name in ("quartic", "quintic"):
             kept = layers_kept(parse_schedule(name)(layers))
             held.append(kept / layers >= MOST)
-            figures.append(f"{name}, {kept} of {layers} layers ({kept / layers:.0%})")
+            figures.append(f"{name}, {kept} of {counted(layers, 'layer')} ({kept / layers:.0%})")
     bound = 1 - KEPT**0.5
     return Finding(
         decide([all(held)]),

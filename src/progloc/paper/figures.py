@@ -183,9 +183,9 @@ def _marks(suite: Suite, blocks: str, locality: Reading) -> list[_Mark]:
     return sorted(placed, key=lambda mark: mark.locality.mean)
 
 
-def _whisker(estimates: Sequence[Estimate]) -> np.ndarray | None:
+def whiskers(estimates: Sequence[Estimate]) -> np.ndarray | None:
     """Return how far each interval reaches below and above its mean, (2, n); None where there is none."""
-    ends = [(each.mean - each.low, each.high - each.mean) for each in estimates if each.low is not None and each.high]
+    ends = [(of.mean - of.low, of.high - of.mean) for of in estimates if of.low is not None and of.high is not None]
     return np.array(ends).T if len(ends) == len(estimates) else None
 
 
@@ -250,7 +250,7 @@ def frontier_by_blocks(suite: Suite) -> Figure | None:
             look = looks[blocks]
             x, y = [mark.locality.mean for mark in marks], [mark.gap.mean for mark in marks]
             axes.errorbar(
-                x, y, xerr=_whisker([mark.locality for mark in marks]), yerr=_whisker([mark.gap for mark in marks]),
+                x, y, xerr=whiskers([mark.locality for mark in marks]), yerr=whiskers([mark.gap for mark in marks]),
                 **look, markersize=5.5, linewidth=1.3, elinewidth=0.9, capsize=2,
             )  # fmt: skip
             ends.append((blocks, x[-1], y[-1], look["color"]))

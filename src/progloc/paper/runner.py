@@ -84,7 +84,7 @@ class Standing:
         final, gap = self.results[run.folder].final, self._gap(run)
         return (
             f"[{len(self.results)}/{len(self.plan.runs)}] {run.folder}: perplexity {final['perplexity']:.2f}, "
-            f"gap {f'{gap:.3f}×' if gap else '–'}, fidelity {final['fidelity']:.3f}, "
+            f"gap {'–' if gap is None else f'{gap:.3f}×'}, fidelity {final['fidelity']:.3f}, "
             f"without sink {final['fidelity_no_sink']:.3f}, about {self.seconds_left() / 60:.1f} min left"
         )
 

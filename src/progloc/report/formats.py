@@ -21,8 +21,9 @@ def number(value: float | None, digits: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Write `1 seed` or `3 seeds`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Write `1 seed`, `3 seeds`, `2 passes` or `1,024 tokens`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def layers_named(layers: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from progloc.errors import ProglocError
 from progloc.files import JsonObject
 from progloc.loading import load
 from progloc.model import LocalModel
+from progloc.report.formats import counted
 from progloc.report.progress import print_note
 from progloc.resolve import SCRATCH, check_length, load_tokenizer, special_tokens
 from progloc.training.scratch import scratch_model, scratch_size, scratch_tokenizer
@@ -109,7 +110,7 @@ def gather(config: RunConfig, console: Console | None = None) -> Inputs:
         others = tokenise(second, tokenizer, config.sequence_length)
         drawn = np.random.default_rng(config.split_seed).permutation(len(others))[: len(parts.validation)]
         elsewhere = with_block_ids(others.select(np.sort(drawn)), blocks)
-        note(f"second text {second.name}: {len(elsewhere):,} sequences, to measure on only")
+        note(f"second text {second.name}: {counted(len(elsewhere), 'sequence')}, to measure on only")
     return Inputs(
         name=config.model,
         model=model,
