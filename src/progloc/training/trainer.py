@@ -54,7 +54,7 @@ class LocalistTrainer(ScheduleTrainer):
         dial: train, and evaluate, with the model dialled at this δ; "sampled": train at a δ drawn uniformly for every
             micro-batch, and evaluate undialled. The penalty is of attention as it was dialled.
         lambda_learning_rate: of the logits of a `learnable` schedule, see `LearnedSchedule`.
-        Everything else: as for Trainer; `model` must come from `localize` or `load`.
+        **kwargs: everything else, as for Trainer; `model` must come from `localize` or `load`.
 
     Raises:
         ProglocError: the model has no locality, or its loss cannot be fused.
