@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-lowest lint format bench pages docs clean
+.PHONY: help setup reproduce test test-fast test-lowest lint format bench pages docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ reproduce: setup  ## run the paper's seven architectures, small, and report them
 test: setup  ## run the tests (ARGS="tests/unit -k schedule")
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
 
+test-fast: setup  ## run the tests that take a minute together (ARGS="tests/unit")
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow' $(ARGS)
+
 test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	test -x .venv-lowest/bin/pip || $(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest_versions.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[dev]'
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 $(ARGS)
 
 lint: setup  ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,6 +20,11 @@ DOCUMENTS = ["one", "left padding", "right padding", "packed"]
 CHANNELS = [(), ("entropy",), ("log_mass_no_sink",), ("log_mass_with_previous",), EXTRA_CHANNELS]
 CORNER = -1e-5
 """Where a mass is 1 up to rounding, the clamp's derivative is whatever rounding left."""
+
+
+def mostly_slow(names: list[str], fast: str) -> list[Any]:
+    """Return the values of a parameter, all but one of them for the whole run of the tests alone."""
+    return [name if name == fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def blocks_of(name: str, length: int) -> Tensor:

@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
     model = "suite/runs/localist-seed0"
     command = ["audit", model, "--prompt", PROMPT, "--max-new-tokens", "6", "--out", "pages/one.html"]
@@ -87,6 +88,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
     command = [
         "audit",

@@ -55,6 +55,7 @@ def printed(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_json_holds_every_timing_and_what_made_it(folder: Path, printed: dict[str, Any]) -> None:
     assert printed == json.loads((folder / "results/tiny/benchmark.json").read_text())
     assert printed["command"] == "python benchmarks/step_cost.py " + " ".join([*COMMAND, "--json"])
@@ -86,6 +87,7 @@ def test_tables_and_figure_are_made_again_from_the_timings(folder: Path) -> None
     assert {name: (made / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_every_row_and_target(folder: Path) -> None:
     result = step_cost(*TINY, "--lengths", "8", "--tokens", "8", "--out", "results/tiny", cwd=folder)  # in its place
     assert all(variant.name in result.stdout for variant in variants(compiled=False))

@@ -43,6 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_train_lets_options_win_over_the_file(trained: Path) -> None:
     config = json.loads((trained / "results/run/result.json").read_text())["config"]
     assert config["locality"] == {
@@ -52,6 +53,7 @@ def test_train_lets_options_win_over_the_file(trained: Path) -> None:
     assert (config["training"]["epochs"], config["training"]["batch_size"]) == (1, 8)
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_account_of(trained: Path) -> None:
     asked = [
         "train",
@@ -82,6 +84,7 @@ def test_train_again_reads_the_result_and_another_configuration_is_refused(train
     assert "config.locality.alpha is 0.5 there, 0.25 here" in message
 
 
+@pytest.mark.slow
 def test_evaluate_a_run_a_model_and_another_schedule(trained: Path) -> None:
     text = trained / "text.txt"
     text.write_text("A model may look outside its block, and pay for it. " * 40)
@@ -131,6 +134,7 @@ def test_blocks(tmp_path: Path) -> None:
     assert f"{count} tokens in {-(-count // 4)} blocks" in shown
 
 
+@pytest.mark.slow
 def test_doctor(tmp_path: Path) -> None:
     found = json.loads(progloc("doctor", "--json", cwd=tmp_path).stdout)
     assert found["training_tokens_per_second"] > 0
@@ -149,6 +153,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_reproduce_makes_everything(reproduced: Path) -> None:
     folder = reproduced / "results" / "smoke"
     with (folder / "results.csv").open() as handle:
@@ -164,6 +169,7 @@ def test_reproduce_makes_everything(reproduced: Path) -> None:
     assert len(list((folder / "figures").glob("*.png"))) >= 5
 
 
+@pytest.mark.slow
 def test_reproduce_again_makes_no_run_twice(reproduced: Path) -> None:
     results = sorted((reproduced / "results/smoke/runs").glob("*/result.json"))
     before = {path: path.stat().st_mtime_ns for path in results}
@@ -174,6 +180,7 @@ def test_reproduce_again_makes_no_run_twice(reproduced: Path) -> None:
     assert [path for path in results if after[path] != before[path]] == [results[0]]
 
 
+@pytest.mark.slow
 def test_report_writes_the_page_again(reproduced: Path) -> None:
     page = reproduced / "results/smoke/report.html"
     page.unlink()
@@ -183,6 +190,7 @@ def test_report_writes_the_page_again(reproduced: Path) -> None:
     assert {claim["id"] for claim in found["claims"]} >= {"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -257,6 +265,7 @@ def test_a_sequence_longer_than_the_context_is_refused(trained: Path) -> None:
     assert "0" in refused(progloc("evaluate", "results/run", "--sequence-length", "0", cwd=trained))
 
 
+@pytest.mark.slow
 def test_a_killed_suite_goes_on(tmp_path: Path) -> None:
     """kill -9 in the middle; the same command then finishes, without making a finished run again."""
     (tmp_path / "smoke.yaml").write_text(SMOKE.replace("seeds: 2", "seeds: 1"))

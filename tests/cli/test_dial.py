@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_text_goes_on_as_locally_as_the_dial_says(folder: Path) -> None:
     found = {}
     for delta in ("0", "1", "0.5,0.5"):
@@ -42,6 +43,7 @@ def test_a_text_goes_on_as_locally_as_the_dial_says(folder: Path) -> None:
     assert shown.stdout.startswith("A class is. An object" + found["0"]["continuation"].split("\n")[0])
 
 
+@pytest.mark.slow
 def test_the_curve_is_written_and_shown(folder: Path) -> None:
     command = ["dial", "near", "--against", "plain", "--deltas", "0,0.5,1", "--sequences", "6", "--out", "curve"]
     result = progloc(*command, cwd=folder)
@@ -61,6 +63,7 @@ def test_the_curve_is_written_and_shown(folder: Path) -> None:
     assert len(found["one_layer_alone"]) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_nobody_localised_is_said_to_be_none(folder: Path) -> None:
     shutil.copytree(folder / "plain" / "model", folder / "bare")
     (folder / "bare" / "locality.json").unlink()
@@ -138,6 +141,7 @@ def test_bad_input_is_one_line(folder: Path, arguments: tuple[str, ...], message
     assert not (folder / "results").exists()
 
 
+@pytest.mark.slow
 def test_blocks_that_change_with_what_follows_are_refused_in_generation(folder: Path) -> None:
     assert (
         progloc(*TRAIN, "--config", "small.yaml", "--blocks", "recruited", "--out", "apart", cwd=folder).returncode == 0

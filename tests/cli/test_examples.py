@@ -64,6 +64,7 @@ def test_a_script_is_short_and_runs(name: str, folder: Path, capsys: pytest.Capt
     assert LEAVES[name] is None or (folder / LEAVES[name]).stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_and_is_kept_without_its_outputs(name: str, folder: Path) -> None:
     names: dict[str, Any] = {}

@@ -60,6 +60,7 @@ def in_terminal(*arguments: str, cwd: Path, columns: int) -> str:
 
 
 class TestTextIsNoMarkup:
+    @pytest.mark.slow
     def test_a_prompt_comes_back_as_it_was_but_for_what_hides_or_commands(self, folder: Path) -> None:
         result = progloc("generate", MODEL, "--prompt", HOSTILE, "--max-new-tokens", "2", cwd=folder)
         assert result.returncode == 0, result.stderr
@@ -70,6 +71,7 @@ class TestTextIsNoMarkup:
         assert result.returncode == 0, result.stderr
         assert "Keep :key: and [final] and [/red].\tTab. " + SHOWN in result.stdout.replace("│", "")
 
+    @pytest.mark.slow
     def test_and_paths_and_names_in_what_is_said_of_them(self, folder: Path) -> None:
         out = f"run[final] :key:/{LONG}/a.html"
         audit = ["audit", MODEL, "--prompt", "One [b]is[/b] here. Two :key: is there. Three.", "--max-new-tokens", "3"]
@@ -84,6 +86,7 @@ class TestTextIsNoMarkup:
         line = refused(progloc("blocks", "sentences", given, "--model", MODEL, cwd=folder))
         assert given.replace("\x1b", "<U+001B>") in line
 
+    @pytest.mark.slow
     def test_a_figure_and_its_tables_name_models_as_they_are_called(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -115,6 +118,7 @@ class TestNothingIsCutSilently:
         assert result.returncode == 0, result.stderr
         assert f"{sentence}indeed." in result.stdout
 
+    @pytest.mark.slow
     def test_a_narrow_terminal_is_shown_what_is_cut(self, folder: Path) -> None:
         audit = ["audit", MODEL, "--prompt", f"One. {'so long ' * 20}indeed.", "--max-new-tokens", "3"]
         shown = in_terminal(*audit, cwd=folder, columns=60)
@@ -157,6 +161,7 @@ class TestAnyEncoding:
         first = progloc("schedule", "quintic", cwd=folder, encoding="ascii").stdout.splitlines()[0]
         assert first.split() == ["lambda(l),", "quintic"]
 
+    @pytest.mark.slow
     def test_a_process_of_its_own_does_so(self, folder: Path) -> None:
         environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
         ran = subprocess.run(

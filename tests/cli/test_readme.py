@@ -72,6 +72,7 @@ def followed(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_command_runs(followed: Path) -> None:
     assert (followed / "results/mine/model").is_dir()
     assert {line.split()[1] for line in commands()} >= {
@@ -88,6 +89,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue(), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_pages_tell_to_type_runs_where_the_readme_was_followed(
     followed: Path, monkeypatch: pytest.MonkeyPatch, page: str
@@ -102,6 +104,7 @@ def test_what_the_pages_tell_to_type_runs_where_the_readme_was_followed(
         exec(compile(example, page, "exec"), {"tokenizer": AutoTokenizer.from_pretrained("gpt2")})
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "results", run(folder, "reproduce", "--suite", "s.yaml", "--out", "results")
 
 
+@pytest.mark.slow
 def test_a_registered_measure_is_in_every_document_of_a_suite(suite: tuple[Path, str]) -> None:
     folder, printed = suite
     final = json.loads((folder / "runs/quintic-seed0/result.json").read_text())["final"]
@@ -72,6 +73,7 @@ def test_a_registered_measure_is_in_every_document_of_a_suite(suite: tuple[Path,
     assert shown in printed
 
 
+@pytest.mark.slow
 def test_a_registered_measure_is_in_what_evaluate_prints(suite: tuple[Path, str]) -> None:
     folder = suite[0]
     model = str(folder / "runs/quintic-seed0/model")
@@ -83,6 +85,7 @@ def test_a_registered_measure_is_in_what_evaluate_prints(suite: tuple[Path, str]
     assert f"{report['far_mass']:.4f}" in table
 
 
+@pytest.mark.slow
 def test_a_registered_table_is_in_every_document_of_a_suite(suite: tuple[Path, str]) -> None:
     folder, printed = suite
     assert "Letters of a name" in printed
@@ -90,6 +93,7 @@ def test_a_registered_table_is_in_every_document_of_a_suite(suite: tuple[Path, s
         assert "Letters of a name" in (folder / name).read_text(), name
 
 
+@pytest.mark.slow
 def test_results_are_read_where_nothing_is_registered(suite: tuple[Path, str]) -> None:
     folder = suite[0]
     before = (folder / "results.csv").read_text()

@@ -50,6 +50,7 @@ except SystemExit as stop:
     assert loaded_by(code) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["progloc.paper.suite_report", "progloc.app.ratings", "progloc.app.survey"])
 def test_reports_on_what_is_finished_load_no_library_for_models(module: str) -> None:
     assert loaded_by(f"import {module}") <= {"matplotlib.figure"}
@@ -69,6 +70,7 @@ def test_what_is_promised_is_there() -> None:
         _ = progloc.localise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -102,6 +104,7 @@ EXTRAS = ("fastapi", "starlette", "uvicorn", "nltk", "peft", "liger_kernel", "sp
 WITHOUT_EXTRAS = f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n"
 
 
+@pytest.mark.slow
 def test_only_the_server_and_kernels_of_cuda_need_an_extra() -> None:
     code = f"""{WITHOUT_EXTRAS}
 import importlib, pkgutil, progloc
@@ -119,12 +122,14 @@ for module in pkgutil.walk_packages(progloc.__path__, "progloc."):
     assert {library.split(".")[0] for library in needing.values()} <= set(EXTRAS)
 
 
+@pytest.mark.slow
 def test_serving_without_its_extra_says_what_to_install() -> None:
     done = run("-c", f"{WITHOUT_EXTRAS}from progloc.cli import main\nsys.argv = ['progloc', 'serve', 'model']\nmain()")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["progloc: progloc serve needs uvicorn; run pip install 'progloc[app]'"]
 
 
+@pytest.mark.slow
 def test_a_packages_names_are_its_own_whatever_was_loaded_before() -> None:
     code = """
 import progloc.accounts.auditing, progloc.measures.measuring, progloc.attention.plugin
@@ -137,6 +142,7 @@ assert all(map(callable, (audit, measure, BlocksSoFar, Budget)))
     assert loaded_by(code)
 
 
+@pytest.mark.slow
 def test_libraries_are_told_to_be_quiet_before_they_are_loaded() -> None:
     code = """
 import progloc.cli

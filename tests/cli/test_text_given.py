@@ -49,6 +49,7 @@ def test_blocks_of_a_file_are_those_of_the_same_on_standard_input(folder: Path, 
     assert len({*json.loads(shown("-", piped))["block_ids"]}) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_prompts_and_continuations_are_read_as_files_are(folder: Path, kind: str) -> None:
     given = WRITTEN[kind].decode()

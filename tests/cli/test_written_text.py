@@ -49,6 +49,7 @@ def run(*arguments: str, cwd: Path) -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize(
     ("prompt", "answer"),
@@ -128,6 +129,7 @@ def with_settings(folder: Path, settings: dict[str, Any]) -> None:
     file.write_text(json.dumps({"bos_token_id": 0, "eos_token_id": 1, **settings}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
 def test_an_audited_answer_is_the_greedy_one(folder: Path, settings: dict[str, Any]) -> None:
     audit = ["audit", "model", "--prompt", PROMPT, "--max-new-tokens", "8", "--schedule", "quintic"]
@@ -187,6 +189,7 @@ def test_past_the_context_is_refused_in_one_line(folder: Path, tmp_path: Path, l
         assert "has a context of" in refused(progloc(*arguments, cwd=tmp_path)), arguments
 
 
+@pytest.mark.slow
 def test_results_say_what_stands_before_the_text(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(PROMPT * 40)
     model = str(folder / "model")

@@ -63,6 +63,7 @@ LAYOUTS: dict[str, tuple[int, int, Tensor | None]] = {  # the first query's plac
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "dropout"), [(0, 0.0), (4, 0.0), (0, 0.3)], ids=["", "window", "dropout"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -176,6 +177,7 @@ def test_model_in_training_with_dropout(family: str) -> None:
                 assert_causal(lambda tokens: results(model, tokens, masses, use_cache=False))  # noqa: B023
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "minicpm3"])
 def test_model_with_windows_and_packed_documents(family: str) -> None:
     positions = torch.cat([torch.arange(10), torch.arange(14)]).expand(2, -1)
@@ -213,6 +215,7 @@ def test_model_after_a_past(family: str, kind: Any) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
 def test_compiled(family: str) -> None:
     model = localize(small_model(family))

@@ -18,6 +18,7 @@ from attention_cases import (
     by_definition,
     documents_of,
     gradients,
+    mostly_slow,
     random_qkv,
 )
 from progloc.attention.fast import fast_attention
@@ -27,8 +28,8 @@ LENGTH = 23
 
 @pytest.mark.parametrize("keep_sink", [False, True], ids=["sink dialled", "sink kept"])
 @pytest.mark.parametrize("outside", [0.0, 0.3])
-@pytest.mark.parametrize("documents", DOCUMENTS)
-@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize("documents", mostly_slow(DOCUMENTS, "packed"))
+@pytest.mark.parametrize("blocks", mostly_slow(BLOCKS, "uneven"))
 def test_output_channels_and_gradients(blocks: str, documents: str, outside: float, keep_sink: bool) -> None:
     dial = {"outside": outside, "keep_sink": keep_sink}
     given = documents_of(documents, LENGTH), blocks_of(blocks, LENGTH)

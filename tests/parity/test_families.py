@@ -116,6 +116,7 @@ def test_logits_and_masses(family: str) -> None:
         torch.testing.assert_close(layer[..., 0].exp()[rows], (weights * inside[:, None]).sum(-1)[rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "reason"),
     [

@@ -18,6 +18,7 @@ from attention_cases import (
     by_definition,
     documents_of,
     gradients,
+    mostly_slow,
     random_qkv,
 )
 from progloc.attention.fast import fast_attention
@@ -30,8 +31,8 @@ from progloc.objective import Penalty
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("documents", DOCUMENTS)
-@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize("documents", mostly_slow(DOCUMENTS, "packed"))
+@pytest.mark.parametrize("blocks", mostly_slow(BLOCKS, "uneven"))
 def test_output_channels_and_gradients(blocks: str, documents: str, heads: str, dtype: torch.dtype) -> None:
     tolerance = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
     for length in (1, 7, 67):
@@ -167,6 +168,7 @@ def test_any_layout_of_rows() -> None:
         torch.testing.assert_close(ours, defined)
 
 
+@pytest.mark.slow
 def test_ops_are_what_compilers_are_told() -> None:
     q, k, v = (x.requires_grad_() for x in random_qkv((4, 2), 13, torch.float32))
     parts = list(segments(blocks_of("scattered", 13)))

@@ -139,6 +139,7 @@ def test_reentrant_checkpointing_is_refused_wherever_masses_are_asked(build: Cal
     local.eval()(input_ids=tokens(), output_attentions=True)
 
 
+@pytest.mark.slow
 def test_block_ids_given_are_used(build: Callable[..., Any], attention: str) -> None:
     _, local = pair(build, attention)
     ids = tokens()
@@ -235,6 +236,7 @@ class Largest(TorchDispatchMode):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["none", "left", "right"])
 def test_nothing_grows_with_the_square_of_the_length(build: Callable[..., Any], side: str) -> None:
     _, local = pair(lambda: build(n_positions=1024, max_position_embeddings=1024), schedule="localist")
@@ -251,6 +253,7 @@ def test_nothing_grows_with_the_square_of_the_length(build: Callable[..., Any], 
     assert ids.numel() * 101 <= largest.numbers < 1024**2 / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["none", "left", "packed"])
 def test_compiled_without_a_graph_break(build: Callable[..., Any], side: str) -> None:
     _, local = pair(build, schedule="localist")

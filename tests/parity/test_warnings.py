@@ -28,6 +28,7 @@ def misleading(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     return lambda: [record.getMessage() for record in caplog.records if "eager" in record.getMessage()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"window": 4}, {"schedule": "distributed"}], ids=str)
 def test_nothing_leads_away_from_the_masses(
     config: dict[str, Any], tiny_llama: Callable[..., Any], misleading: Callable[[], list[str]], tmp_path: Path

@@ -100,6 +100,7 @@ def test_every_registered_partitioner_is_tested_here():
     assert {name.split(":")[0] for name in EVERY} == set(_registry) - {"mixture"}
 
 
+@pytest.mark.slow
 @given(text=tokenised)
 def test_a_mixture_is_its_parts_side_by_side(text):
     ids = partitioner("mixture:paragraphs+sentences+fixed:5")(text)
@@ -107,6 +108,7 @@ def test_a_mixture_is_its_parts_side_by_side(text):
     assert np.array_equal(ids, np.stack(parts, axis=-1))
 
 
+@pytest.mark.slow
 @every_partitioner
 @given(text=tokenised)
 def test_every_token_is_in_one_block_the_same_on_every_call(name, text):

@@ -56,6 +56,7 @@ def test_neither_the_embeddings_mean_nor_their_scale_matters(scale, shift):
     assert np.allclose(moved @ moved.T, table @ table.T, atol=1e-4)  # directions themselves have no sign
 
 
+@pytest.mark.slow
 @given(ids=tokens)
 def test_a_descriptions_parts_are_not_negative_where_they_pay_for_something(ids):
     length = PARTITIONERS["recruited:5"].description_length(text_of(ids))

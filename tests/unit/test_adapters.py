@@ -137,6 +137,7 @@ def test_a_model_that_is_not_localised_writes_none(base: Path, tmp_path: Path) -
     assert not load(tmp_path / "adapter").locality.localised
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_with_their_models_locality_and_checkpoints_hold_it(base: Path, tmp_path: Path) -> None:
     start = measure(load(base, CONFIG), sequences(4))
     model = get_peft_model(load(base, CONFIG), lora(init_lora_weights=True))
@@ -202,6 +203,7 @@ def test_peft_loads_them_onto_a_loaded_model(base: Path, tmp_path: Path) -> None
     torch.testing.assert_close(outputs(again), outputs(model), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_commands_take_an_adapters_folder(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("".join(f"The keeper counts lamp {n}. " for n in range(200)))
     made = gather(RunConfig(model="scratch:nano", corpus=str(tmp_path / "words.txt"), sequence_length=32))

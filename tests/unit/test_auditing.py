@@ -326,6 +326,7 @@ def test_where_two_blocks_say_the_same_losing_either_tells_too_little(prompt: st
     assert "stand in for each other" in found.examined.reasons[0]
 
 
+@pytest.mark.slow
 def test_pictures_of_a_model_that_knows_nothing_are_not_supported(local: Any) -> None:
     for seed in range(4):
         drawn = torch.randint(1, 101, (90,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -336,6 +337,7 @@ def test_pictures_of_a_model_that_knows_nothing_are_not_supported(local: Any) ->
         assert (faithfulness.sources, len(faithfulness.random)) == (21, 199)
 
 
+@pytest.mark.slow
 def test_an_audit_is_what_was_asked_for_and_costs_what_it_said(local: Any) -> None:
     text, continuation, costs, done = words(*range(1, 40)), " " + words(50, 51, 52), [], []
     found = audit(local, text, continuation, base=local, announce=costs.append, progress=done.append)

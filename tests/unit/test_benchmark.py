@@ -107,6 +107,7 @@ def test_steps_that_are_compared_leave_the_same_gradients() -> None:
     assert not torch.allclose(gradients["sdpa"], gradients["progloc, fixed:5"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the resident set's peak needs Linux")
 def test_peak_memory_is_what_a_step_held_and_not_what_came_before() -> None:
     def hold(*mebibytes: int) -> None:
@@ -120,6 +121,7 @@ def test_peak_memory_is_what_a_step_held_and_not_what_came_before() -> None:
     assert 95 << 20 < found < 210 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the resident set's peak needs Linux")
 @pytest.mark.parametrize("variant", [SDPA, EAGER], ids=lambda variant: variant.name)
 def test_estimated_memory_is_near_what_a_step_needs(variant: Variant) -> None:
@@ -138,6 +140,7 @@ def quiet_run(tmp_path: Path) -> Benchmark:
     return run_benchmark(settings, tmp_path / "bench", Console(quiet=True), "python benchmarks/step_cost.py")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = random_gpt2(layers=2, width=32, heads=1, vocabulary=99, positions=16).config
     needed = [estimated_bytes(variant, Shape(16, 2), config) for variant in (SDPA, EAGER)]
@@ -148,6 +151,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path: Path, monkeypatch: pyt
     assert [row[2] for row in step_table(found).rows if row[2].startswith("eager + penalty: needs about")]
 
 
+@pytest.mark.slow
 def test_a_variant_that_runs_out_of_memory_ends_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -82,6 +82,7 @@ def budgeted(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return folder, train_run(CONFIG, folder, inputs, name="linear")
 
 
+@pytest.mark.slow
 def test_the_price_is_to_the_training_without_a_penalty(budgeted: tuple[Path, RunResult]) -> None:
     folder, result = budgeted
     reference = json.loads((folder / "reference" / "result.json").read_text())
@@ -106,6 +107,7 @@ def test_alpha_follows_the_evaluations(budgeted: tuple[Path, RunResult]) -> None
     assert result.training["kept_step"] == best["step"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_its_alpha(
     budgeted: tuple[Path, RunResult], inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_an_interrupted_training_goes_on_with_its_alpha(
     assert [e["goal_rank"] for e in resumed.epochs] == [e["goal_rank"] for e in whole.epochs]
 
 
+@pytest.mark.slow
 def test_a_goal_of_fidelity_needs_no_reference(inputs: Inputs, tmp_path: Path) -> None:
     training = dataclasses.replace(CONFIG.training, budget=None, fidelity_goal=0.2)
     result = train_run(dataclasses.replace(CONFIG, training=training), tmp_path, inputs, name="linear")

@@ -179,6 +179,7 @@ def on_blocks(cost, size_costs=1.0, fidelity=0.1, chance=0.3, control_chance=0.3
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
@@ -200,6 +201,7 @@ def test_semantic_blocks_are_judged_against_fixed_ones_of_their_size(tmp_path, c
     assert verdicts(tmp_path, partitioners=SIZED, change=change)["C8"].verdict == verdict
 
 
+@pytest.mark.slow
 def test_one_kind_of_block_that_is_cheaper_does_not_speak_for_all(tmp_path):
     def change(run):
         on_blocks(0.5)(run)
@@ -217,6 +219,7 @@ def test_without_fixed_blocks_of_one_size_c8_says_so(tmp_path):
     assert "no fixed control of matched size; F° by chance: fixed:5 0.100, sentences 0.300" in found.figure
 
 
+@pytest.mark.slow
 def test_a_partitioner_without_a_control_keeps_c8_from_being_refuted(tmp_path):
     def change(run):
         on_blocks(2.0)(run)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
+@pytest.mark.slow
 def test_the_examples_run_one_after_the_other():
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     added = [name for block in blocks for name in re.findall(r"@(?:progloc\.)?(register_\w+)\(", block)]

@@ -132,6 +132,7 @@ class TestTokenise:
             for row in with_block_ids(tokenise(PROSE, beginning, 64), partitioner(name)):
                 assert so_far(torch.tensor([row["input_ids"]]))[0].tolist() == row["block_ids"]
 
+    @pytest.mark.slow
     def test_a_megabyte_in_one_line_takes_seconds(self, tokenizer: PreTrainedTokenizerFast, cache: Path) -> None:
         started = time.perf_counter()
         dataset = tokenise(Corpus("long", "knows nobody why " * 60_000), tokenizer, 128)

@@ -265,6 +265,7 @@ def test_blocks_of_the_text_are_asked_for_where_only_tokens_are_known(tiny_gpt2:
         generated(model)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_dialled_too(tiny_llama: Callable[..., Any]) -> None:
     model = local(tiny_llama())
     compiled = torch.compile(model, backend="eager")

@@ -127,6 +127,7 @@ def neighbour_embeddings(ids: IntArray, vocabulary: int) -> FloatArray:
     return (axes * values).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_recruited_describes_unseen_tokens_better_than_fixed_and_random_blocks() -> None:
     compare = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "heldout_description.py"))["compare"]
     corpus = load_corpus("python-docs")

@@ -236,6 +236,7 @@ def c10(folder: Path, study: Study | None) -> Any:
     return next(answer for answer in answers(load_suite(suite)) if answer.id == "C10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "verdict"),
     [
@@ -298,11 +299,13 @@ def test_what_cannot_be_ranked_is_left_out() -> None:
 # ---- the page
 
 
+@pytest.mark.slow
 def test_the_page_is_what_is_kept() -> None:
     page = (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")
     assert figures_of(page) == figures_of(filled(page, SCRIPT["BY"], SCRIPT["written"](ROOT)))
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_kept_numbers(tmp_path: Path) -> None:
     study: dict[str, Any] = made(quintic=0.45).to_dict()
     path = tmp_path / SUITES / f"invented{SUFFIX}"

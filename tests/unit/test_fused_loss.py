@@ -104,6 +104,7 @@ def test_within_a_wrapper(model: PreTrainedModel, process_group: None, wrap: Cal
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_without_a_graph_break_and_once(model: PreTrainedModel) -> None:
     graphs = 0
 

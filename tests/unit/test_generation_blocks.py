@@ -73,6 +73,7 @@ def test_text_and_spans_are_the_tokenizers_own(kind, text):
     assert np.array_equal(found.offsets, whole.offsets)
 
 
+@pytest.mark.slow
 @every_tokenizer
 @every_causal
 @settings(deadline=None, max_examples=15)
@@ -105,6 +106,7 @@ def test_text_is_divided_from_a_fresh_start_as_if_it_began_there(name, text, suf
         assert np.array_equal(whole[start:], whole[start - 1] + 1 + chosen(in_characters((text + suffix)[start:])))
 
 
+@pytest.mark.slow
 @every_tokenizer
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())

@@ -17,6 +17,7 @@ texts = st.lists(st.sampled_from((*PIECES, "<|im_start|>", "<|im_end|>")), min_s
 every_tokenizer = pytest.mark.parametrize("kind", EVERY)
 
 
+@pytest.mark.slow
 @every_tokenizer
 @settings(deadline=None, max_examples=200)
 @given(prompt=texts, continuation=texts)

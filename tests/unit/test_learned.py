@@ -67,6 +67,7 @@ def test_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     assert resumed.lambdas == pytest.approx(whole.lambdas, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_training_learns_in_stage_two_logs_it_and_keeps_it_with_the_model(
     tiny_gpt2: Callable[..., Any], tmp_path: Path
 ) -> None:

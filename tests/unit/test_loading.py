@@ -225,6 +225,7 @@ def test_a_model_opens_whatever_its_generation_settings_say_together(
     assert load(tmp_path).generation_config.num_return_sequences == 2  # for who generates to refuse
 
 
+@pytest.mark.slow
 def test_an_audit_reads_locality_once(
     tiny_llama: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_same_files_are_packed_to_the_same_bytes(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", by_name(ROOT / SUITES))
 def test_every_suite_of_the_repository_is_packed_again_to_what_it_is(name: str, tmp_path: Path) -> None:
     path, again = by_name(ROOT / SUITES)[name], tmp_path / f"{name}{SUFFIX}"

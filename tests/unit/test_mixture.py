@@ -61,6 +61,7 @@ def test_a_mixture_of_less_than_two_is_refused(name: str) -> None:
         partitioner(name)
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_evaluated_on_the_same_blocks(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(
         "max_sequences: 30\nlocality: {blocks: mixture:sentences+similarity:4, sink_aware: true}\n"

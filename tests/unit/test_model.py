@@ -36,6 +36,7 @@ def test_a_matrix_for_other_heads_is_refused(tiny_gpt2: Callable[..., Any]) -> N
         localize(tiny_gpt2(), LocalityConfig(schedule=((0.0, 1.0),) * 3))
 
 
+@pytest.mark.slow
 def test_a_saved_model_needs_no_progloc(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     model = localize(tiny_gpt2(), LocalityConfig())
     model.save_pretrained(tmp_path)
@@ -210,6 +211,7 @@ def test_what_stands_in_a_localised_model_is_printed_by_name(tiny_gpt2: Callable
     assert "partitioner=<partitioner fixed:3>" in repr(localize(tiny_gpt2(), LocalityConfig(blocks="fixed:3")).locality)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "earlier",
     [

@@ -38,6 +38,7 @@ def several_partitioners(tmp_path_factory):
     return load_suite(folder)
 
 
+@pytest.mark.slow
 def test_partitioners_and_schedules_make_one_table(several_partitioners):
     gaps = titled(several_partitioners, "Table 5: gap by blocks and schedule")
     assert [c.label for c in gaps.columns] == ["Blocks", *ARCHITECTURES]
@@ -48,6 +49,7 @@ def test_partitioners_and_schedules_make_one_table(several_partitioners):
     assert column(gaps, "localist")["sentences"].startswith(f"{math.prod(ratios) ** (1 / 3):.3f}×")
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_other_blocks_cost(several_partitioners):
     said = summary(several_partitioners, answers(several_partitioners))
     names = {"fixed:5": "localist", "sentences": "localist-sentences", "fixed:30": "localist-fixed:30"}
@@ -57,6 +59,7 @@ def test_the_summary_says_what_other_blocks_cost(several_partitioners):
     assert f"By blocks, localist costs {costs}: larger blocks cost less, whatever they are made of (C8)." in said
 
 
+@pytest.mark.slow
 def test_the_lowest_layer_is_of_those_meant_to_be_local(several_partitioners):
     whole = titled(several_partitioners, "Table 5, continued: every figure")
     row = next(row for row in whole.rows if row[:2] == ("sentences", "linear"))
@@ -67,6 +70,7 @@ def test_the_lowest_layer_is_of_those_meant_to_be_local(several_partitioners):
     assert next(row for row in whole.rows if row[1] == "distributed")[8] == "—"
 
 
+@pytest.mark.slow
 def test_blocks_are_compared_at_equal_locality(several_partitioners):
     table = titled(several_partitioners, "Table 5, tested: gap at equal F°, blocks of one size")
     ((label, *cells),) = table.rows
@@ -75,16 +79,19 @@ def test_blocks_are_compared_at_equal_locality(several_partitioners):
     assert float(cells[1].split("×")[0]) < 1
 
 
+@pytest.mark.slow
 def test_other_partitioners_leave_the_papers_tables_alone(suite, several_partitioners):
     for build in (table_1, table_2, table_3, table_4):
         assert build(several_partitioners) == build(suite)
 
 
+@pytest.mark.slow
 def test_tables_of_several_partitioners_fit_into_eighty_characters(several_partitioners):
     for table in suite_tables(several_partitioners):
         assert table.detail or "…" not in shown(table)
 
 
+@pytest.mark.slow
 def test_the_frontier_by_blocks_is_drawn(several_partitioners):
     assert (several_partitioners.folder / "figures" / "frontier-by-blocks.png").exists()
 

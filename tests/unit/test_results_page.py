@@ -47,6 +47,7 @@ def unpacked(tmp_path):
     return unpacked_suite
 
 
+@pytest.mark.slow
 def test_the_page_has_the_deciding_table_every_claim_and_its_figures(root, suite_folder):
     page = (root / SCRIPT["PAGE"]).read_text()
     suite = load_suite(suite_folder)
@@ -92,12 +93,14 @@ def test_a_picture_that_another_page_shows_is_in_the_repository(root):
     assert set(on_the_site) > set(pictures)
 
 
+@pytest.mark.slow
 def test_what_is_kept_says_all_that_the_suite_says(root, suite_folder, unpacked):
     kept = load_suite(unpacked("blocks", root))
     assert suite_tables(kept) == suite_tables(load_suite(suite_folder))
     assert "heads" not in json.dumps([dict(run.final) for run in kept.runs])
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_kept_numbers(root):
     written = figures_of((root / SCRIPT["PAGE"]).read_text())
     assert figures_of(SCRIPT["page_and_pictures"](root)[0]) == written
@@ -125,6 +128,7 @@ def test_the_repositorys_page_is_what_its_kept_suites_say():
     assert figures_of((ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")) == figures_of(page)
 
 
+@pytest.mark.slow
 def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept(unpacked):
     """What `make reproduce` printed, the answers to the claims, and some of Table 1 again, number by number."""
     page, readme = (ROOT / "docs" / "paper.md").read_text(), (ROOT / "README.md").read_text()
@@ -150,6 +154,7 @@ def test_the_readme_and_the_page_on_the_paper_show_the_run_that_is_kept(unpacked
     assert all(row in rows for row in copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["faithfulness", "faithfulness-stories"])
 def test_the_readme_shows_the_studies_that_are_kept(name, unpacked):
     (table, closed_up, *_) = study_tables(read_study(unpacked(name)))

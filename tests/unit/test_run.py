@@ -42,6 +42,7 @@ def finished_run(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tu
     return folder, train_run(CONFIG, folder, inputs, name="linear")
 
 
+@pytest.mark.slow
 def test_the_folder_holds_result_events_and_model(finished_run: tuple[Path, RunResult], inputs: Inputs) -> None:
     folder, result = finished_run
     assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "model", "result.json", "run.json"]
@@ -101,6 +102,7 @@ def test_a_folder_from_before_a_setting_had_what_is_now_its_default(
         train_run(other, tmp_path, inputs, name="linear")
 
 
+@pytest.mark.slow
 def test_inputs_with_other_blocks_than_the_runs_are_refused(
     inputs: Inputs, plain: tuple[Path, RunResult], tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_inputs_with_other_blocks_than_the_runs_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_killed_in_its_first_write_is_as_good_as_empty(
     finished_run: tuple[Path, RunResult], inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_folder_of_something_else_is_refused(inputs: Inputs, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_end(
     finished_run: tuple[Path, RunResult], inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -148,6 +152,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert [e["objective"] for e in resumed.epochs] == [e["objective"] for e in whole.epochs]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_learning_lambda_to_the_same_end(inputs: Inputs, tmp_path: Path) -> None:
     training = dataclasses.replace(CONFIG.training, lambda_learning_rate=50.0)  # nano has little to learn from
     config = dataclasses.replace(on(CONFIG, schedule="learnable:0.3"), training=training)
@@ -172,6 +177,7 @@ def test_an_interrupted_run_goes_on_learning_lambda_to_the_same_end(inputs: Inpu
     assert whole.final["weighted_penalty_nats"] == pytest.approx(sum(w * x["penalty_nats"] for w, x in penalties))
 
 
+@pytest.mark.slow
 def test_a_share_of_heads_is_the_most_local_ones_of_the_untrained_model(inputs: Inputs, tmp_path: Path) -> None:
     result = train_run(on(CONFIG, schedule="heads:0.5,uniform:0.8"), tmp_path, inputs, name="heads")
     before = [[head["fidelity_no_sink"] for head in layer["heads"]] for layer in result.before["layers"]]
@@ -189,6 +195,7 @@ def test_a_share_of_heads_is_the_most_local_ones_of_the_untrained_model(inputs: 
     assert measure(kept, inputs.validation).weighted_penalty_nats == pytest.approx(final["weighted_penalty_nats"])
 
 
+@pytest.mark.slow
 def test_a_matrix_of_heads_is_another_configuration_than_its_transpose(inputs: Inputs, tmp_path: Path) -> None:
     config = on(CONFIG, schedule=((0.0, 1.0), (0.0, 1.0)))
     result = train_run(config, tmp_path, inputs, name="explicit")
@@ -198,6 +205,7 @@ def test_a_matrix_of_heads_is_another_configuration_than_its_transpose(inputs: I
         train_run(on(CONFIG, schedule=((0.0, 0.0), (1.0, 1.0))), tmp_path, inputs, name="explicit")
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_stopping_early_ends_as_it_would_have(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +236,7 @@ def test_a_full_disk_is_found_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_the_fused_loss_gives_the_same(
     finished_run: tuple[Path, RunResult], inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +259,7 @@ def plain(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder, train_run(on(CONFIG, schedule="distributed"), folder, inputs, name="distributed")
 
 
+@pytest.mark.slow
 def test_other_blocks_change_what_is_measured_and_nothing_else(plain: tuple[Path, RunResult], tmp_path: Path) -> None:
     trained, of_fives = plain
     config = on(CONFIG, schedule="distributed", blocks="fixed:10")
@@ -280,6 +290,7 @@ def test_a_run_with_a_penalty_or_none_yet_is_not_measured_on_other_blocks(
         remeasure_run(on(CONFIG, blocks="fixed:10"), tmp_path / "b", inputs, trained=tmp_path / "none", **about)
 
 
+@pytest.mark.slow
 def test_a_second_text_is_measured_and_never_trained_on(finished_run: tuple[Path, RunResult], tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("".join(f"The overseer reads page {n}. " for n in range(400)))
     config = dataclasses.replace(CONFIG, second_corpus=str(tmp_path / "other.txt"))

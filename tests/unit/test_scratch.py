@@ -51,6 +51,7 @@ def test_the_tokenizer_gives_any_text_back(tokenizer: PreTrainedTokenizerFast) -
     assert set(roles) == {"<|endoftext|>"}
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_plain_hugging_face_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     config = AutoModelForCausalLM.from_pretrained(folder).config
     shape = SCRATCH_SIZES["nano"]
@@ -69,6 +70,7 @@ def test_it_has_learnt(folder: Path, parts: Split, tokenizer: PreTrainedTokenize
     assert loss < torch.log(torch.tensor(len(tokenizer))) - 0.3  # nats below guessing
 
 
+@pytest.mark.slow
 def test_twice_gives_equal_weights(
     folder: Path, tokenizer: PreTrainedTokenizerFast, parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,16 +91,19 @@ def test_a_second_call_trains_nothing(
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.slow
 def test_another_split_is_another_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     other = split(tokenise(CORPUS, tokenizer, LENGTH), 0.2, seed=1)
     assert pretrain(tokenizer, other) != folder
 
 
+@pytest.mark.slow
 def test_long_sequences_lengthen_the_context(tokenizer: PreTrainedTokenizerFast) -> None:
     parts = split(tokenise(CORPUS, tokenizer, 300), 0.2, seed=0)
     assert AutoModelForCausalLM.from_pretrained(pretrain(tokenizer, parts)).config.n_positions == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, False])
 def test_nothing_on_standard_output(
     terminal: bool,

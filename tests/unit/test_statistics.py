@@ -155,6 +155,7 @@ def test_treatments_do_not_stand_in_for_seeds():
     assert min(ps) > 0.4
 
 
+@pytest.mark.slow
 def test_a_trend_is_found_in_no_more_than_one_in_twenty_where_there_is_none():
     """Treatments differ, the same in every seed but for a little noise, and in no order on average."""
     generator = np.random.default_rng(0)
@@ -200,6 +201,7 @@ def test_seeds_that_differ_widen_it_though_passages_agree():
     assert (found.low, found.high) == pytest.approx((of_seeds.low, of_seeds.high), abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [(0.0, 1.0, 1.0), (0.3, 0.3, 0.3), (1.0, 0.0, 0.1)])
 def test_a_crossed_interval_holds_the_mean_about_as_often_as_it_says(parts):
     generator = np.random.default_rng(1)
@@ -221,6 +223,7 @@ def test_p_goes_with_the_crossed_interval():
     assert crossed(table - table.mean() + 0.4, level).estimate.low == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_coverage_on_the_page_is_what_the_script_finds():
     script = runpy.run_path(str(ROOT / "benchmarks" / "interval_coverage.py"))
     (row,) = re.findall(r"^\| 5 \| (.*) \|$", (ROOT / "docs" / "statistics.md").read_text("utf-8"), re.MULTILINE)

@@ -218,6 +218,7 @@ class TestBlinding:
 
 
 class TestOrder:
+    @pytest.mark.slow
     def test_which_is_a_is_drawn_for_each_rater_and_item_and_stays(self, data: Path) -> None:
         with served(data, study=[f"{PROMPTS[0]} {n}" for n in range(5)]) as client:
             for name in ("ann", "bob", "cleo"):
@@ -259,6 +260,7 @@ class TestClicks:
             checked = re.findall(r'data-label="(\w)" data-scale="(\w+)" value="(\d)"[^>]*checked', text)
         assert checked == [("A", "usefulness", "2"), ("B", "completeness", "5")]
 
+    @pytest.mark.slow
     def test_a_changed_mind_counts_and_no_click_is_lost(self, data: Path) -> None:
         with served(data) as client:
             item = item_of(enter(client, "ann"))
@@ -303,6 +305,7 @@ class TestClicks:
 
 
 class TestWriters:
+    @pytest.mark.slow
     def test_each_system_writes_half_of_the_answers_and_who_did_is_exported(self, data: Path) -> None:
         asked: dict[str, str] = {}
 
@@ -491,6 +494,7 @@ class TestResult:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_tables_and_json(self, data: Path) -> None:
         with served(data) as client:
             for name, score in (("ann", 2), ("bob", 4)):

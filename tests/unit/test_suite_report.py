@@ -57,6 +57,7 @@ def half_width(values):
 # ---- results.csv
 
 
+@pytest.mark.slow
 def test_csv_has_the_promised_columns_first_and_a_row_a_run(folder):
     with (folder / "results.csv").open() as handle:
         rows = list(csv.DictReader(handle))
@@ -171,6 +172,7 @@ def test_one_seed_has_no_interval_anywhere(tmp_path):
     assert "One seed: no interval" in reading(suite)
 
 
+@pytest.mark.slow
 def test_what_is_undefined_is_a_dash_and_an_empty_cell(tmp_path):
     def undefined(run):
         run["final"]["fidelity_no_sink"] = None
@@ -308,6 +310,7 @@ def test_figures_stand_in_the_folder_and_in_the_page(folder):
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_learned_schedule_is_drawn_and_is_the_mean_over_seeds_where_one_is_shown(tmp_path):
     def learn(run):
         if run["name"] == "linear":
@@ -344,6 +347,7 @@ def test_architectures_of_other_kinds_are_told_apart(tmp_path):
 # ---- parts of a suite
 
 
+@pytest.mark.slow
 def test_missing_runs_are_named_and_the_rest_reported(tmp_path):
     cells = ("distributed-epochs5", "cubic-alpha0.5-epochs5", "cubic-alpha0.05-epochs5", "cubic-alpha0.5-epochs20")
     planned = [f"{name}-seed{seed}" for name in (*ARCHITECTURES, *cells) for seed in (0, 1)]

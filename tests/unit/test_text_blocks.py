@@ -274,6 +274,7 @@ def test_white_space_goes_with_the_block_before_and_at_the_start_with_what_follo
     assert partitioner("sentences")(TokenisedText(text, np.arange(7), np.array(spans))).tolist() == [0] * 5 + [1] * 2
 
 
+@pytest.mark.slow
 def test_a_text_of_one_long_line_is_read_whole():
     line = "It was the 3rd of May. " * 40_000
     spans = np.array([match.span() for match in re.finditer(r" ?[^ ]+", line)])
@@ -281,6 +282,7 @@ def test_a_text_of_one_long_line_is_read_whole():
     assert ids.tolist() == np.repeat(np.arange(40_000), 6).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", speed.LINES)
 @pytest.mark.parametrize("name", ["sentences", "paragraphs", "phrases", "entities", "arguments"])
 def test_one_long_line_of_anything_takes_no_longer_a_character_than_a_short_one(name, line):

@@ -132,6 +132,7 @@ def test_guarantees_at_their_corners() -> None:
     torch.testing.assert_close(guaranteed_entropy_bound(margin, n_in, n_out)[3], numbers(math.log2(10))[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6), length=st.integers(1, 45), blocks=st.integers(1, 12),

@@ -28,10 +28,12 @@ def kept(tiny_gpt2: Callable[..., Any]) -> list[dict[str, Any]]:
     return [SCRIPT["checked"](model, items, "ours", seed, "a text") for seed in (0, 1)]
 
 
+@pytest.mark.slow
 def test_the_page_is_what_is_kept() -> None:
     assert figures_of((ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")) == figures_of(SCRIPT["page"](ROOT))
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_kept_numbers(kept: list[dict[str, Any]], tmp_path: Path) -> None:
     pack(make_suite(tmp_path / "invented"), tmp_path / SUITES / f"invented{SUFFIX}")
     path = tmp_path / SCRIPT["MARGINS"] / f"ours{SUFFIX}"

@@ -52,6 +52,7 @@ def equal(one: Any, other: Any) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize(
     ("underneath", "attention"), [("eager", REFERENCE), (REFERENCE, REFERENCE), ("sdpa", IMPLEMENTATION)]
@@ -72,6 +73,7 @@ def test_without_locality_it_is_plain_fine_tuning_to_the_bit(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_penalty_makes_a_difference_and_more_local(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     models = [localize(tiny_gpt2(), LocalityConfig(schedule=s, alpha=1.0)) for s in ("distributed", "localist")]
     for model in models:
@@ -80,6 +82,7 @@ def test_a_penalty_makes_a_difference_and_more_local(tiny_gpt2: Callable[..., An
     assert reports[1].fidelity > reports[0].fidelity + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[T] * 8, [16, 9, 12, 5, 16, 7, 10, 3]], ids=["equal", "padded"])
 def test_eight_by_one_is_one_by_eight(tiny_gpt2: Callable[..., Any], tmp_path: Path, lengths: list[int]) -> None:
     data = [{"input_ids": item["input_ids"][:n]} for item, n in zip(sequences(8), lengths, strict=True)]
@@ -204,6 +207,7 @@ def run_with_objectives(
     return trainer
 
 
+@pytest.mark.slow
 def test_the_best_of_stage_two_is_kept(
     tiny_gpt2: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +220,7 @@ def test_the_best_of_stage_two_is_kept(
     assert equal(load(tmp_path / "checkpoint-4"), trainer.model)
 
 
+@pytest.mark.slow
 def test_early_stopping_never_ends_stage_one(
     tiny_gpt2: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +230,7 @@ def test_early_stopping_never_ends_stage_one(
     assert trainer.state.best_global_step == 6
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_the_uninterrupted_one(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     training = TrainingConfig(epochs=4, batch_size=4, accumulation=1, learning_rate=1e-2)
 
@@ -310,6 +316,7 @@ def test_gradient_norms_are_logged_without_clipping_too(tiny_gpt2: Callable[...,
     assert log["grad_norm"] > log["grad_norm/layer_0"] > 0
 
 
+@pytest.mark.slow
 def test_the_fused_loss_trains_the_same_without_logits(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     logs = []
     for fused in (False, True):
@@ -333,6 +340,7 @@ def test_a_fused_loss_that_logits_are_needed_beside_is_refused(tiny_gpt2: Callab
         LocalistTrainer(model=localize(tiny_gpt2()), args=smoothed, train_dataset=sequences(), fused_loss=True)
 
 
+@pytest.mark.slow
 def test_bf16_trains_nearly_the_same_and_keeps_float32_weights(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     logs = []
     for precision in ("fp32", "bf16"):
@@ -361,6 +369,7 @@ def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
         training_arguments(TrainingConfig(precision="fp16"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dialled_training_is_on_what_the_dial_leaves(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     settings = LocalityConfig(schedule="localist", alpha=0.5)
     logs = {}
@@ -418,6 +427,7 @@ def check_first_step(log: dict[str, Any], model: Any) -> None:
         assert log[f"grad_norm/layer_{layer}"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True], ids=["logits", "fused"])
 @pytest.mark.parametrize(
     ("before", "after"),
@@ -499,6 +509,7 @@ def test_a_model_localised_again_while_training_learns_by_its_new_schedule(
     assert sum(lambdas) / L == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 def test_steps_left_unlogged_by_one_training_are_not_in_the_next_ones_line(
     tiny_gpt2: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -527,6 +538,7 @@ def test_a_model_init_without_locality_is_refused(tiny_gpt2: Callable[..., Any],
         trainer.train()
 
 
+@pytest.mark.slow
 def test_the_dial_turns_the_model_there_is(tiny_gpt2: Callable[..., Any], tmp_path: Path) -> None:
     penalties = {}
     for dialled in (None, 0.7):

@@ -35,6 +35,7 @@ def test_every_variant_stands_under_the_run_it_varies(suite: Suite) -> None:
     assert gaps[2] < gaps[0]
 
 
+@pytest.mark.slow
 def test_it_is_tested_against_the_suites_own_penalty(suite: Suite) -> None:
     rows = titled(suite, "Table 7, tested: perplexity").rows
     assert [row[0] for row in rows] == ["quintic, sink_aware: true", "quintic, alpha: 0.01"]
@@ -42,6 +43,7 @@ def test_it_is_tested_against_the_suites_own_penalty(suite: Suite) -> None:
     assert titled(suite, "Table 7, tested: F°").rows[0][2].lstrip("−").startswith("0.00")
 
 
+@pytest.mark.slow
 def test_variants_are_in_no_other_table(suite: Suite, tmp_path: Path) -> None:
     without = load_suite(make_suite(tmp_path / "without"))
     with_them = [table for table in suite_tables(suite) if not table.title.startswith("Table 7")]

@@ -201,6 +201,7 @@ def test_where_one_source_has_the_effect_it_is_judged_by_whether_it_comes_first(
         assert f"by chance is 1 in {len(changes['masses'])}" in reasons[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 5, 8, 10, 14, 20, 40])
 def test_a_picture_drawn_at_random_is_hardly_ever_supported(count: int):
     rng, decided = np.random.default_rng(count), []

@@ -102,6 +102,7 @@ def test_a_model_is_that_of_the_definition(tiny: Callable[..., Any], masses: boo
     assert not torch.allclose(found[0], plain, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"cache_implementation": "static"}])
 @pytest.mark.parametrize("delta", [0.0, 0.7])
 def test_generated_token_by_token_it_is_what_one_pass_gives(
