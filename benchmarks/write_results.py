@@ -68,7 +68,7 @@ Every run keeps the checkpoint with the best validation objective of stage 2 ([m
 [method.md §11](method.md#11-statistics-and-claims) states the claims and their decision rules,
 [paper.md](paper.md#the-ten-claims) has the figures of the suite *quick*; C9 is arithmetic, the same for every suite,
 and is answered in [theory.md](theory.md). [method.md §3](method.md#3-what-is-reported) has the
-definitions. `python benchmarks/write_results.py` writes this page, and a test compares the two.
+definitions. `python benchmarks/write_results.py` writes this page.
 """
 
 
