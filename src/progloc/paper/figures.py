@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -38,6 +38,7 @@ _OTHERS = (("#aa3377", "s"), ("#e69f00", "^"), ("#332288", "v"), ("#999933", "P"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), ":", (0, (1, 1)))
 _LOOKS = tuple(zip(COLOURS, "os^DvPX", _DASHES, strict=True))
 """Each with a marker and a dash of its own."""
+_DEPTH = "relative depth ℓ/(L−1)"
 _LABEL_STEP = 0.075
 """The least distance of two labels, as a share of the height."""
 
@@ -105,18 +106,21 @@ def _has_a_style(run: RunResult) -> bool:
     return run.beta is not None or run.is_distributed or all(value == 1 for value in run.lambdas)
 
 
-def _panels(count: int, width: float = 4.6, height: float = 3.5) -> tuple[Figure, Sequence[Axes]]:
-    drawn = Figure(figsize=(width * count, height), layout="constrained")
-    return drawn, list(drawn.subplots(1, count, squeeze=False)[0])
+def _panels(measures: Mapping[str, str], draw: Callable[[Axes, str], None], width: float = 4.6) -> Figure:
+    """Draw measures side by side, a panel each, with one legend beside the panels, where it can cover nothing.
 
-
-def _legend(drawn: Figure, axes: Axes) -> None:
-    """Put one legend beside the panels, where it can cover nothing."""
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside right center")
-
-
-def _mean(suite: Suite, name: str, measure: str) -> float:
-    return mean_interval(suite.values(name, measured(measure)).values()).mean
+    Args:
+        measures: by name, the label of the panel's y axis.
+        draw: draws a measure, by its name.
+        width: of a panel, in inches.
+    """
+    drawn = Figure(figsize=(width * len(measures), 3.5), layout="constrained")
+    panels = drawn.subplots(1, len(measures), squeeze=False)[0]
+    for axes, (measure, label) in zip(panels, measures.items(), strict=True):
+        axes.set(ylabel=label)
+        draw(axes, measure)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    return drawn
 
 
 def _layer_means(suite: Suite, name: str, measure: str) -> list[float]:
@@ -124,9 +128,9 @@ def _layer_means(suite: Suite, name: str, measure: str) -> list[float]:
     return [mean_interval(suite.values(name, layer(measure, index)).values()).mean for index in indices]
 
 
-def _depths(suite: Suite, name: str) -> list[float]:
-    layers = len(suite.one(name).lambdas)
-    return [depth(index, layers) for index in range(layers)]
+def _depths(layers: Sequence[float]) -> list[float]:
+    """Return the relative depth of each layer of which there is a number."""
+    return [depth(index, len(layers)) for index in range(len(layers))]
 
 
 @figure(
@@ -146,10 +150,7 @@ def _frontier(suite: Suite) -> Figure | None:
         value = gaps[run.name, run.seed] if has_gaps else run.measure("perplexity")
         return math.nan if value is None else value
 
-    drawn, panels = _panels(2)
-    for axes, measure, label in zip(
-        panels, ("fidelity", "fidelity_no_sink"), ("fidelity F", "fidelity without the sink F°"), strict=True
-    ):
+    def draw(axes: Axes, measure: str) -> None:
         for name in suite.architectures:
             look = style(suite, name)
             points = [(run.measure(measure), cost(run)) for run in suite.by_name[name].values()]
@@ -158,9 +159,10 @@ def _frontier(suite: Suite) -> Figure | None:
             axes.plot(x, y, marker=look["marker"], color=look["color"], markersize=8, linestyle="none", label=name)
         chance = runs[0].measure(f"chance_{measure}")
         axes.axvline(chance, color="black", linestyle=":", linewidth=1.2, label="chance")
-        axes.set(xlabel=label, ylabel="gap: perplexity ÷ that of λ=0" if has_gaps else "perplexity")
-    _legend(drawn, panels[0])
-    return drawn
+        axes.set(xlabel="fidelity F" if measure == "fidelity" else "fidelity without the sink F°")
+
+    label = "gap: perplexity ÷ that of λ=0" if has_gaps else "perplexity"
+    return _panels({"fidelity": label, "fidelity_no_sink": label}, draw)
 
 
 @dataclass(frozen=True)
@@ -273,19 +275,18 @@ def frontier_by_blocks(suite: Suite) -> Figure | None:
 def _schedules(suite: Suite) -> Figure | None:
     if not suite.architectures:
         return None
-    drawn, (axes,) = _panels(1, 9.2)
-    for name in suite.architectures:
-        axes.plot(
-            _depths(suite, name), suite.lambdas(name), markersize=4, label=name, clip_on=False, **style(suite, name)
-        )
-    axes.set(xlabel="relative depth ℓ/(L−1)", ylabel="λ(ℓ)", ylim=(0, 1), xlim=(0, 1))
-    _legend(drawn, axes)
-    return drawn
+
+    def draw(axes: Axes, _: str) -> None:
+        for name in suite.architectures:
+            lambdas = suite.lambdas(name)
+            axes.plot(_depths(lambdas), lambdas, markersize=4, label=name, clip_on=False, **style(suite, name))
+        axes.set(xlabel=_DEPTH, ylim=(0, 1), xlim=(0, 1))
+
+    return _panels({"lambda": "λ(ℓ)"}, draw, 9.2)
 
 
 def _draw_learned(name: str, runs: list[RunResult], final: Axes, course: Axes) -> None:
-    layers = len(runs[0].lambdas)
-    depths = [depth(index, layers) for index in range(layers)]
+    layers, depths = len(runs[0].lambdas), _depths(runs[0].lambdas)
     final.plot(depths, parse_schedule("quintic")(layers), color="#7f7f7f", linestyle="--", label="quintic")
     for run in runs:
         label = f"{name}, a seed" if run is runs[0] else None
@@ -298,7 +299,7 @@ def _draw_learned(name: str, runs: list[RunResult], final: Axes, course: Axes) -
                 *((point["step"], point["lambdas"][index]) for point in run.lambdas_course), strict=True
             )
             course.plot(steps, values, color=shade, linewidth=1.1, label=label)
-    final.set(xlabel="relative depth ℓ/(L−1)", ylabel="λ(ℓ)", ylim=(0, 1), title=name)
+    final.set(xlabel=_DEPTH, ylabel="λ(ℓ)", ylim=(0, 1), title=name)
     course.set(xlabel="step", ylabel="λ(ℓ)", ylim=(0, 1))
     for axes in (final, course):
         axes.legend(fontsize="small")
@@ -323,24 +324,22 @@ def learned_schedules(suite: Suite) -> Figure | None:
     return drawn
 
 
-def _by_layer(suite: Suite, measures: Sequence[tuple[str, str]]) -> Figure | None:
-    """Draw measures by relative depth, one a panel, with the model before fine-tuning and the chance level."""
+def _by_layer(suite: Suite, measures: Mapping[str, str]) -> Figure | None:
+    """Draw measures by relative depth, with the model before fine-tuning and the chance level."""
     if not suite.architectures:
         return None
-    drawn, panels = _panels(len(measures))
     some = suite.one(suite.architectures[0])
-    for axes, (measure, label) in zip(panels, measures, strict=True):
+
+    def draw(axes: Axes, measure: str) -> None:
         for name in suite.architectures:
             means = _layer_means(suite, name, measure)
-            axes.plot(_depths(suite, name), means, markersize=4, label=name, **style(suite, name))
+            axes.plot(_depths(means), means, markersize=4, label=name, **style(suite, name))
         before = [math.nan if row[measure] is None else row[measure] for row in some.before["layers"]]
-        axes.plot(
-            _depths(suite, some.name), before, color="black", linestyle=":", linewidth=1.4, label="before fine-tuning"
-        )
+        axes.plot(_depths(before), before, color="black", linestyle=":", linewidth=1.4, label="before fine-tuning")
         axes.axhline(some.measure(f"chance_{measure}"), color="black", linewidth=0.8, label="chance")
-        axes.set(xlabel="relative depth ℓ/(L−1)", ylabel=label)
-    _legend(drawn, panels[0])
-    return drawn
+        axes.set(xlabel=_DEPTH)
+
+    return _panels(measures, draw)
 
 
 @figure(
@@ -350,7 +349,7 @@ def _by_layer(suite: Suite, measures: Sequence[tuple[str, str]]) -> Figure | Non
 )
 def _entropy(suite: Suite) -> Figure | None:
     return _by_layer(
-        suite, [("entropy_bits", "entropy H (bits)"), ("entropy_bits_no_sink", "entropy without the sink H° (bits)")]
+        suite, {"entropy_bits": "entropy H (bits)", "entropy_bits_no_sink": "entropy without the sink H° (bits)"}
     )
 
 
@@ -361,7 +360,7 @@ def _entropy(suite: Suite) -> Figure | None:
     "not on the sink.",
 )
 def _fidelity(suite: Suite) -> Figure | None:
-    return _by_layer(suite, [("fidelity", "fidelity F"), ("fidelity_no_sink", "fidelity without the sink F°")])
+    return _by_layer(suite, {"fidelity": "fidelity F", "fidelity_no_sink": "fidelity without the sink F°"})
 
 
 @figure(
@@ -373,31 +372,27 @@ def _training(suite: Suite) -> Figure | None:
     runs = [run for run in suite.runs if run.role == "architecture" and run.epochs]
     if not runs:
         return None
-    drawn, panels = _panels(2)
     first = [epoch["epoch"] for run in runs for epoch in run.epochs if epoch["stage"] == 1]
-    for axes, measure, label in zip(
-        panels,
-        ("perplexity", "fidelity_no_sink"),
-        ("validation perplexity", "fidelity without the sink F°"),
-        strict=True,
-    ):
+
+    def draw(axes: Axes, measure: str) -> None:
         for run in runs:
             look = style(suite, run.name)
             xs = [0.0, *(epoch["epoch"] for epoch in run.epochs)]
             ys = [run.before[measure], *(epoch[measure] for epoch in run.epochs)]
-            new = run is suite.one(run.name)
-            axes.plot(xs, ys, color=look["color"], linestyle=look["linestyle"], linewidth=1.1,
-                      label=run.name if new else None)  # fmt: skip
-            kept = [epoch[measure] for epoch in run.epochs if epoch["epoch"] == run.training["kept_epoch"]]
-            axes.plot([run.training["kept_epoch"]] * len(kept), kept, color=look["color"], marker=look["marker"],
-                      markersize=4.5, linestyle="none")  # fmt: skip
+            label = run.name if run is suite.one(run.name) else None
+            axes.plot(xs, ys, color=look["color"], linestyle=look["linestyle"], linewidth=1.1, label=label)
+            at = run.training["kept_epoch"]
+            kept = [epoch[measure] for epoch in run.epochs if epoch["epoch"] == at]
+            mark = {"color": look["color"], "marker": look["marker"], "markersize": 4.5, "linestyle": "none"}
+            axes.plot([at] * len(kept), kept, **mark)
         if first:
             axes.axvspan(0, max(first), color="#f1f1f1", zorder=0)
-        axes.set(xlabel="epoch", ylabel=label)
+        axes.set(xlabel="epoch")
         axes.set_xlim(left=0)
-    scale_by_ratio(panels[0])
-    _legend(drawn, panels[0])
-    return drawn
+        if measure == "perplexity":
+            scale_by_ratio(axes)
+
+    return _panels({"perplexity": "validation perplexity", "fidelity_no_sink": "fidelity without the sink F°"}, draw)
 
 
 @figure(
@@ -409,14 +404,14 @@ def _training(suite: Suite) -> Figure | None:
 def _penalty(suite: Suite) -> Figure | None:
     if not suite.architectures:
         return None
-    drawn, panels = _panels(2)
-    for name in suite.architectures:
-        means = _layer_means(suite, name, "penalty_nats")
-        weighted = [value * weight for value, weight in zip(means, suite.lambdas(name), strict=True)]
-        for axes, values in zip(panels, (means, weighted), strict=True):
-            axes.plot(_depths(suite, name), values, markersize=4, label=name, **style(suite, name))
-    for axes, label in zip(panels, ("penalty p (nats)", "λ(ℓ)·p (nats)"), strict=True):
-        axes.set(xlabel="relative depth ℓ/(L−1)", ylabel=label)
+
+    def draw(axes: Axes, measure: str) -> None:
+        for name in suite.architectures:
+            values = _layer_means(suite, name, "penalty_nats")
+            if measure == "weighted_penalty_nats":
+                values = [value * weight for value, weight in zip(values, suite.lambdas(name), strict=True)]
+            axes.plot(_depths(values), values, markersize=4, label=name, **style(suite, name))
+        axes.set(xlabel=_DEPTH)
         axes.set_ylim(bottom=0)
-    _legend(drawn, panels[0])
-    return drawn
+
+    return _panels({"penalty_nats": "penalty p (nats)", "weighted_penalty_nats": "λ(ℓ)·p (nats)"}, draw)
