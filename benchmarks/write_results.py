@@ -155,7 +155,7 @@ def suite_markdown(title: str, suite: Suite, pictures: Mapping[str, Drawing], el
             repository a comment, of which docs/site_hooks.py makes a picture.
     """
     made = dict(made_by(suite))
-    versions = ", ".join(f"{key} {made[key]}" for key in ("progloc", "torch", "transformers", "python"))
+    versions = ", ".join(f"{key} {made[key]}" for key in ("torch", "transformers"))
     missing = [f"Missing runs: {', '.join(run.folder for run in suite.missing)}.", ""] if suite.missing else []
     return "\n".join(
         [
