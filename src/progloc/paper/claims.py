@@ -89,11 +89,11 @@ def _c1(suite: Suite) -> Finding:
     level = 1 - SIGNIFICANT / (len(rows) - 1)
     rises = [paired_ratio(later, earlier, level).estimate.above(1) for earlier, later in pairwise(rows)]
     falls = all(later < earlier for earlier, later in pairwise(means(rows)))
-    whole, slope = paired_ratio(rows[-1], rows[0]), trend(rows)
+    ends, slope = paired_ratio(rows[-1], rows[0]), trend(rows)
     return Finding(
         decide([_goes(slope, rising=False), True not in rises, falls or None]),
         f"perplexity {listed(names, rows, 2)}; slope over β {_slope(slope, 3)}",
-        f"quintic ÷ linear {ratio(whole.estimate)}, {seeds_text(len(rows[0]))}",
+        f"quintic ÷ linear {ratio(ends.estimate)}, {seeds_text(len(rows[0]))}",
         f"The mean {'falls' if falls else 'does not fall'} at every step, with F° "
         f"{_locality(suite, 'linear', 'quintic')}: {_NOT_MATCHED}.",
     )

@@ -96,7 +96,7 @@ def style(suite: Suite, name: str) -> dict[str, Any]:
         return {"color": _GREY, "linestyle": "--", "marker": "D"}
     if _has_a_style(run):
         return {"color": _VERMILION, "linestyle": "-.", "marker": "s"}
-    others = dict.fromkeys(each.schedule for each in suite.runs if not _has_a_style(each))
+    others = dict.fromkeys(other.schedule for other in suite.runs if not _has_a_style(other))
     color, marker = _OTHERS[list(others).index(run.schedule) % len(_OTHERS)]
     return {"color": color, "linestyle": "-.", "marker": marker}
 
@@ -314,13 +314,13 @@ def _draw_learned(name: str, runs: list[RunResult], final: Axes, course: Axes) -
 def learned_schedules(suite: Suite) -> Figure | None:
     """Draw every architecture whose λ was learned, a row each; None where none was."""
     runs = {name: list(suite.by_name[name].values()) for name in suite.architectures}
-    learned = {name: each for name, each in runs.items() if all(run.lambdas_course for run in each)}
+    learned = {name: seeds for name, seeds in runs.items() if all(run.lambdas_course for run in seeds)}
     if not learned:
         return None
     drawn = Figure(figsize=(9.2, 3.5 * len(learned)), layout="constrained")
     panels = drawn.subplots(len(learned), 2, squeeze=False)
-    for (name, each), (final, course) in zip(learned.items(), panels, strict=True):
-        _draw_learned(name, each, final, course)
+    for (name, seeds), (final, course) in zip(learned.items(), panels, strict=True):
+        _draw_learned(name, seeds, final, course)
     return drawn
 
 
