@@ -11,12 +11,15 @@ from progloc.lazy import exports, follow_moves
 if TYPE_CHECKING:
     from progloc.accounts.auditing import audit as audit
     from progloc.accounts.schema import Audit as Audit
+    from progloc.attention.isolation import READER as READER
+    from progloc.attention.isolation import SHARED as SHARED
     from progloc.attention.masses import log_masses as log_masses
     from progloc.blocks import Partitioner as Partitioner
     from progloc.blocks import register_partitioner as register_partitioner
     from progloc.config import LocalityConfig as LocalityConfig
     from progloc.dialling import dial as dial
     from progloc.errors import ProglocError as ProglocError
+    from progloc.isolating import isolate as isolate
     from progloc.loading import load as load
     from progloc.measures.definitions import register_measure as register_measure
     from progloc.measures.measuring import measure as measure
@@ -32,10 +35,13 @@ _MODULES = {
     "LocalityConfig": "config",
     "Partitioner": "blocks",
     "ProglocError": "errors",
+    "READER": "attention.isolation",
+    "SHARED": "attention.isolation",
     "Schedule": "schedules",
     "audit": "accounts.auditing",
     "delocalize": "model",
     "dial": "dialling",
+    "isolate": "isolating",
     "load": "loading",
     "localize": "model",
     "log_masses": "attention.masses",

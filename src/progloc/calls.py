@@ -14,6 +14,7 @@ from progloc.attention.request import AttentionRequest
 from progloc.attention.segments import documents_in
 from progloc.dialling import dialled
 from progloc.errors import ProglocError
+from progloc.isolating import isolated
 
 REENTRANT = (
     "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
@@ -49,7 +50,7 @@ def complete_request(
         return args, kwargs
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     changes = _changes(model, given, request)
-    kwargs = {name: value for name, value in kwargs.items() if name != "block_ids"}
+    kwargs = {name: value for name, value in kwargs.items() if name not in ("block_ids", "source_ids")}
     if "documents" in changes and _packed(given) is not None:
         kwargs["use_cache"] = False  # only so transformers keeps the documents apart
     return args, {**kwargs, "attention_request": replace(request, **changes)} if changes else kwargs
@@ -67,25 +68,37 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
-    dial = dialled(model)
+    dial, mask, cache = dialled(model), given.get("attention_mask"), given.get("past_key_values")
+    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    seen = int(cache.get_seq_length()) if cache is not None else 0
+    isolation = request.isolation  # of the model around this one
+    if isolation is None:
+        isolation = isolated(model, tokens.shape[0], seen, tokens.shape[1], given.get("source_ids"))
+    if isolation is not None:
+        changes["isolation"] = isolation
     if dial is not None:
         changes["dials"] = dial.by_layer
-        if not wanted and request.layers is None:
+    if not wanted:
+        if dial is None and isolation is None:
+            return changes
+        if request.layers is None:
             changes["layers"] = ()
-    elif not wanted:
-        return changes
     used = model.config.get_text_config(decoder=True)._attn_implementation
-    if used == "eager" and dial is None:  # plain weights, as asked for; `log_masses` refuses them
+    if used == "eager" and dial is None and isolation is None:  # plain weights, as asked for; `log_masses` refuses them
         return changes
     # an attention function of the caller's own may give its own weights, but is told of no dial
-    if used not in (IMPLEMENTATION, REFERENCE) and (dial is not None or used in PLAIN):
+    if used not in (IMPLEMENTATION, REFERENCE) and (
+        not wanted or dial is not None or isolation is not None or used in PLAIN
+    ):
         raise ProglocError(
-            f"attn_implementation='{used}' was set after localising, and gives no log masses and takes no dial; "
-            f"run model.set_attn_implementation('{IMPLEMENTATION}'), or progloc.delocalize(model) for the plain model"
+            f"attn_implementation='{used}' was set after localising, and gives no log masses and takes no dial or "
+            f"isolation; run model.set_attn_implementation('{IMPLEMENTATION}'), or progloc.delocalize(model) for the "
+            "plain model"
         )
     if model.training and torch.is_grad_enabled():
         _refuse_reentrant(model)
-    mask, cache = given.get("attention_mask"), given.get("past_key_values")
+    if not wanted and dial is None:
+        return changes
     if wanted and getattr(cache, "is_compileable", False):
         raise ProglocError(
             "log masses were asked for with a static cache, which does not say where the text ends; "
@@ -93,8 +106,6 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
         )
     told = "block_ids" in changes or request.block_ids is not None
     if mask is None:
-        tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-        seen = int(cache.get_seq_length()) if cache is not None else 0
         mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         if told:

@@ -6,12 +6,10 @@ dialled, calls of it carry w and block ids to attention, and `generate` works ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from progloc.blocks import Partitioner
 from progloc.blocks.so_far import BlocksSoFar
 from progloc.errors import ProglocError
 from progloc.hub import pretrained
+from progloc.scoped import Scoped
 
 
 @dataclass
@@ -64,9 +63,7 @@ class Dialled:
         return tuple(Dial(odds, self.keep_sink) for odds in self.outside)
 
 
-_dials: ContextVar[Mapping[int, Dialled]] = ContextVar("progloc_dials", default={})  # noqa: B039 (never changed)
-"""The dialled models of this thread, by the identity of their locality."""
-_counting = Lock()
+_DIALS = Scoped[Dialled]("dial", "dial", "dialled")
 
 
 def dialled(model: Any) -> Dialled | None:
@@ -75,15 +72,8 @@ def dialled(model: Any) -> Dialled | None:
     Raises:
         ProglocError: it is dialled in another thread, and nobody said how it is to be in this one.
     """
-    if not model.locality.turned:  # all that a compiled model asks: it is compiled again when that changes
-        return None
-    found = _dials.get().get(id(model.locality))
-    if found is None:
-        raise ProglocError(
-            "this model is dialled in another thread and has no dial in this one; enter `with dial(model, δ)` in the "
-            "thread that calls it, at 0 for the model as trained, or start that with contextvars.copy_context().run"
-        )
-    return found if found.turns else None
+    setting = _DIALS.of(model)
+    return setting if setting is not None and setting.turns else None
 
 
 def odds_outside(delta: float | Sequence[float], lambdas: Sequence[float]) -> tuple[float, ...]:
@@ -153,12 +143,5 @@ def dial(
         locality.partitioner,
         tokenizer or locality.tokenizer or getattr(model.config, "_name_or_path", None),
     )
-    token = _dials.set({**_dials.get(), id(locality): setting})
-    with _counting:
-        locality.turned += setting.turns
-    try:
+    with _DIALS.hold(locality, setting, setting.turns):
         yield setting
-    finally:
-        with _counting:
-            locality.turned -= setting.turns
-        _dials.reset(token)

@@ -8,7 +8,7 @@ import inspect
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from progloc.schedules import NOT_LOCALISED, Matrix, Schedule, parse_schedule
 from progloc.servable import attention_modules, check_servable, probe
 
 LOCALITY_FILE = "locality.json"
+SETTINGS_OFF = {"dial": 0, "isolation": 0}
 FREE = 0.05
 """The λ below which a layer may be given a window: the schedule leaves it nearly all it has."""
 BLOCKS_FILE = "blocks.safetensors"
@@ -56,11 +57,11 @@ class Locality:
     """λ(ℓ, h), L rows of H, where a layer's heads differ."""
     windows: tuple[int, ...] = ()
     """Within how many tokens each layer attends, L numbers, 0 for all."""
-    turned: int = 0
-    """How many dials that change anything are on, in any thread (`progloc.dial`)."""
+    settings_on: dict[str, int] = field(default_factory=lambda: dict(SETTINGS_OFF))
+    """How many dials and isolations that change anything are on, in any thread (`progloc.dial`, `progloc.isolate`)."""
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "turned": 0}  # a copy is dialled by nobody
+        return {**self.__dict__, "settings_on": dict(SETTINGS_OFF)}  # a copy is dialled by nobody
 
     @property
     def localised(self) -> bool:
@@ -242,8 +243,7 @@ def localize(
     check_servable(model)
     save_with_adapters(_write_locality)
     before: Locality | None = getattr(model, "locality", None)
-    if before is not None and before.turned:
-        raise ProglocError("a dialled model cannot be localised anew; leave `with dial(…)` first")
+    _refuse_settings(model, "localised anew")
     config = config or LocalityConfig()
     heads = model.config.get_text_config(decoder=True).num_attention_heads
     schedule = parse_schedule(config.schedule, config.denominator)
@@ -351,7 +351,9 @@ def _localised_again(
     for config, plain in attention:
         config._attn_implementation_internal = plain
     model._unlocalised = _hook(model)
-    _attach(model, dataclasses.replace(locality, turned=0), implementation)  # its own, also in a shallow copy
+    _attach(
+        model, dataclasses.replace(locality, settings_on=dict(SETTINGS_OFF)), implementation
+    )  # its own, also in a shallow copy
     return model
 
 
@@ -365,6 +367,14 @@ def _sub_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     return [inner for sub in subs if sub is not None for inner in (sub, *_sub_configs(sub))]
 
 
+def _refuse_settings(model: Any, change: str) -> None:
+    """Raise ProglocError where a model is dialled or isolated and is to be changed."""
+    locality = getattr(model, "locality", None)
+    for participle, name, noun in (("a dialled", "dial", "dial"), ("an isolated", "isolate", "isolation")):
+        if locality is not None and locality.settings_on[noun]:
+            raise ProglocError(f"{participle} model cannot be {change}; leave `with {name}(…)` first")
+
+
 def delocalize(model: PreTrainedModel) -> PreTrainedModel:
     """Take back what `localize` did: the model is then the one it was, its weights as they are now.
 
@@ -372,13 +382,12 @@ def delocalize(model: PreTrainedModel) -> PreTrainedModel:
     takes no block ids. A model that is not local is returned as it is.
 
     Raises:
-        ProglocError: the model is dialled.
+        ProglocError: the model is dialled or isolated.
     """
     plain: _Unlocalised | None = getattr(model, "_unlocalised", None)
     if plain is None:
         return model
-    if model.locality.turned:
-        raise ProglocError("a dialled model cannot be delocalised; leave `with dial(…)` first")
+    _refuse_settings(model, "delocalised")
     for handle in plain.hooks:
         handle.remove()
     for part in plain.captured:

@@ -1,4 +1,4 @@
-"""No output and no mass of a token depends on a later token: on every path, dialled or not, measured or not."""
+"""No output and no mass of a token depends on a later token: on every path, dialled, isolated or not, measured or not."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, StaticCache
 
-from progloc import LocalityConfig, dial, localize, log_masses
+from progloc import LocalityConfig, dial, isolate, localize, log_masses
 from progloc.accounts.probes import Knockout, Trace
 from progloc.attention.dial import Dial
+from progloc.attention.isolation import Isolation
 from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.request import AttentionRequest
 from small_models import FAMILIES, small_model
 
 K = 23
+ROLES = torch.tensor([[-1, -1, *[0] * 6, *[1] * 5, -1, *[2] * 4, *[-2] * 6]])
+"""(1, 24): shared tokens, three sources and, last, a reader."""
 SHAPES = {  # query heads, key heads, key width, value width
     "values as wide as keys": (4, 2, 8, 8),
     "narrower values": (4, 2, 8, 6),
@@ -102,7 +105,8 @@ def test_attention(implementation: str, shape: str, layout: str, window: int, dr
         return [output] if masses is None else [output, masses.transpose(1, 2)]  # (B, T, H, …)
 
     for request in asked:
-        for setting in DIALS if "block_ids" in request else [{}]:
+        isolations = [{"isolation": Isolation(ROLES[:, :so_far], (outside,))} for outside in (0.4, 0.0)]
+        for setting in [*isolations, *(DIALS if "block_ids" in request else [{}])]:
             before = results(None, {**request, **setting})
             for changed in {K - 1, so_far - 1, so_far - 4, 9}:
                 after = results(changed, {**request, **setting})
@@ -144,6 +148,9 @@ def dials(model: Any) -> list[Any]:
         dial(model, [0.5] * len(everywhere)),
         dial(model, everywhere),
         dial(model, everywhere, keep_sink=True),
+        isolate(model, ROLES),
+        isolate(model, ROLES.flip(-1), "sources:1"),
+        isolate(model, ROLES, 0.5),
     ]
 
 

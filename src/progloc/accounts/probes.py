@@ -82,6 +82,7 @@ class Trace:
         norms = value.to(weights).norm(dim=-1).repeat_interleave(len(weights) // len(value), 0)  # (H, K)
         seen, positions = _causal(query.shape[2], key)
         seen[:, 0] = False
+        seen &= scores[0] > NEVER  # the same for all heads: keys that isolation, or a dial at its end, leaves out
         same = own[positions, None] == own  # (c, K)
         inside, outer = seen & same, seen & ~same
         return (

@@ -11,6 +11,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.utils import logging
 
 from progloc.attention.fast import fast_attention
+from progloc.attention.isolation import isolated_attention
 from progloc.attention.ops import fast_serves
 from progloc.attention.reference import reference_attention
 from progloc.attention.request import LayerAttention
@@ -29,8 +30,8 @@ class Backend(NamedTuple):
 
 
 def _is_plain(layer: LayerAttention) -> bool:
-    """Whether neither log masses nor a dial are asked for."""
-    return not layer.measured and not layer.dial.turned
+    """Whether neither log masses nor a dial nor isolation are asked for."""
+    return not layer.measured and not layer.kept_odds
 
 
 def _in_segments(layer: LayerAttention) -> bool:
@@ -55,24 +56,35 @@ def _attend_fast(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
 
 
 def _attend_plainly(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
-    """By torch's own scaled dot-product attention; a window is a mask, and the dial a bias a key."""
-    mask = None if layer.seen is None and not layer.window and not layer.dial.turned else layer.mask
-    if mask is not None and layer.dial.turned:
-        mask = _dialled(layer, mask)
+    """By torch's own scaled dot-product attention; a window is a mask, dial and isolation a bias a key."""
+    mask = None if layer.seen is None and not layer.window and not layer.kept_odds else layer.mask
+    if mask is not None and layer.kept_odds:
+        mask = _lowered(layer, mask)
     output, _ = sdpa_attention_forward(
         layer.module, layer.query, layer.key, layer.value, mask, layer.dropout, layer.scale, is_causal=layer.is_causal
     )
     return output.transpose(1, 2), layer.no_masses
 
 
-def _dialled(layer: LayerAttention, mask: Tensor) -> Tensor:
-    """Return a mask (B, 1, T, K) with the dial as a bias a key, or without the keys of no odds where that is all."""
+def _attend_isolated(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
+    """Strictly, in less than plain attention takes: sources are short."""
+    return isolated_attention(layer), layer.no_masses
+
+
+def _is_strict(layer: LayerAttention) -> bool:
+    """Whether sources see nothing of each other, and that is all that is asked for."""
+    alone = layer.isolation is not None and layer.kept_odds == (0.0,) and not layer.measured
+    return alone and not torch.compiler.is_compiling()  # how many tokens read is a value
+
+
+def _lowered(layer: LayerAttention, mask: Tensor) -> Tensor:
+    """Return a mask (B, 1, T, K) with odds as a bias a key, or without the keys of no odds where that is all."""
     queries, keys = mask.shape[-2:]
     is_sink: Tensor | bool = False
     if layer.dial.keep_sink:
         is_sink = layer.sinks(mask)[:, None, :, None] == torch.arange(keys, device=mask.device)
     bias = layer.lower(layer.query.new_zeros(()), slice(-queries, None), keys, is_sink)
-    return bias.masked_fill(~mask, float("-inf")) if layer.dial.outside else mask & bias.isfinite()
+    return bias.masked_fill(~mask, float("-inf")) if any(layer.kept_odds) else mask & bias.isfinite()
 
 
 def _attend_by_definition(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
@@ -88,13 +100,19 @@ def _attend_by_definition(layer: LayerAttention) -> tuple[Tensor, Tensor | None]
         mask.expand(len(layer.query), -1, -1, -1), layer.block_ids, scaling=layer.scaling,
         temperature=layer.request.temperature, dropout=layer.dropout, channels=layer.request.channels,
         sinks=None if layer.request.documents is None else layer.sinks(mask), **layer.dial._asdict(),
+        roles=None if layer.isolation is None else layer.isolation.roles,
+        forbidden_odds=1.0 if layer.isolation is None else layer.isolation.outside[layer.index],
     )  # fmt: skip
 
 
 DEFINITION = Backend(lambda layer: True, _attend_by_definition)
 BACKENDS = (
     Backend(lambda layer: layer.window > 0 and _is_plain(layer) and _in_segments(layer), _attend_in_window),
-    Backend(lambda layer: not layer.window and not _is_plain(layer) and _in_segments(layer), _attend_fast),
+    Backend(lambda layer: not layer.window and _is_strict(layer) and _in_segments(layer), _attend_isolated),
+    Backend(
+        lambda layer: not layer.window and not layer.isolation and not _is_plain(layer) and _in_segments(layer),
+        _attend_fast,
+    ),
     Backend(lambda layer: not layer.measured, _attend_plainly),
     DEFINITION,
 )

@@ -12,6 +12,15 @@ import torch
 from torch import Tensor
 
 
+def _log(odds: float) -> float:
+    return math.log(odds) if odds else float("-inf")
+
+
+def lowered(scores: Tensor, stays: Tensor, outside: float) -> Tensor:
+    """Return scores, in nats, lower by −log w wherever a key does not keep its odds; shapes broadcast."""
+    return torch.where(stays, scores, scores + _log(outside))
+
+
 class Dial(NamedTuple):
     """How one layer is dialled; by default not at all."""
 
@@ -28,7 +37,7 @@ class Dial(NamedTuple):
     @property
     def log_outside(self) -> float:
         """log w, −inf at 0."""
-        return math.log(self.outside) if self.outside else float("-inf")
+        return _log(self.outside)
 
     def stays(self, block: Tensor, key_block: Tensor, is_sink: Tensor | bool) -> Tensor:
         """Return whether keys keep their odds, by the blocks of query and key, in any shapes that broadcast."""
@@ -37,7 +46,7 @@ class Dial(NamedTuple):
 
     def lower(self, scores: Tensor, block: Tensor, key_block: Tensor, is_sink: Tensor | bool) -> Tensor:
         """Return scores, in nats, as the dial has them: lower by −log w wherever a key does not keep its odds."""
-        return torch.where(self.stays(block, key_block, is_sink), scores, scores + self.log_outside)
+        return lowered(scores, self.stays(block, key_block, is_sink), self.outside)
 
     def split(self, lse: Tensor, lse_block: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two log-sum-exps that a dialled one is made of: w times all keys', and 1 − w times the block's."""

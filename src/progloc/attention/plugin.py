@@ -43,6 +43,14 @@ def _check(layer: LayerAttention, extra: dict[str, Any]) -> None:
         f"an attention mask of type {None if seen is None else seen.dtype}",
         "a 2-dimensional mask of 0 and 1, or none",
     )
+    if layer.isolation is not None:
+        roles = tuple(layer.isolation.roles.shape)
+        _refuse(
+            roles not in ((layer.query.shape[0], keys), (1, keys)),
+            f"source_ids of shape {roles} for {keys} keys",
+            "a role a token so far, and a cache that holds all of them",
+        )
+        _refuse(layer.is_causal is False, "isolation was asked for with is_causal=False", "causal attention")
     if blocks is None:
         _refuse(layer.dial.turned, "a dialled model was called without block_ids", "one id a token so far")
         return
@@ -68,10 +76,10 @@ def _check(layer: LayerAttention, extra: dict[str, Any]) -> None:
 
 
 def _so_far(
-    queries: int, key: Tensor, value: Tensor, seen: Tensor | None, block_ids: Tensor | None
+    queries: int, key: Tensor, value: Tensor, seen: Tensor | None, ids: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what is seen up to the last token that has a block, where a static cache has room for more."""
-    end = key.shape[2] if block_ids is None else block_ids.shape[-1]
+    """Return what is seen up to the last token that has a block or a role, where a static cache has room for more."""
+    end = key.shape[2] if ids is None else ids.shape[-1]
     if seen is None:
         room = 1 < queries == end < key.shape[2]
     else:
@@ -104,10 +112,11 @@ def _attend(
         leaves the layer out.
     """
     request = attention_request or AttentionRequest()
-    block_ids = request.blocks_of(module, query.device)
-    key, value, seen = _so_far(query.shape[2], key, value, attention_mask, block_ids)
+    block_ids, isolation = request.blocks_of(module, query.device), request.isolation_of(module, query.device)
+    ids = block_ids if isolation is None else isolation.roles
+    key, value, seen = _so_far(query.shape[2], key, value, attention_mask, ids)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer = LayerAttention(request, module, query, key, value, seen, block_ids, scaling, dropout, is_causal)
+    layer = LayerAttention(request, module, query, key, value, seen, block_ids, scaling, dropout, is_causal, isolation)
     _check(layer, extra)
     output, masses = None if request.probe is None else request.probe(layer), None
     if output is None:

@@ -31,6 +31,8 @@ def reference_attention(
     outside: float = 1.0,
     keep_sink: bool = False,
     sinks: Tensor | None = None,
+    roles: Tensor | None = None,
+    forbidden_odds: float = 1.0,
 ) -> tuple[Tensor, Tensor | None]:
     """Return attention's output and, where blocks are given, its log masses, from scores in at least float32.
 
@@ -47,6 +49,8 @@ def reference_attention(
         outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (method.md §9).
         keep_sink: the dial leaves the sink as it is, whichever block it is in.
         sinks: (B or 1, T), the key that is each query's sink, whether it sees it or not; None: the first that it sees.
+        roles: (B or 1, K) integers, for isolation (method.md §12): ≥ 0 a source, −1 shared, −2 a reader.
+        forbidden_odds: w, what the odds of keys that isolation forbids are multiplied by, in [0, 1].
 
     Returns:
         The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, or None without block ids.
@@ -65,6 +69,10 @@ def reference_attention(
             scores = scores / temperature
         scores = scores.masked_fill(~allowed, NEVER)
         undialled = scores
+        if roles is not None:
+            asks, holds = roles[:, None, -T:, None], roles[:, None, None, :]
+            forbidden = (asks != -2) & (holds != -1) & (asks != holds)
+            scores = torch.where(forbidden, scores + (math.log(forbidden_odds) if forbidden_odds else NEVER), scores)
         if block_ids is not None:
             in_block = allowed & (block_ids[:, None, -T:, None] == block_ids[:, None, None, :])  # B(i), (B, 1, T, K)
             if sinks is None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from progloc.attention.dial import Dial
+from progloc.attention.dial import Dial, lowered
+from progloc.attention.isolation import Isolation, stays
 from progloc.attention.masses import CHANNELS
 from progloc.attention.segments import segments
 from progloc.attention.sink import seen_sinks, sinks
@@ -42,6 +43,14 @@ class AttentionRequest:
     """Within how many tokens each layer attends, L numbers, 0 for all; empty: in no layer there is a window."""
     dials: Sequence[Dial] = ()
     """How each layer is dialled, L of them; empty: none is."""
+    isolation: Isolation | None = None
+    """How sources are isolated from each other; None: they are not."""
+
+    def isolation_of(self, module: nn.Module, device: torch.device) -> Isolation | None:
+        """Return how a layer isolates, on its device; None where it does not."""
+        if self.isolation is None or self.isolation.outside[int(module.layer_idx)] == 1:  # type: ignore[arg-type]
+            return None
+        return self.isolation.to(device)
 
     def blocks_of(self, module: nn.Module, device: torch.device) -> Tensor | None:
         """Return a layer's own block ids, (B, K) on its device, of those that may be (B, K, G)."""
@@ -74,6 +83,8 @@ class LayerAttention:
     """On the weights."""
     is_causal: bool | None
     """What the model says of it, if anything."""
+    isolation: Isolation | None = None
+    """How the layer isolates sources; None: not at all."""
 
     @property
     def index(self) -> int:
@@ -89,6 +100,12 @@ class LayerAttention:
     def dial(self) -> Dial:
         """How the layer is dialled."""
         return self.request.dials[self.index] if self.request.dials else Dial()
+
+    @property
+    def kept_odds(self) -> tuple[float, ...]:
+        """What the odds of keys are multiplied by, rule by rule, of those that change any: the dial and isolation."""
+        odds = () if self.isolation is None else (self.isolation.outside[self.index],)
+        return (*odds, self.dial.outside) if self.dial.turned else odds
 
     @property
     def window(self) -> int:
@@ -108,14 +125,17 @@ class LayerAttention:
         return windowed_mask(whole, self.window) if self.window else whole
 
     def lower(self, scores: Tensor, asking: Tensor | slice, keys: int, is_sink: Tensor | bool) -> Tensor:
-        """Return scores, in nats, as the dial has them; they and `is_sink` need but broadcast to (B, H, n, keys).
+        """Return scores, in nats, as dial and isolation have them; like `is_sink` they broadcast to (B, H, n, keys).
 
         The n queries are the tokens `asking`, the keys the first ones, of which `is_sink` marks each query's own.
         """
-        if self.block_ids is None or not self.dial.turned:
-            return scores
-        blocks = self.block_ids[:, None, None, :keys]
-        return self.dial.lower(scores, blocks[..., asking].mT, blocks, is_sink)
+        if self.block_ids is not None and self.dial.turned:
+            blocks = self.block_ids[:, None, None, :keys]
+            scores = self.dial.lower(scores, blocks[..., asking].mT, blocks, is_sink)
+        if self.isolation is not None:
+            roles = self.isolation.roles[:, None, None, :keys]
+            scores = lowered(scores, stays(roles[..., asking].mT, roles), self.isolation.outside[self.index])
+        return scores
 
     def sinks(self, mask: Tensor) -> Tensor:
         """Return the key that is each query's sink, (B or 1, T), whether it sees it or not; the mask is the layer's."""
