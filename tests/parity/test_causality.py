@@ -1,4 +1,4 @@
-"""No output and no mass of a token depends on a later token: on every path, dialled, isolated or not, measured or not."""
+"""No output and no mass of a token depends on a later token: on every path, dialled, isolated, measured or not."""
 
 from __future__ import annotations
 

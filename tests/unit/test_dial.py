@@ -12,41 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from generation_cases import KINDS, NEW, PROMPT, generated, in_a_thread, prompts
 from progloc import LocalityConfig, ProglocError, delocalize, dial, localize, measure
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
-
-PROMPT = 11
-NEW = 14
-KINDS: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "sampling": {"do_sample": True},
-    "beams": {"num_beams": 3},
-    "static cache": {"cache_implementation": "static"},
-}
 
 
 def local(model: Any, **changes: Any) -> Any:
     attention = changes.pop("attn_implementation", IMPLEMENTATION)
     return localize(model, LocalityConfig(**{"schedule": "linear", "blocks": "fixed:4", **changes}),
                     attn_implementation=attention)  # fmt: skip
-
-
-def prompts(batch: int = 2) -> tuple[Tensor, Tensor]:
-    """Token ids and mask (B, T), the second row padded on the left."""
-    ids = torch.randint(1, 101, (batch, PROMPT), generator=torch.Generator().manual_seed(2))
-    mask = torch.ones_like(ids)
-    if batch > 1:
-        mask[1, :4] = 0
-    return ids * mask, mask
-
-
-def generated(model: Any, batch: int = 2, **settings: Any) -> Any:
-    ids, mask = prompts(batch)
-    torch.manual_seed(0)
-    return model.generate(
-        ids, attention_mask=mask, max_new_tokens=NEW, min_new_tokens=NEW, pad_token_id=0,
-        **{"do_sample": False, **settings},
-    )  # fmt: skip
 
 
 def at_once(model: Any, sequences: Tensor) -> Tensor:
@@ -146,22 +120,6 @@ def test_two_threads_do_not_mix(tiny_llama: Callable[..., Any]) -> None:
     for place in (0, 1):
         assert len(found[place]) == 3
         assert all(torch.equal(each, expected[place]) for each in found[place])
-
-
-def in_a_thread(call: Callable[[], Any]) -> Any:
-    """What a call gives in a thread of its own, or what it raises there."""
-    found: list[Any] = []
-
-    def work() -> None:
-        try:
-            found.append(call())
-        except ProglocError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def test_a_streamers_thread_is_dialled_or_refused(tiny_llama: Callable[..., Any]) -> None:
