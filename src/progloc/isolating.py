@@ -1,6 +1,6 @@
 """Isolation: sources that do not see each other, so that what an answer rests on can be accounted for exactly.
 
-method.md §12. Every token has a role: *shared* (seen by all), *source* (to be accounted for), or *reader* (sees
+method.md §14. Every token has a role: *shared* (seen by all), *source* (to be accounted for), or *reader* (sees
 everything before it). Nothing of the model changes: while it is isolated, calls of it carry roles and w to attention.
 """
 
@@ -134,7 +134,7 @@ def isolate(
     """Keep sources apart while the context lasts: ``with isolate(model, source_ids): model.generate(…)``.
 
     In an isolated layer a shared token sees shared tokens, a source's token these and its own source, a reader
-    everything; all of it causal (method.md §12). Tokens past the end of ``source_ids`` read, so what is generated does.
+    everything; all of it causal (method.md §14). Tokens past the end of ``source_ids`` read, so what is generated does.
     It holds for calls, `generate` and `measure` in the thread that entered the context, as `dial` does, with which it
     can be combined; the innermost isolation holds.
 

@@ -29,7 +29,7 @@ ROLES = {
 
 
 def forbidden(roles: Tensor) -> Tensor:
-    """(B, 1, T, T), token by token, as method.md §12 has it."""
+    """(B, 1, T, T), token by token, as method.md §14 has it."""
     rows = [
         [[not (i == READER or j == SHARED or (i >= 0 and i == j)) for j in row] for i in row] for row in roles.tolist()
     ]

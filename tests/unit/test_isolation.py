@@ -1,4 +1,4 @@
-"""Isolation (method.md §12): I1–I5 on every served family, generation of every kind, and what is refused."""
+"""Isolation (method.md §14): I1–I5 on every served family, generation of every kind, and what is refused."""
 
 from __future__ import annotations
 

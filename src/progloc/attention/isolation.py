@@ -1,6 +1,6 @@
 """Isolation's rule: which keys tokens of each role keep, and strict isolation in less than the whole matrix.
 
-method.md §12. A shared token sees shared tokens, a source's token these and its own source, a reader everything; all of
+method.md §14. A shared token sees shared tokens, a source's token these and its own source, a reader everything; all of
 it causal. What is forbidden has its odds multiplied by w: 1 − w is how strictly a layer isolates.
 
 Every path takes the rule from here but the definition (`reference`), which has its own to hold the others against.

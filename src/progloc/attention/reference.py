@@ -49,7 +49,7 @@ def reference_attention(
         outside: w, what the odds of attention outside the block are multiplied by, in [0, 1]: the dial (method.md §9).
         keep_sink: the dial leaves the sink as it is, whichever block it is in.
         sinks: (B or 1, T), the key that is each query's sink, whether it sees it or not; None: the first that it sees.
-        roles: (B or 1, K) integers, for isolation (method.md §12): ≥ 0 a source, −1 shared, −2 a reader.
+        roles: (B or 1, K) integers, for isolation (method.md §14): ≥ 0 a source, −1 shared, −2 a reader.
         forbidden_odds: w, what the odds of keys that isolation forbids are multiplied by, in [0, 1].
 
     Returns:
