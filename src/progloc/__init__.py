@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from progloc.lazy import exports, follow_moves
 
 if TYPE_CHECKING:
+    from progloc.accounts.account import Account as Account
+    from progloc.accounts.account import account as account
     from progloc.accounts.auditing import audit as audit
     from progloc.accounts.schema import Audit as Audit
     from progloc.attention.isolation import READER as READER
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from progloc.training.trainer import LocalistTrainer as LocalistTrainer
 
 _MODULES = {
+    "Account": "accounts.account",
     "Audit": "accounts.schema",
     "LocalistTrainer": "training.trainer",
     "LocalityConfig": "config",
@@ -38,6 +41,7 @@ _MODULES = {
     "READER": "attention.isolation",
     "SHARED": "attention.isolation",
     "Schedule": "schedules",
+    "account": "accounts.account",
     "audit": "accounts.auditing",
     "delocalize": "model",
     "dial": "dialling",

@@ -3,6 +3,7 @@
 from progloc.lazy import exports
 
 _MODULES = {
+    "Account": "account",
     "Audit": "schema",
     "Cost": "schema",
     "NOT_FAITHFUL": "verdict",

@@ -1,0 +1,182 @@
+"""Sources, a question and an answer as one text, and how likely the answer is with any subset of the sources.
+
+Sources are tokenised apart, so that a source's tokens do not depend on its neighbours. Under strict isolation its keys
+and values do not either (method.md §14, I4): they are computed once, and a subset takes a pass of the reader's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from progloc.accounts.probes import Trace
+from progloc.attention.isolation import READER, SHARED
+from progloc.attention.request import AttentionRequest
+from progloc.blocks import encode
+from progloc.blocks.encoding import prefix_ids
+from progloc.errors import ProglocError
+from progloc.isolating import isolate
+
+BETWEEN = "\n\n"
+"""What ends a source."""
+TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 2048
+"""Of the texts that are read as one batch; one longer than that is read alone."""
+
+
+@dataclass(frozen=True)
+class SourcedText:
+    """Shared tokens, n sources, and a reader: the question and, where there is one, the answer."""
+
+    ids: Tensor
+    """(T,) int64."""
+    roles: Tensor
+    """(T,) int64: 0 … n−1 the source, else SHARED or READER."""
+    answer_start: int
+    """The answer's first token; T where there is none yet."""
+
+    @property
+    def reader_start(self) -> int:
+        """The first token of the question."""
+        return int((self.roles == READER).nonzero()[0])
+
+    @property
+    def answer_ids(self) -> Tensor:
+        """(a,)."""
+        return self.ids[self.answer_start :]
+
+    def answered(self, answer_ids: Sequence[int]) -> SourcedText:
+        """Return the text with an answer at its end."""
+        ids = torch.cat([self.ids[: self.answer_start], torch.tensor(answer_ids, dtype=torch.long)])
+        roles = torch.cat([self.roles[: self.answer_start], torch.full((len(answer_ids),), READER)])
+        return SourcedText(ids, roles, self.answer_start)
+
+    def removed(self, subsets: Tensor) -> Tensor:
+        """Return which tokens are not there with subsets of the sources (S, n) boolean, (S, T) boolean."""
+        of_source = torch.nn.functional.one_hot(self.roles.clamp(min=-1) + 1, subsets.shape[1] + 1)[:, 1:]  # (T, n)
+        return (~subsets).long() @ of_source.T > 0
+
+
+def lay_out(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], question: str) -> SourcedText:
+    """Return the text that a model is to answer.
+
+    What the tokenizer puts before a text, or else its token for the beginning of one, is shared: attention that has
+    nowhere else to rest finds its sink there, whichever sources are left out.
+
+    Args:
+        tokenizer: the model's, a fast one.
+        sources: their texts.
+        question: what stands after them.
+
+    Raises:
+        ProglocError: a source or a question without text, or no source.
+    """
+    if not sources:
+        raise ProglocError("no sources; expected at least one, as a pair of its name and its text")
+    for place, text in enumerate((*sources, question), 1):
+        if not text.strip():
+            raise ProglocError(
+                f"{'the question' if place > len(sources) else f'source {place}'} is empty; expected text"
+            )
+    prefix = list(prefix_ids(tokenizer)) or [id_ for id_ in (tokenizer.bos_token_id,) if id_ is not None]
+    ids, roles = list(prefix), [SHARED] * len(prefix)
+    parts = [(text.rstrip() + BETWEEN, number) for number, text in enumerate(sources)]
+    for text, role in (*parts, (question, READER)):
+        part = encode(tokenizer, text).input_ids.tolist()[len(prefix_ids(tokenizer)) :]
+        ids += part
+        roles += [role] * len(part)
+    return SourcedText(torch.tensor(ids), torch.tensor(roles), len(ids))
+
+
+class AnswerValues:
+    """log p(answer | subset of the sources), the rest removed with positions kept, in nats.
+
+    Args:
+        model: a localised model, in evaluation.
+        text: with its answer.
+        isolated: sources do not see each other; otherwise they do, and every subset is read as a whole.
+        progress: called after each pass with how many subsets it was for.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        text: SourcedText,
+        *,
+        isolated: bool,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._model, self._text, self._isolated, self._progress = model, text, isolated, progress
+        self._sources = int(text.roles.max()) + 1
+        self._past: Cache | None = None
+        if isolated:
+            start = text.reader_start
+            with isolate(model, text.roles[:start]):
+                outputs = model(
+                    text.ids[None, :start].to(model.device), use_cache=True, past_key_values=DynamicCache(),
+                    logits_to_keep=1,
+                )  # fmt: skip
+            self._past = outputs.past_key_values
+
+    def __call__(self, subsets: Tensor) -> Tensor:
+        """Return the values (S,), double, of subsets (S, n) boolean: which sources are there."""
+        removed = self._text.removed(subsets)
+        tokens = len(self._text.ids) - (self._text.reader_start if self._isolated else 0)
+        rows = max(1, TOKENS_AT_ONCE // tokens)
+        values = []
+        for batch in removed.split(rows):
+            values.append(self._log_probs(~batch).sum(-1))
+            self._progress(len(batch))
+        return torch.cat(values)
+
+    def all_tokens(self) -> Tensor:
+        """Return log p of each of the answer's tokens with all sources, (a,) in nats."""
+        return self._log_probs(torch.ones(1, len(self._text.ids), dtype=torch.bool))[0]
+
+    def mass(self) -> Tensor | None:
+        """Return the answer's mean attention on each source, over layers, heads and tokens, (n,) in [0, 1].
+
+        None where a layer sees only a part of the text.
+        """
+        layers = range(len(self._model.locality.lambdas))
+        roles = self._text.roles.to(self._model.device)
+        division = torch.where(roles >= 0, roles, self._sources)
+        trace = Trace(layers, division, division, len(self._text.answer_ids))
+        try:
+            self._log_probs(torch.ones(1, len(self._text.ids), dtype=torch.bool), AttentionRequest(probe=trace))
+        except ProglocError:
+            return None
+        by_part = torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)
+        return by_part[: self._sources].double().cpu()
+
+    def _log_probs(self, stays: Tensor, request: AttentionRequest | None = None) -> Tensor:
+        """Return log p of the answer's tokens, (S, a), with the tokens (S, T) that are there."""
+        text, model = self._text, self._model
+        start = text.reader_start if self._isolated else 0
+        positions = torch.arange(start, len(text.ids), device=model.device)[None]
+        answer = len(text.answer_ids)
+        with isolate(model, text.roles[:start]) if self._isolated else nullcontext():
+            logits = model(
+                text.ids[None, start:].expand(len(stays), -1).to(model.device),
+                attention_mask=None if bool(stays.all()) else stays.long().to(model.device),
+                position_ids=positions.expand(len(stays), -1),
+                past_key_values=self._past_of(len(stays)),
+                use_cache=self._isolated,
+                logits_to_keep=answer + 1,
+                **({} if request is None else {"attention_request": request}),
+            ).logits[:, -answer - 1 : -1]
+        chosen = text.answer_ids.to(logits.device).expand(len(logits), -1)
+        return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
+
+    def _past_of(self, rows: int) -> Cache | None:
+        """Return the sources' keys and values for so many rows, in a cache of its own."""
+        if self._past is None:
+            return None
+        past = DynamicCache()
+        for number, layer in enumerate(self._past.layers):
+            past.update(*(x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values)), number)
+        return past

@@ -1,0 +1,167 @@
+"""Accounts: effects against the plain definition, one whole pass a subset; what is written, shown and refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from progloc import Account, LocalityConfig, ProglocError, account, isolate, localize
+from progloc.accounts.account import _times
+from progloc.accounts.sources import SourcedText, lay_out
+from small_models import small_model
+from toy_tokenizers import beginning_with
+from wired_models import words
+
+NATS = 1e-4  # a token; what an account promises of cached sources
+SOURCES = [
+    ("a <cat>", "The cat walked because of it."),
+    ("map", "New York is in the U.S. (1. The map)"),
+    ("empty-handed", "don't! don't!"),
+    ("again", "The cat walked because of it."),
+]
+QUESTION, ANSWER = "In the end, the", " cat walked."
+TOKENIZER = beginning_with("byte_level", "<s>")
+
+
+def model_of(family: str = "llama", **changes: Any) -> Any:
+    return localize(
+        small_model(family, vocab_size=400, max_position_embeddings=256, **changes),
+        LocalityConfig("distributed", "fixed:4"),
+        TOKENIZER,
+    )
+
+
+def layout() -> SourcedText:
+    text = lay_out(TOKENIZER, [text for _, text in SOURCES], QUESTION)
+    return text.answered(TOKENIZER(ANSWER, add_special_tokens=False)["input_ids"])
+
+
+def log_prob(model: Any, present: list[bool], isolated: bool) -> float:
+    """By definition: one pass over the whole text, without the tokens of the sources that are absent."""
+    text = layout()
+    there = torch.tensor([*present, True, True])[text.roles]  # −1 shared, −2 reader
+    with torch.no_grad(), isolate(model, text.roles, 1 if isolated else 0):
+        logits = model(text.ids[None], attention_mask=there[None].long(),
+                       position_ids=torch.arange(len(text.ids))[None], use_cache=False).logits[0]  # fmt: skip
+    written: Tensor = logits.log_softmax(-1)[text.answer_start - 1 : -1].gather(-1, text.answer_ids[:, None])
+    return float(written.double().sum())
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "plain"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "minicpm3", "gemma", "mistral", "gemma3_text"])
+def test_effects_are_those_of_one_whole_pass_a_subset(family: str, isolated: bool) -> None:
+    model, n = model_of(family), len(SOURCES)
+    result = account(model, SOURCES, QUESTION, ANSWER, isolate=isolated)
+    everything = [True] * n
+    assert result.log_prob == pytest.approx(log_prob(model, everything, isolated), abs=n * NATS)
+    assert result.log_prob_without == pytest.approx(log_prob(model, [False] * n, isolated), abs=n * NATS)
+    assert result.log_prob_plain == pytest.approx(log_prob(model, everything, False), abs=n * NATS)
+    assert result.price_nats == (result.log_prob_plain - result.log_prob if isolated else 0)
+    for number, source in enumerate(result.sources):
+        without = log_prob(model, [place != number for place in range(n)], isolated)
+        assert source.effect == pytest.approx(result.log_prob - without, abs=n * NATS)
+    pair = result.interactions[0]
+    assert (pair.first, pair.second) == ("a <cat>", "map")
+    left = log_prob(model, [False, False, True, True], isolated)
+    expected = result.effects[pair.first] + result.effects[pair.second] - (result.log_prob - left)
+    assert pair.nats == pytest.approx(expected, abs=3 * n * NATS)
+    assert sum(source.shapley or 0 for source in result.sources) == pytest.approx(
+        result.log_prob - result.log_prob_without
+    )
+    assert max(abs(source.effect) for source in result.sources) > 0.01
+
+
+def test_what_is_told_beforehand_is_what_is_read() -> None:
+    read: list[int] = []
+    told: list[int] = []
+    result = account(model_of(), SOURCES, QUESTION, ANSWER, announce=told.append, progress=read.append)
+    assert told == [sum(read)] == [result.passes] == [2 + 4 + 6 + 14]
+
+
+def test_without_shapley_values_there_are_none() -> None:
+    result = account(model_of(), SOURCES, QUESTION, ANSWER, shapley=0)
+    assert set(result.shapley.values()) == {None}
+    assert result.passes == 2 + 4 + 6
+    assert "fair share" not in result.to_html().split("<ul>")[0].split("</section>")[0]
+
+
+def test_an_answer_is_what_the_isolated_model_writes() -> None:
+    model = model_of()
+    result = account(model, SOURCES, QUESTION, max_new_tokens=6)
+    assert not result.given
+    assert result.answer_tokens == 6
+    text = lay_out(TOKENIZER, [text for _, text in SOURCES], QUESTION)
+    with isolate(model, text.roles):
+        ids = model.generate(text.ids[None], attention_mask=torch.ones_like(text.ids)[None], max_new_tokens=6,
+                             min_new_tokens=6, do_sample=False, pad_token_id=0)  # fmt: skip
+    assert TOKENIZER.decode(ids[0, len(text.ids) :]) == result.answer
+    assert account(model, SOURCES, QUESTION, max_new_tokens=6, isolate=False).answer != result.answer
+
+
+def test_a_source_is_tokenised_alone_and_what_comes_first_is_shared() -> None:
+    text = layout()
+    assert text.roles[0] == -1
+    assert text.roles.tolist().count(-1) == 1
+    parts = [TOKENIZER.decode(text.ids[text.roles == number]) for number in range(len(SOURCES))]
+    assert parts == [f"{text}\n\n" for _, text in SOURCES]
+    assert TOKENIZER.decode(text.ids[text.roles == -2]) == QUESTION + ANSWER
+
+
+def wired(**settings: Any) -> Account:
+    """An answer copied from the one source that holds a word, by a model wired to copy it."""
+    result = wired(("one", words(1, 7, 3)), ("two", words(4, 7, 5)), ("three", words(8, 9)))
+    assert abs(result.effects["one"]) < 0.1
+    assert (result.shapley["one"] or 0) > 0.5
+    assert "one and two can stand in for each other: without both the answer is " in result.sentence()
+
+
+def test_json_frame_and_page() -> None:
+    result = account(model_of(), SOURCES, QUESTION, ANSWER)
+    data = json.loads(result.to_json())
+    assert [source["name"] for source in data["sources"]] == [name for name, _ in SOURCES]
+    assert data["sources"][0]["effect"] == result.effects["a <cat>"]
+    assert data["price_nats"] == result.price_nats
+    frame = result.to_frame()
+    assert frame["effect"].is_monotonic_decreasing
+    assert set(frame.index) == set(result.effects)
+    page = result.to_html()
+    assert "a &lt;cat&gt;" in page
+    assert "<cat>" not in page
+    assert f"{result.effects['map']:+.2f} nats" in page
+    assert "srcdoc" in result._repr_html_()
+
+
+@pytest.mark.parametrize(("nats", "expected"), [(0.7, "2 times"), (2.303, "10 times"), (9.0, "more than 1,000 times")])
+def test_factors_in_words(nats: float, expected: str) -> None:
+    assert _times(nats) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": []}, "no sources; expected at least one"),
+        ({"sources": ["text"]}, "sources are not pairs"),
+        ({"sources": [("a", "x"), ("a", "y")]}, "two sources are named 'a'"),
+        ({"sources": [("a", "x"), ("b", " \n")]}, "source 2 is empty"),
+        ({"question": " "}, "the question is empty"),
+        ({"answer": ""}, "the answer is empty"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"shapley": -1}, "shapley=-1"),
+        ({"shapley": 3}, "at least 4 subsets, or 0"),
+        ({"sources": [("a", "cat " * 300)]}, "the model has a context of 256"),
+    ],
+)
+def test_what_is_refused(changes: dict[str, Any], message: str) -> None:
+    settings = {"sources": SOURCES, "question": QUESTION, "answer": ANSWER, **changes}
+    with pytest.raises(ProglocError, match=message) as refusal:
+        account(model_of(), settings.pop("sources"), settings.pop("question"), **settings)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_model_that_was_not_localised_is_refused() -> None:
+    with pytest.raises(ProglocError, match="no locality"):
+        account(small_model("llama"), SOURCES, QUESTION, ANSWER)
