@@ -86,7 +86,8 @@ def test_without_shapley_values_there_are_none() -> None:
     result = account(model_of(), SOURCES, QUESTION, ANSWER, shapley=0)
     assert set(result.shapley.values()) == {None}
     assert result.passes == 2 + 4 + 6
-    assert "fair share" not in result.to_html().split("<ul>")[0].split("</section>")[0]
+    assert "Bars are effects." in result.to_html()
+    assert list(result.worth.values()) == sorted(result.effects.values(), reverse=True)
 
 
 def test_an_answer_is_what_the_isolated_model_writes() -> None:
@@ -126,12 +127,13 @@ def test_json_frame_and_page() -> None:
     assert data["sources"][0]["effect"] == result.effects["a <cat>"]
     assert data["price_nats"] == result.price_nats
     frame = result.to_frame()
-    assert frame["effect"].is_monotonic_decreasing
+    assert frame["shapley"].is_monotonic_decreasing
     assert set(frame.index) == set(result.effects)
     page = result.to_html()
     assert "a &lt;cat&gt;" in page
     assert "<cat>" not in page
-    assert f"{result.effects['map']:+.2f} nats" in page
+    for nats in (result.effects["map"], result.shapley["map"], result.interactions[0].nats):
+        assert f"{nats:+.2f}".replace("-", "\N{MINUS SIGN}") + " nats" in page
     assert "srcdoc" in result._repr_html_()
 
 

@@ -109,21 +109,26 @@ class Account:
         return {source.name: source.mass for source in self.sources}
 
     @property
+    def worth(self) -> dict[str, float]:
+        """Each source's Shapley value, or its effect where there are none, the largest first."""
+        worth = {source.name: source.effect if source.shapley is None else source.shapley for source in self.sources}
+        return dict(sorted(worth.items(), key=lambda item: -item[1]))
+
+    @property
     def price_nats(self) -> float:
         """What isolation cost this answer: log p(answer) plain less isolated, nats in all; 0 without isolation."""
         return self.log_prob_plain - self.log_prob
 
     def sentence(self) -> str:
         """Return in plain words what the answer rests on: by fair shares where there are any, else by effects."""
-        worth = {source.name: source.effect if source.shapley is None else source.shapley for source in self.sources}
-        ranked = sorted(self.sources, key=lambda source: -worth[source.name])
-        first = ranked[0]
-        if worth[first.name] <= 0:
+        first, *others = self.worth
+        most, effect = self.worth[first], self.effects[first]
+        if most <= 0:
             return "No source makes the answer more likely."
-        without = f": without it the answer is {_times(first.effect)} less likely" if first.effect > 0 else ""
-        others = [source.name for source in ranked[1:] if worth[source.name] > MATTERS * worth[first.name]]
-        rest = f"Then come {', '.join(others[:3])}." if others else "Nothing else matters much."
-        return f"The answer rests most on {first.name}{without}. {rest}{self._in_place_of(first.name)}"
+        without = f": without it the answer is {_times(effect)} less likely" if effect > 0 else ""
+        further = [name for name in others if self.worth[name] > MATTERS * most][:3]
+        rest = f"Then come {', '.join(further)}." if further else "Nothing else matters much."
+        return f"The answer rests most on {first}{without}. {rest}{self._in_place_of(first)}"
 
     def _in_place_of(self, name: str) -> str:
         """Return which source can stand in for another, in words, or nothing."""
@@ -162,11 +167,11 @@ class Account:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row a source, the one with the largest effect first."""
+        """Return a row a source, the one worth most first."""
         import pandas as pd
 
         rows = pd.DataFrame([vars(source) for source in self.sources])
-        return rows.sort_values("effect", ascending=False, kind="stable").set_index("name")
+        return rows.set_index("name").loc[list(self.worth)]
 
     def to_html(self) -> str:
         """Return a page of its own, which loads nothing."""
