@@ -66,11 +66,8 @@ def test_what_is_promised_is_there() -> None:
     assert set(progloc.__all__) >= PROMISED
     assert set(dir(progloc)) >= PROMISED
     for name in progloc.__all__:
-        assert isinstance(getattr(progloc, name), int) or getattr(progloc, name).__name__ in (
-            name,
-            "add",
-            "register",
-        )  # a registry's own method
+        public = getattr(progloc, name)
+        assert isinstance(public, int) or public.__name__ in (name, "add", "register")  # a registry's own method
     with pytest.raises(AttributeError, match="no attribute 'localise'"):
         _ = progloc.localise
 
