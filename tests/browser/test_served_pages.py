@@ -43,6 +43,12 @@ def address(database: Database) -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture
+def tab(address: str, tab: Page) -> Page:
+    """A tab that is closed before its server stops, for a page may still be loading."""
+    return tab
+
+
 def fits(tab: Page) -> bool:
     """Whether nothing has to be scrolled sideways."""
     return bool(tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))

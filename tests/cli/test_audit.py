@@ -130,3 +130,37 @@ def test_a_suite_is_audited_and_what_is_finished_is_kept(folder: Path) -> None:
     again = progloc(*command, "--json", cwd=folder)
     assert json.loads(again.stdout)["runs"] == found["runs"]
     assert {path: path.stat().st_mtime_ns for path in (folder / "suite/audit-study/runs").iterdir()} == written
+
+
+@pytest.mark.slow
+def test_an_answer_is_accounted_for_by_its_sources(folder: Path) -> None:
+    (folder / "loops.txt").write_text("The for statement loops.", encoding="utf-8")
+    (folder / "a=b.txt").write_text("A class is an object.", encoding="utf-8")
+    command = ["audit", "suite/runs/localist-seed0", "--source", "loops.txt", "--source", "a=b.txt", "--source",
+               "the same=loops.txt", "--question", "What loops?"]  # fmt: skip
+    shown = progloc(*command, "--max-new-tokens", "6", "--out", "account.html", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in ("loops", "a=b", "the same", "These effects are exact", "account.html"))
+    assert "14 subsets of the sources" in shown.stderr
+    assert "</html>" in (folder / "account.html").read_text()
+
+    plain = progloc(*command, "--continuation", "The for statement.", "--plain", "--json", cwd=folder)
+    assert plain.returncode == 0, plain.stderr
+    document = json.loads(plain.stdout)
+    assert document["answer"] == " The for statement."
+    assert not document["isolated"]
+    assert [source["name"] for source in document["sources"]] == ["loops", "a=b", "the same"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "none.txt"], "expected one of --prompt TEXT"),
+        (["--question", "What?"], "--source with --question"),
+        (["--prompt", "x", "--question", "What?", "--source", "none.txt"], "expected one of --prompt"),
+        (["--source", "none.txt", "--question", "What?"], "--source none.txt: No such file"),
+        (["--source", "n=none.txt", "--question", "What?"], "--source n=none.txt: No such file"),
+    ],
+)
+def test_sources_that_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    assert message in refused(progloc("audit", "scratch:nano", *arguments, cwd=tmp_path))

@@ -137,7 +137,9 @@ def test_json_frame_and_page() -> None:
     assert "srcdoc" in result._repr_html_()
 
 
-@pytest.mark.parametrize(("nats", "expected"), [(0.7, "2 times"), (2.303, "10 times"), (9.0, "more than 1,000 times")])
+@pytest.mark.parametrize(
+    ("nats", "expected"), [(0.7, "2 times"), (2.303, "10 times"), (5.3, "200 times"), (9.0, "more than 1,000 times")]
+)
 def test_factors_in_words(nats: float, expected: str) -> None:
     assert _times(nats) == expected
 

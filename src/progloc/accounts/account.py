@@ -127,8 +127,22 @@ class Account:
             return "No source makes the answer more likely."
         without = f": without it the answer is {_times(effect)} less likely" if effect > 0 else ""
         further = [name for name in others if self.worth[name] > MATTERS * most][:3]
-        rest = f"Then come {', '.join(further)}." if further else "Nothing else matters much."
+        rest = f"Next: {', '.join(further)}." if further else "Nothing else matters much."
         return f"The answer rests most on {first}{without}. {rest}{self._in_place_of(first)}"
+
+    def price_sentence(self) -> str:
+        """Return in plain words what keeping the sources apart cost this answer."""
+        if not self.isolated:
+            return (
+                "The sources could see each other: what one says may live on in a later one, and leaving it out shows "
+                "only what no other carries."
+            )
+        likely = f"{abs(self.price_nats):.2g} nats {'less' if self.price_nats >= 0 else 'more'} likely"
+        a_token = f"{abs(self.price_nats) / self.answer_tokens:.2g} a token"
+        return (
+            "These effects are exact: the sources could not see each other, so leaving one out takes away all that it "
+            f"said. Keeping them apart made this answer {likely} than the plain model finds it ({a_token})."
+        )
 
     def _in_place_of(self, name: str) -> str:
         """Return which source can stand in for another, in words, or nothing."""
@@ -186,7 +200,10 @@ class Account:
 
 def _times(nats: float) -> str:
     """Return by what factor a loss of nats makes an answer less likely, in words."""
-    return "more than 1,000 times" if nats > math.log(1000) else f"{math.exp(nats):.2g} times"
+    factor = math.exp(min(nats, 7))
+    return (
+        "more than 1,000 times" if factor > 1000 else f"{factor:.0f} times" if factor >= 10 else f"{factor:.2g} times"
+    )
 
 
 def account(

@@ -9,6 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from progloc.accounts.account import Account
 from progloc.accounts.schema import Audit, Cost, Examination
 from progloc.accounts.verdict import NOT_FAITHFUL, SUPPORTED
 from progloc.report.formats import counted, layers_named
@@ -36,6 +37,11 @@ class AuditProgress:
         self.note(f"{counted(cost.passes, 'forward pass')} over at most {counted(cost.tokens, 'token')}")
         self._bar.update(self._task, description="testing the picture", total=cost.passes)
 
+    def announce_subsets(self, subsets: int) -> None:
+        """Print how many subsets of the sources are to be read, and set the bar's total."""
+        self.note(f"{counted(subsets, 'subset')} of the sources to read the answer with")
+        self._bar.update(self._task, description="leaving sources out", total=subsets)
+
     def advance(self, passes: int) -> None:
         """Count further passes."""
         self._bar.update(self._task, advance=passes)
@@ -53,6 +59,21 @@ def audit_summary(audit: Audit) -> Group:
     if audit.base is not None:
         parts.append(f"Beside it, {audit.base.model}: {audit.base.verdict}. {_test_line(audit.base)}")
     return Group(*parts)
+
+
+def account_summary(account: Account) -> Group:
+    """Return what the answer rests on in words, and each source's worth."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("source", overflow="ellipsis")
+    for heading in ("fair share, nats", "left out alone", "attention"):
+        table.add_column(heading, justify="right")
+    for source in sorted(account.sources, key=lambda source: -account.worth[source.name])[:SHOWN]:
+        share = "" if source.shapley is None else f"{source.shapley:+.2f}"
+        error = f" ± {source.shapley_error:.2f}" if source.shapley_error else ""
+        mass = "" if source.mass is None else f"{source.mass:.1%}"
+        table.add_row(one_line(source.name), share + error, f"{source.effect:+.2f}", mass)
+    answer = f"The answer: {one_line(account.answer)}"
+    return Group(with_title(account.sentence(), table, answer), account.price_sentence())
 
 
 def _block_table(audit: Audit) -> Group:

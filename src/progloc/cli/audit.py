@@ -21,9 +21,11 @@ from progloc.cli.options import (
     text_given,
 )
 from progloc.errors import ProglocError
+from progloc.files import decode_text
 from progloc.report.printing import print_json
 
 STUDY = {"rich_help_panel": "With --study"}
+SOURCES = {"rich_help_panel": "With --source"}
 
 
 @app.command(name="audit")
@@ -66,17 +68,39 @@ def audit_command(
     answer_tokens: Annotated[int, typer.Option(help="Number of tokens of a passage's answer.", **STUDY)] = 32,
     random_sets: Annotated[int, typer.Option(help="Number of random sets of sources for each verdict.", **STUDY)] = 199,
     jobs: Annotated[int, typer.Option(help="Number of runs to audit at once.", **STUDY)] = 1,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FILE", help="A text that the answer may rest on; repeat it for more.", **SOURCES),
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(help="What follows the sources; - reads standard input.", **SOURCES)
+    ] = None,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate/--plain", help="Keep sources apart, so that effects are exact, or not.", **SOURCES),
+    ] = True,
+    shapley: Annotated[
+        int, typer.Option(help="Maximum number of subsets for fair shares; 0 for none.", **SOURCES)
+    ] = 64,
     as_json: Json = False,
 ) -> None:
-    """Show what an answer rested on, test whether that picture can be believed, and write a page."""
+    """Show what an answer rested on, test whether that picture can be believed, and write a page.
+
+    With --source, say instead what each source was worth to the answer.
+    """
     from progloc.accounts.auditing import audit_folder
     from progloc.accounts.terminal import AuditProgress, audit_summary
     from progloc.accounts.text import insert_space
     from progloc.files import write_text
     from progloc.report.progress import progress_bar
 
-    if (prompt is None) == (study is None):
-        raise ProglocError("expected --prompt TEXT, what is answered, or --study CORPUS, to audit a suite's folder")
+    if (prompt, study, question).count(None) != 2:
+        raise ProglocError(
+            "expected one of --prompt TEXT, what is answered; --source FILE with --question TEXT; or --study CORPUS, "
+            "to audit a suite's folder"
+        )
+    if (question is None) != (not source):
+        raise ProglocError("expected --question TEXT with --source FILE, and --source with --question")
     if study is not None:
         sizes: dict[str, Any] = {
             "texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens,
@@ -84,19 +108,26 @@ def audit_command(
         }  # fmt: skip
         _study_faithfulness(Path(model), study, out, sizes, as_json)
         return
-    assert prompt is not None  # or neither was given
+    asked, option = (prompt, "--prompt") if question is None else (question, "--question")
+    assert asked is not None  # or none was given
     texts_given = (
-        text_given(prompt, "--prompt"),
+        text_given(asked, option),
         None if continuation is None else text_given(continuation, "--continuation"),
     )
+    if not as_is:
+        texts_given = insert_space(*texts_given)
     path = out or Path("results") / f"audit-{Path(model).name.replace(':', '-')}.html"
     if path.is_dir():
         raise ProglocError(f"--out {path} is a folder; expected a file, as in --out {path / 'audit.html'}")
+    if source:
+        settings = {"isolate": isolate, "max_new_tokens": max_new_tokens, "shapley": shapley, "seed": seed}
+        _account_for_answer(model, source, texts_given, path, settings, as_json)
+        return
     with progress_bar(notes) as bar:
         progress = AuditProgress(bar)
         audit = audit_folder(
             model,
-            *(texts_given if as_is else insert_space(*texts_given)),
+            *texts_given,
             base=base,
             schedule=schedule_value(schedule),
             blocks=blocks,
@@ -115,6 +146,41 @@ def audit_command(
         return
     out_console.print(audit_summary(audit))
     print_line(f"\nThe page, to click through: {path}")
+
+
+def _account_for_answer(
+    model: str, sources: list[str], texts: tuple[str, str | None], path: Path, settings: dict[str, Any], as_json: bool
+) -> None:
+    from progloc.accounts.account import account
+    from progloc.accounts.terminal import AuditProgress, account_summary
+    from progloc.files import write_text
+    from progloc.report.progress import progress_bar
+    from progloc.resolve import resolve
+
+    named, read = resolve(model), [_read_source(spec) for spec in sources]
+    with progress_bar(notes) as bar:
+        progress = AuditProgress(bar)
+        result = account(
+            named.load(), read, *texts, tokenizer=named.load_tokenizer(), **settings,
+            announce=progress.announce_subsets, progress=progress.advance,
+        )  # fmt: skip
+    write_text(path, result.to_html())
+    if as_json:
+        print_json(result.to_dict(), indent=None)
+        return
+    out_console.print(account_summary(result))
+    print_line(f"\nThe page: {path}")
+
+
+def _read_source(spec: str) -> tuple[str, str]:
+    """Return the name and the text of FILE or NAME=FILE; a file whose own name has a = is read as it is."""
+    name, equals, file = spec.partition("=")
+    path = Path(file if equals and not Path(spec).is_file() else spec)
+    try:
+        text = decode_text(path.read_bytes(), f"--source {path}")
+    except OSError as error:
+        raise ProglocError(f"--source {spec}: {error.strerror}; expected a text file, as FILE or NAME=FILE") from error
+    return (name if path == Path(file) and equals else path.stem), text
 
 
 def _parse_layers(text: str) -> list[int]:
