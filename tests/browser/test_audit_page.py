@@ -16,6 +16,8 @@ from progloc.accounts.wording import percent
 from progloc.app.blinding import SYSTEMS, blinded
 from synthetic_audit import synthetic_audit
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = """</script><script>document.title = 'run'</script> & <img src=x onerror="document.title='run'">.
 
   Second. Third."""

@@ -18,6 +18,8 @@ from progloc.app.database import DONE, Database
 from progloc.app.survey import RUBRIC, Answers
 from stand_in_server import BASE, MODEL, stand_in
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title='run'\"> A cat sat. It was warm."
 STUDY = ("A cat sat on the mat. It was warm. What did it do?", "The train leaves at nine. It is late. When is that?")
 PHONE = {"width": 400, "height": 800}

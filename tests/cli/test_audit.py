@@ -66,6 +66,7 @@ def test_an_answer_is_audited_and_its_page_written(folder: Path) -> None:
     recorded.write_text(before)
 
 
+@pytest.mark.slow
 def test_what_is_asked_wrongly_is_refused(folder: Path) -> None:
     model = "suite/runs/localist-seed0"
     before = sorted(folder.rglob("*"))

@@ -71,6 +71,7 @@ def test_json_holds_every_timing_and_what_made_it(folder: Path, printed: dict[st
         assert row["peak_bytes"] is None or row["peak_bytes"] > 4 * 32 * 50257  # the embeddings alone
 
 
+@pytest.mark.slow
 def test_sdpa_costs_exactly_what_sdpa_costs(folder: Path) -> None:
     found = read_benchmark(folder / "results/tiny/benchmark.json")
     assert found.ratios(Shape(24, 2), "sdpa", "sdpa") == [1.0, 1.0]

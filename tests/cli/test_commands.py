@@ -76,6 +76,7 @@ def test_a_budget_is_kept_account_of(trained: Path) -> None:
     assert goal["held"] == (goal["found"] <= 0.05)
 
 
+@pytest.mark.slow
 def test_train_again_reads_the_result_and_another_configuration_is_refused(trained: Path) -> None:
     again = ["train", "--config", "f.yaml", *NANO, "--schedule", "linear", "--epochs", "1", "--out", "results/run"]
     result = progloc(*again, "--json", cwd=trained)

@@ -109,6 +109,7 @@ def broken(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "message"),
     [("renamed", "do not fit GPT2LMHeadModel: "), ("coded", "Python code of its own, which progloc does not run")],
@@ -121,6 +122,7 @@ def test_a_model_that_cannot_be_trusted_is_one_line(broken: Path, command: list[
     assert not any((broken / name).exists() for name in ("ran", "page.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -54,6 +54,7 @@ def test_every_example_is_listed() -> None:
     assert there == {*LEAVES, "tiny_model.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_short_and_runs(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (EXAMPLES / name).read_text(encoding="utf-8")

@@ -37,6 +37,7 @@ COMMANDS = ["--help", "--version", "schedule quintic", *(f"{name} --help" for na
 ))]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_needs_no_model_loads_no_library_for_models(command: str) -> None:
     code = f"""

@@ -139,6 +139,7 @@ def test_an_audited_answer_is_the_greedy_one(folder: Path, settings: dict[str, A
     assert run(*audit, cwd=folder)["text"] == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
 def test_generate_heeds_a_models_own_settings_or_says_in_one_line_that_it_cannot(
     folder: Path, settings: dict[str, Any]

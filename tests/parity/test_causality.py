@@ -161,6 +161,7 @@ def results(model: Any, tokens: Tensor, masses: bool, **settings: Any) -> list[T
     return [outputs.logits, *([layer.transpose(1, 2) for layer in log_masses(outputs)] if masses else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masses", [False, True], ids=["logits alone", "with masses"])
 @pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -197,6 +198,7 @@ def test_model_with_windows_and_packed_documents(family: str) -> None:
                         assert_causal(lambda tokens: results(model, tokens, masses, use_cache=False, **packed))  # noqa: B023
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DynamicCache, StaticCache])
 @pytest.mark.parametrize("family", ["llama", "deepseek_v2", "minicpm3"])
 def test_model_after_a_past(family: str, kind: Any) -> None:
@@ -232,6 +234,7 @@ def test_compiled(family: str) -> None:
             assert_causal(lambda tokens: results(compiled, tokens, False, use_cache=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "minicpm3", "gemma"])
 def test_probes(family: str) -> None:
     model = localize(small_model(family))

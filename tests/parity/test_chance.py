@@ -75,6 +75,7 @@ def by_weights(model: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return whole(0), whole(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
 @pytest.mark.parametrize("family", ["llama", "mistral", "phimoe", "gemma3_text", "olmo3", "llama4_text"])
@@ -95,6 +96,7 @@ def test_every_measure_and_its_chance(family: str, implementation: str, side: st
         assert windowed[0] > windowed[1] + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_sink", [False, True], ids=["sink dialled", "sink kept"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_dialled_model_is_that_of_the_definition(family: str, keep_sink: bool) -> None:

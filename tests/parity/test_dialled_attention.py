@@ -26,6 +26,7 @@ from progloc.attention.fast import fast_attention
 LENGTH = 23
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_sink", [False, True], ids=["sink dialled", "sink kept"])
 @pytest.mark.parametrize("outside", [0.0, 0.3])
 @pytest.mark.parametrize("documents", mostly_slow(DOCUMENTS, "packed"))

@@ -154,6 +154,7 @@ def test_the_fused_loss(family: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, *WHOLE])
 def test_what_an_audit_takes_away(family: str) -> None:
     model, ids = build(family)

@@ -29,6 +29,7 @@ from progloc.attention.stock import shifted
 from progloc.objective import Penalty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("documents", mostly_slow(DOCUMENTS, "packed"))

@@ -47,6 +47,7 @@ def test_nothing_leads_away_from_the_masses(
     assert misleading() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
 def test_a_configuration_may_ask_for_them(
     implementation: str, tiny_llama: Callable[..., Any], misleading: Callable[[], list[str]], tmp_path: Path

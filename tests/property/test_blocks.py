@@ -119,6 +119,7 @@ def test_every_token_is_in_one_block_the_same_on_every_call(name, text):
     assert np.array_equal(ids, READY[name](text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EVERY if READY[name].causal])
 @given(prefix=tokenised, suffix=tokenised)
 def test_no_suffix_changes_the_blocks_of_a_causal_partitioner(name, prefix, suffix):

@@ -23,6 +23,7 @@ def text_of(ids: list[int]) -> TokenisedText:
     return TokenisedText("x" * len(ids), np.array(ids, dtype=np.int64), np.stack([starts, starts + 1], axis=-1))
 
 
+@pytest.mark.slow
 @every
 @given(ids=tokens)
 def test_every_token_is_in_one_block_and_the_same_on_every_call(name, ids):

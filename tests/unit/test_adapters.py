@@ -68,6 +68,7 @@ def by_a_trainer_of_ours(model: Any, folder: Path) -> None:
     LocalistTrainer(model=model, args=arguments(folder)).save_model()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [by_peft, by_trainer, by_a_trainer_of_ours])
 @pytest.mark.parametrize("blocks", ["fixed:3", "similarity"])
 def test_an_adapter_folder_gives_the_locality_back(

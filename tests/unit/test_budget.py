@@ -94,6 +94,7 @@ def test_the_price_is_to_the_training_without_a_penalty(budgeted: tuple[Path, Ru
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_alpha_follows_the_evaluations(budgeted: tuple[Path, RunResult]) -> None:
     folder, result = budgeted
     course = tuple((e["step"], e["loss"]) for e in json.loads((folder / "reference/result.json").read_text())["epochs"])

@@ -64,6 +64,7 @@ def test_what_the_data_say_is_supported(untouched, name):
     assert untouched[name].verdict == "supported"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [

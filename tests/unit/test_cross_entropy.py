@@ -161,6 +161,7 @@ def test_the_chunk_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
     assert LOGITS_BYTES <= 2**28
 
 
+@pytest.mark.slow
 def test_it_is_one_operator_to_the_compiler() -> None:
     hidden, weight, bias, targets = leaves(torch.float32)
     compiled = torch.compile(

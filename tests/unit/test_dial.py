@@ -59,6 +59,7 @@ def test_the_logits_are_those_of_the_definition(tiny: Callable[..., Any], delta:
     assert not torch.allclose(logits[0], local(tiny())(ids, attention_mask=mask).logits[mask.bool()], atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_sink", [False, True], ids=["sink dialled", "sink kept"])
 @pytest.mark.parametrize("delta", [0.6, 1.0])
 @pytest.mark.parametrize("kind", ["greedy", "sampling", "static cache"])
@@ -73,6 +74,7 @@ def test_token_by_token_is_one_pass_over_the_whole_text(
     assert not torch.allclose(at_once(model, found.sequences), whole, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_a_cache_and_without_one_it_is_the_same_text(tiny: Callable[..., Any], kind: str) -> None:
     model = local(tiny())

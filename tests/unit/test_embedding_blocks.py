@@ -203,6 +203,7 @@ class Counted(Partitioner):
         return np.zeros(len(text), dtype=np.int64)
 
 
+@pytest.mark.slow
 class TestCache:
     @pytest.fixture
     def sequences(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -93,6 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run, scratch_tokenizer(corpus, "nano"), corpus
 
 
+@pytest.mark.slow
 def test_nothing_that_was_trained_on_is_held_out(trained: Any) -> None:
     run, tokenizer, corpus = trained
     parts = split(tokenise(corpus, tokenizer, 48), 0.4, 0)

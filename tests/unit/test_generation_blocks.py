@@ -93,6 +93,7 @@ def in_characters(text: str) -> TokenisedText:
     return TokenisedText(text, starts, np.stack([starts, starts + 1], axis=-1))
 
 
+@pytest.mark.slow
 @every_causal
 @settings(deadline=None, max_examples=100)
 @given(text=broken_texts, suffix=texts)
@@ -162,6 +163,7 @@ CHATS = (
 )
 
 
+@pytest.mark.slow
 @every_tokenizer
 @every_causal
 @pytest.mark.parametrize("text", CHATS)

@@ -139,6 +139,7 @@ def tiny(request: pytest.FixtureRequest) -> Any:
 PROMPT_ROLES = torch.tensor([[SHARED] * 2 + [0] * 3 + [1] * 4 + [READER] * 2, [SHARED] * 5 + [0] * 4 + [READER] * 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_a_cache_and_without_one_it_is_the_same_text(tiny: Any, kind: str) -> None:
     without = {name: value for name, value in KINDS[kind].items() if name != "cache_implementation"}

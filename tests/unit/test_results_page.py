@@ -79,6 +79,7 @@ def test_the_repository_has_the_pictures_that_its_pages_show_and_no_other():
     assert {path.name for path in (ROOT / SCRIPT["IMAGES"]).iterdir()} == shown
 
 
+@pytest.mark.slow
 def test_a_picture_that_another_page_shows_is_in_the_repository(root):
     """And on the page of results; and on the site all of them are pictures."""
     other = root / "docs" / "paper.md"

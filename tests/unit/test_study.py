@@ -217,6 +217,7 @@ class TestBlinding:
         assert "A cat sat" not in client.get("/").text
 
 
+@pytest.mark.slow
 class TestOrder:
     @pytest.mark.slow
     def test_which_is_a_is_drawn_for_each_rater_and_item_and_stays(self, data: Path) -> None:
@@ -248,6 +249,7 @@ class TestOrder:
         assert all(sorted(order) == [1, 2, 3] for order in orders)
 
 
+@pytest.mark.slow
 class TestClicks:
     def test_a_rater_goes_on_where_they_stopped(self, data: Path) -> None:
         with served(data) as client:
@@ -350,6 +352,7 @@ class TestWriters:
         assert client.post("/audits", json={"prompt": "A prompt.", "writer": "base"}).status_code == 422
 
 
+@pytest.mark.slow
 class TestItems:
     def test_audits_are_made_behind_what_people_wait_for_and_items_come_when_ready(self, data: Path) -> None:
         asked: list[str] = []

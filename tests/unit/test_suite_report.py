@@ -72,6 +72,7 @@ def test_csv_has_the_promised_columns_first_and_a_row_a_run(folder):
     )
 
 
+@pytest.mark.slow
 def test_gap_is_to_the_same_budget(folder, suite):
     run = suite.by_name["cubic-alpha0.5-epochs5"][2]
     short = raw(folder, "distributed-epochs5", 2)["final"]["perplexity"]
@@ -228,6 +229,7 @@ def test_holm_is_over_the_rows_of_a_table(tmp_path):
     assert column(table, "Holm")[least] == f"{min(1, 6 * raw_p[least]):.3f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "title",
     [
@@ -328,6 +330,7 @@ def test_a_learned_schedule_is_drawn_and_is_the_mean_over_seeds_where_one_is_sho
     assert sorted({len(line.get_xdata()) for line in course.lines}) == [3, 4]
 
 
+@pytest.mark.slow
 def test_a_matrix_of_heads_has_a_name_in_tables(suite):
     run = dataclasses.replace(suite.one("linear"), config={"locality": {"schedule": [[0, 1], [0.5, 1]]}})
     assert run.schedule == "0,1 0.5,1"

@@ -104,6 +104,7 @@ def test_eight_by_one_is_one_by_eight(tiny_gpt2: Callable[..., Any], tmp_path: P
         assert log == pytest.approx(logged[0], rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refined", [{}, {"sink_aware": True}, {"sink_aware": True, "previous_block": True}], ids=str)
 def test_the_step_logged_is_the_formula(tiny_gpt2: Callable[..., Any], tmp_path: Path, refined: dict[str, Any]) -> None:
     config = LocalityConfig(schedule="linear", alpha=0.3, **refined)
@@ -464,6 +465,7 @@ def test_a_model_made_anew_for_training_is_trained_with_its_own_locality(
         assert outputs.logits.shape == (2, T, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

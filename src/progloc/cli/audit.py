@@ -157,7 +157,8 @@ def _account_for_answer(
     from progloc.report.progress import progress_bar
     from progloc.resolve import resolve
 
-    named, read = resolve(model), [_read_source(spec) for spec in sources]
+    read = [_read_source(spec) for spec in sources]
+    named = resolve(model)
     with progress_bar(notes) as bar:
         progress = AuditProgress(bar)
         result = account(
