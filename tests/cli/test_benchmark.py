@@ -18,6 +18,8 @@ from step_timing.report import write_report
 from step_timing.results import read_benchmark
 from step_timing.variants import Shape, variants
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "step_cost.py"
 TINY = ["--layers", "2", "--width", "32", "--repeats", "2"]
@@ -55,7 +57,6 @@ def printed(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_json_holds_every_timing_and_what_made_it(folder: Path, printed: dict[str, Any]) -> None:
     assert printed == json.loads((folder / "results/tiny/benchmark.json").read_text())
     assert printed["command"] == "python benchmarks/step_cost.py " + " ".join([*COMMAND, "--json"])
@@ -71,7 +72,6 @@ def test_json_holds_every_timing_and_what_made_it(folder: Path, printed: dict[st
         assert row["peak_bytes"] is None or row["peak_bytes"] > 4 * 32 * 50257  # the embeddings alone
 
 
-@pytest.mark.slow
 def test_sdpa_costs_exactly_what_sdpa_costs(folder: Path) -> None:
     found = read_benchmark(folder / "results/tiny/benchmark.json")
     assert found.ratios(Shape(24, 2), "sdpa", "sdpa") == [1.0, 1.0]
@@ -88,7 +88,6 @@ def test_tables_and_figure_are_made_again_from_the_timings(folder: Path) -> None
     assert {name: (made / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.slow
 def test_a_terminal_shows_every_row_and_target(folder: Path) -> None:
     result = step_cost(*TINY, "--lengths", "8", "--tokens", "8", "--out", "results/tiny", cwd=folder)  # in its place
     assert all(variant.name in result.stdout for variant in variants(compiled=False))

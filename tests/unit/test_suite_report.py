@@ -202,6 +202,7 @@ def test_the_papers_tables_agree_with_their_own_arithmetic():
 # ---- tests of a table's comparisons
 
 
+@pytest.mark.slow
 def test_comparisons_are_paired_and_corrected_for_their_table(folder, suite):
     table = titled(suite, "Table 1, tested: gap")
     base = np.log(perplexities(folder, "distributed"))
