@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, random_qkv
+from attention_cases import DOCUMENTS, HEADS, SCALING, documents_of, mostly_slow, random_qkv
 from progloc.attention.isolation import READER, SHARED, Isolation
 from progloc.attention.plugin import IMPLEMENTATION, REFERENCE
 from progloc.attention.request import AttentionRequest
@@ -49,8 +49,8 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None, rol
 
 @pytest.mark.parametrize("implementation", [IMPLEMENTATION, REFERENCE])
 @pytest.mark.parametrize("outside", [0.0, 0.3])
-@pytest.mark.parametrize("documents", DOCUMENTS)
-@pytest.mark.parametrize("layout", ROLES)
+@pytest.mark.parametrize("documents", mostly_slow(DOCUMENTS, "packed"))
+@pytest.mark.parametrize("layout", mostly_slow(list(ROLES), "two layouts"))
 def test_output_and_gradients(layout: str, documents: str, outside: float, implementation: str) -> None:
     roles, labels = torch.tensor(ROLES[layout]), documents_of(documents, LENGTH)
     module = SimpleNamespace(layer_idx=0, num_key_value_groups=1, is_causal=True, training=True)

@@ -10,6 +10,8 @@ from jsonschema.exceptions import best_match
 from progloc.accounts.schema import AUDIT_SCHEMA_VERSION
 from synthetic_audit import synthetic_audit
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "audit.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 

@@ -40,6 +40,8 @@ from progloc.run_folder import plain
 from progloc.training.scratch import scratch_tokenizer
 from synthetic_suite import make_suite
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "write_audit.py"))
 SEEDS, PASSAGES = range(4), 30
@@ -93,7 +95,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run, scratch_tokenizer(corpus, "nano"), corpus
 
 
-@pytest.mark.slow
 def test_nothing_that_was_trained_on_is_held_out(trained: Any) -> None:
     run, tokenizer, corpus = trained
     parts = split(tokenise(corpus, tokenizer, 48), 0.4, 0)
@@ -237,7 +238,6 @@ def c10(folder: Path, study: Study | None) -> Any:
     return next(answer for answer in answers(load_suite(suite)) if answer.id == "C10")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "verdict"),
     [
@@ -300,13 +300,11 @@ def test_what_cannot_be_ranked_is_left_out() -> None:
 # ---- the page
 
 
-@pytest.mark.slow
 def test_the_page_is_what_is_kept() -> None:
     page = (ROOT / SCRIPT["PAGE"]).read_text(encoding="utf-8")
     assert figures_of(page) == figures_of(filled(page, SCRIPT["BY"], SCRIPT["written"](ROOT)))
 
 
-@pytest.mark.slow
 def test_the_page_follows_the_kept_numbers(tmp_path: Path) -> None:
     study: dict[str, Any] = made(quintic=0.45).to_dict()
     path = tmp_path / SUITES / f"invented{SUFFIX}"

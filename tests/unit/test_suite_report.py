@@ -20,6 +20,8 @@ from progloc.paper.tables_1_to_4 import table_1, table_2, table_3, table_4
 from progloc.report.table import Column, Table, to_markdown
 from synthetic_suite import ARCHITECTURES, column, make_suite, shown, titled
 
+pytestmark = pytest.mark.slow
+
 PROMISED = [
     "run", "schedule", "beta", "blocks", "seed", "perplexity", "gap", "entropy_bits", "fidelity", "chance_fidelity",
     "penalty_nats", "sink_mass", "fidelity_no_sink", "entropy_bits_no_sink", "last_layer_fidelity",
@@ -57,7 +59,6 @@ def half_width(values):
 # ---- results.csv
 
 
-@pytest.mark.slow
 def test_csv_has_the_promised_columns_first_and_a_row_a_run(folder):
     with (folder / "results.csv").open() as handle:
         rows = list(csv.DictReader(handle))
@@ -72,7 +73,6 @@ def test_csv_has_the_promised_columns_first_and_a_row_a_run(folder):
     )
 
 
-@pytest.mark.slow
 def test_gap_is_to_the_same_budget(folder, suite):
     run = suite.by_name["cubic-alpha0.5-epochs5"][2]
     short = raw(folder, "distributed-epochs5", 2)["final"]["perplexity"]
@@ -173,7 +173,6 @@ def test_one_seed_has_no_interval_anywhere(tmp_path):
     assert "One seed: no interval" in reading(suite)
 
 
-@pytest.mark.slow
 def test_what_is_undefined_is_a_dash_and_an_empty_cell(tmp_path):
     def undefined(run):
         run["final"]["fidelity_no_sink"] = None
@@ -202,7 +201,6 @@ def test_the_papers_tables_agree_with_their_own_arithmetic():
 # ---- tests of a table's comparisons
 
 
-@pytest.mark.slow
 def test_comparisons_are_paired_and_corrected_for_their_table(folder, suite):
     table = titled(suite, "Table 1, tested: gap")
     base = np.log(perplexities(folder, "distributed"))
@@ -230,7 +228,6 @@ def test_holm_is_over_the_rows_of_a_table(tmp_path):
     assert column(table, "Holm")[least] == f"{min(1, 6 * raw_p[least]):.3f}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "title",
     [
@@ -313,7 +310,6 @@ def test_figures_stand_in_the_folder_and_in_the_page(folder):
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.slow
 def test_a_learned_schedule_is_drawn_and_is_the_mean_over_seeds_where_one_is_shown(tmp_path):
     def learn(run):
         if run["name"] == "linear":
@@ -331,7 +327,6 @@ def test_a_learned_schedule_is_drawn_and_is_the_mean_over_seeds_where_one_is_sho
     assert sorted({len(line.get_xdata()) for line in course.lines}) == [3, 4]
 
 
-@pytest.mark.slow
 def test_a_matrix_of_heads_has_a_name_in_tables(suite):
     run = dataclasses.replace(suite.one("linear"), config={"locality": {"schedule": [[0, 1], [0.5, 1]]}})
     assert run.schedule == "0,1 0.5,1"
@@ -351,7 +346,6 @@ def test_architectures_of_other_kinds_are_told_apart(tmp_path):
 # ---- parts of a suite
 
 
-@pytest.mark.slow
 def test_missing_runs_are_named_and_the_rest_reported(tmp_path):
     cells = ("distributed-epochs5", "cubic-alpha0.5-epochs5", "cubic-alpha0.05-epochs5", "cubic-alpha0.5-epochs20")
     planned = [f"{name}-seed{seed}" for name in (*ARCHITECTURES, *cells) for seed in (0, 1)]
