@@ -85,7 +85,8 @@ def test_what_is_told_beforehand_is_what_is_read() -> None:
 def test_without_shapley_values_there_are_none() -> None:
     result = account(model_of(), SOURCES, QUESTION, ANSWER, shapley=0)
     assert set(result.shapley.values()) == {None}
-    assert result.passes == 2 + 4 + 6
+    assert result.interactions == ()
+    assert result.passes == 2 + 4
     assert "Bars are effects." in result.to_html()
     assert list(result.worth.values()) == sorted(result.effects.values(), reverse=True)
 

@@ -74,7 +74,7 @@ class Account:
     sources: tuple[SourceAccount, ...]
     """In the order in which they were given."""
     interactions: tuple[Interaction, ...]
-    """Of the sources worth most, all pairs."""
+    """Of the sources worth most, all pairs; none without Shapley values."""
     question: str
     answer: str
     given: bool
@@ -235,7 +235,7 @@ def account(
         tokenizer: the model's; by default the one given to `localize`, else that of its folder.
         max_new_tokens: the most tokens that the model writes.
         shapley: how many subsets Shapley values may take (all are taken, and the values exact, where they are no more);
-            0 leaves them out.
+            0 leaves them and the interactions out.
         seed: of the draws.
         announce: called before the tests with how many subsets they take.
         progress: called with how many subsets were just read, and with 0 at each token that the model writes.
@@ -260,7 +260,8 @@ def account(
         )
     started = time.monotonic()
     announce, progress = announce or (lambda _: None), progress or (lambda _: None)
-    n, pairs = len(names), math.comb(min(INTERACTING, len(names)), 2)
+    n = len(names)
+    pairs = math.comb(min(INTERACTING, n), 2) if shapley else 0
     text = lay_out(tokenizer, texts, question)
     with evaluating(model):
         text = _answered(model, tokenizer, text, question, answer, isolate, max_new_tokens, lambda: progress(0))
@@ -272,15 +273,14 @@ def account(
         effects = with_all - values(~torch.eye(n, dtype=torch.bool)).numpy()
         worth: Sequence[float | None] = [None] * n
         errors: Sequence[float | None] = [None] * n
-        ranking = effects
+        interactions: tuple[Interaction, ...] = ()
         if shapley:
             estimate = shapley_values(
                 lambda subsets: values(torch.from_numpy(subsets)).numpy(), with_all, without_any, effects,
                 budget=shapley, seed=seed,
             )  # fmt: skip
-            ranking = estimate.values
             worth, errors = estimate.values.tolist(), estimate.standard_errors.tolist()
-        interactions = _interactions(values, names, with_all, effects.tolist(), ranking.tolist())
+            interactions = _interactions(values, names, with_all, effects.tolist(), estimate.values.tolist())
         mass = values.mass()
         plain = with_all
         if isolate:

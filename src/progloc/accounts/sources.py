@@ -24,7 +24,7 @@ from progloc.isolating import isolate
 
 BETWEEN = "\n\n"
 """What ends a source."""
-TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 2048
+TOKENS_AT_ONCE = 65536 if torch.cuda.is_available() else 1024
 """Of the texts that are read as one batch; one longer than that is read alone."""
 
 
@@ -170,7 +170,12 @@ class AnswerValues:
                 **({} if request is None else {"attention_request": request}),
             ).logits[:, -answer - 1 : -1]
         chosen = text.answer_ids.to(logits.device).expand(len(logits), -1)
-        return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
+        # row by row: a vocabulary's log-probabilities of a whole batch are its largest tensor by far
+        rows = [
+            row.gather(-1, ids[:, None])[:, 0] - row.logsumexp(-1)
+            for row, ids in zip(map(Tensor.float, logits), chosen, strict=True)
+        ]
+        return torch.stack(rows).double().cpu()
 
     def _past_of(self, rows: int) -> Cache | None:
         """Return the sources' keys and values for so many rows, in a cache of its own."""
