@@ -73,7 +73,7 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     seen = int(cache.get_seq_length()) if cache is not None else 0
     isolation = request.isolation  # of the model around this one
     if isolation is None:
-        isolation = isolated(model, tokens.shape[0], seen, tokens.shape[1], given.get("source_ids"))
+        isolation = isolated(model, tokens, seen, given.get("source_ids"))
     if isolation is not None:
         changes["isolation"] = isolation
     if dial is not None:

@@ -41,14 +41,13 @@ class Isolated:
 _ISOLATIONS = Scoped[Isolated]("isolate", "isolation", "isolated")
 
 
-def isolated(model: Any, rows: int, past: int, new: int, source_ids: Tensor | None) -> Isolation | None:
+def isolated(model: Any, tokens: Tensor, past: int, source_ids: Tensor | None) -> Isolation | None:
     """Return how a call isolates, in no layer where all that is new reads; None without isolation.
 
     Args:
         model: a localised model.
-        rows: of the call's batch.
-        past: tokens in its cache.
-        new: tokens of the call.
+        tokens: of the call: ids (B, T) or embeddings (B, T, D).
+        past: how many are in its cache.
         source_ids: (B, T), of all tokens so far, where the call brings them.
 
     Raises:
@@ -64,13 +63,16 @@ def isolated(model: Any, rows: int, past: int, new: int, source_ids: Tensor | No
         raise ProglocError(
             "an isolated model was called without source_ids; pass them to the call or to isolate(model, …)"
         )
+    rows, so_far = tokens.shape[0], past + tokens.shape[1]
+    ids = ids.to(tokens.device)
     if past >= ids.shape[1]:
         return Isolation(ids, (1.0,) * len(setting.outside))  # readers see everything
     if rows % len(ids):
         raise ProglocError(f"source_ids of {len(ids)} rows for a batch of {rows}; expected one row, or one a text")
     if len(ids) > 1:  # the beams, or samples, of a text lie together
         ids = ids.repeat_interleave(rows // len(ids), 0)
-    return Isolation(pad(ids[:, : past + new], (0, max(0, past + new - ids.shape[1])), value=READER), setting.outside)
+    roles = pad(ids[:, :so_far], (0, max(0, so_far - ids.shape[1])), value=READER)
+    return Isolation(roles, setting.outside)
 
 
 def _checked(source_ids: Any) -> Tensor:

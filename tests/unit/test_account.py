@@ -113,12 +113,34 @@ def test_a_source_is_tokenised_alone_and_what_comes_first_is_shared() -> None:
     assert TOKENIZER.decode(text.ids[text.roles == -2]) == QUESTION + ANSWER
 
 
-def wired(**settings: Any) -> Account:
-    """An answer copied from the one source that holds a word, by a model wired to copy it."""
+def wired(*sources: tuple[str, str]) -> Account:
+    """The answer w7, by a model wired to copy that word from wherever it stands."""
+    model = copier(copies=7, looks_at=7, in_last_layer=True)
+    model = localize(model, LocalityConfig("distributed", "fixed:4"), words_tokenizer())
+    return account(model, sources, words(10, 11), " w7")
+
+
+def test_the_source_that_is_copied_has_the_effect_and_the_others_have_none() -> None:
+    result = wired(("first", words(1, 2, 3)), ("second", words(4, 7, 5)), ("third", words(8, 9)))
+    assert result.effects["second"] > 1
+    assert abs(result.effects["first"]) < 1e-2
+    assert abs(result.effects["third"]) < 1e-2
+    mass = {name: share or 0.0 for name, share in result.mass.items()}
+    assert mass["second"] > mass["first"] + mass["third"]  # of two layers, the one that is not wired looks everywhere
+    assert result.sentence().startswith("The answer rests most on second: without it the answer is ")
+    assert result.sentence().endswith("less likely. Nothing else matters much.")
+
+
+def test_two_sources_that_say_the_same_stand_in_for_each_other() -> None:
     result = wired(("one", words(1, 7, 3)), ("two", words(4, 7, 5)), ("three", words(8, 9)))
     assert abs(result.effects["one"]) < 0.1
     assert (result.shapley["one"] or 0) > 0.5
     assert "one and two can stand in for each other: without both the answer is " in result.sentence()
+
+
+def test_a_source_that_matters_alone_has_no_stand_in() -> None:
+    result = wired(("one", words(1, 7, 3)), ("two", words(4, 6, 5)), ("three", words(8, 9)))
+    assert "stand in" not in result.sentence()
 
 
 def test_json_frame_and_page() -> None:

@@ -40,6 +40,9 @@ INTERACTING = 6
 MATTERS = 0.1
 """The share of the largest from which a source, or an interaction, is worth a word."""
 
+STANDS_IN = 2
+"""Two sources stand in for each other where leaving out both costs so many times what leaving out either does."""
+
 
 @dataclass(frozen=True)
 class SourceAccount:
@@ -148,9 +151,12 @@ class Account:
         """Return which source can stand in for another, in words, or nothing."""
         pairs = [pair for pair in self.interactions if name in (pair.first, pair.second)]
         pair = min(pairs, key=lambda pair: pair.nats, default=None)
-        if pair is None or -pair.nats < MATTERS * (self.log_prob - self.log_prob_without):
+        if pair is None:
             return ""
-        loss = self.effects[pair.first] + self.effects[pair.second] - pair.nats
+        alone = self.effects[pair.first], self.effects[pair.second]
+        loss = sum(alone) - pair.nats
+        if loss < STANDS_IN * max(*alone, MATTERS * (self.log_prob - self.log_prob_without)):
+            return ""
         return (
             f" {pair.first} and {pair.second} can stand in for each other: without both the answer is "
             f"{_times(loss)} less likely."
