@@ -14,7 +14,7 @@ from progloc.accounts.account import _times
 from progloc.accounts.sources import SourcedText, lay_out
 from small_models import small_model
 from toy_tokenizers import beginning_with
-from wired_models import words
+from wired_models import copier, words, words_tokenizer
 
 NATS = 1e-4  # a token; what an account promises of cached sources
 SOURCES = [
