@@ -3,7 +3,7 @@
     python benchmarks/account_speed.py MODEL --text FILE [--prompt 512] [--new 64] [--sources 24] [--repeats 5]
 
 MODEL is a Hugging Face folder or hub name; the text has to be long enough. Each repeat times everything in turn, and a
-ratio is of one repeat. The timings go to benchmarks/measured/account_speed.json, the tables to docs/isolation.md.
+ratio is of one repeat. The timings go to benchmarks/measured/accounts/speed.json, the tables to docs/isolation.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from progloc.resolve import resolve
 from scripts import run_script, script_parser, write_tables
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT / "benchmarks" / "measured" / "account_speed.json"
+DATA = ROOT / "benchmarks" / "measured" / "accounts" / "speed.json"
 PAGE = ROOT / "docs" / "isolation.md"
 BY = "benchmarks/account_speed.py"
 QUESTION = "In short, this means that"
