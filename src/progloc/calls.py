@@ -68,14 +68,11 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     wanted = given.get("output_attentions")
     if wanted is None:
         wanted = model.config.output_attentions
-    dial, mask, cache = dialled(model), given.get("attention_mask"), given.get("past_key_values")
-    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-    seen = int(cache.get_seq_length()) if cache is not None else 0
-    isolation = request.isolation  # of the model around this one
-    if isolation is None:
-        isolation = isolated(model, tokens, seen, given.get("source_ids"))
-    if isolation is not None:
-        changes["isolation"] = isolation
+    dial, isolation, source_ids = dialled(model), isolated(model), given.get("source_ids")
+    if isolation is not None and request.isolation is None:  # else the model around this one has said it
+        changes["isolation"] = isolation.of_call(*_tokens(given), source_ids)
+    elif isolation is None and source_ids is not None:
+        raise ProglocError("source_ids without isolation; call the model within `with progloc.isolate(model): …`")
     if dial is not None:
         changes["dials"] = dial.by_layer
     if not wanted:
@@ -87,18 +84,17 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     if used == "eager" and dial is None and isolation is None:  # plain weights, as asked for; `log_masses` refuses them
         return changes
     # an attention function of the caller's own may give its own weights, but is told of no dial
-    if used not in (IMPLEMENTATION, REFERENCE) and (
-        not wanted or dial is not None or isolation is not None or used in PLAIN
-    ):
+    if used not in (IMPLEMENTATION, REFERENCE) and (dial is not None or isolation is not None or used in PLAIN):
         raise ProglocError(
             f"attn_implementation='{used}' was set after localising, and gives no log masses and takes no dial or "
             f"isolation; run model.set_attn_implementation('{IMPLEMENTATION}'), or progloc.delocalize(model) for the "
             "plain model"
         )
-    if model.training and torch.is_grad_enabled():
-        _refuse_reentrant(model)
     if not wanted and dial is None:
         return changes
+    if model.training and torch.is_grad_enabled():
+        _refuse_reentrant(model)
+    mask, cache = given.get("attention_mask"), given.get("past_key_values")
     if wanted and getattr(cache, "is_compileable", False):
         raise ProglocError(
             "log masses were asked for with a static cache, which does not say where the text ends; "
@@ -106,7 +102,8 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
         )
     told = "block_ids" in changes or request.block_ids is not None
     if mask is None:
-        mask = torch.ones(tokens.shape[0], seen + tokens.shape[1], dtype=torch.long, device=tokens.device)
+        tokens, past = _tokens(given)
+        mask = torch.ones(tokens.shape[0], past + tokens.shape[1], dtype=torch.long, device=tokens.device)
     elif not isinstance(mask, Tensor) or mask.ndim != 2:
         if told:
             return changes
@@ -117,6 +114,13 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     if not told:
         changes["block_ids"] = model.locality.block_ids(changes["documents"])
     return changes
+
+
+def _tokens(given: dict[str, Any]) -> tuple[Tensor, int]:
+    """Return the tokens of a call, as ids or embeddings, and how many are in its cache."""
+    cache = given.get("past_key_values")
+    tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    return tokens, int(cache.get_seq_length()) if cache is not None else 0
 
 
 def _packed(given: dict[str, Any]) -> Tensor | None:

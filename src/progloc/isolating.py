@@ -37,42 +37,45 @@ class Isolated:
         """Whether it changes anything."""
         return min(self.outside) < 1
 
+    def of_call(self, tokens: Tensor, past: int, source_ids: Any = None) -> Isolation:
+        """Return how a call isolates; in no layer where all that is new reads.
+
+        Args:
+            tokens: of the call: ids (B, T) or embeddings (B, T, D).
+            past: how many tokens are in its cache.
+            source_ids: (B, T), of all tokens so far, where the call brings them.
+
+        Raises:
+            ProglocError: no source ids, or of another batch or form.
+        """
+        ids = self.source_ids if source_ids is None else _checked(source_ids)
+        if ids is None:
+            raise ProglocError(
+                "an isolated model was called without source_ids; pass them to the call or to isolate(model, …)"
+            )
+        rows, so_far = tokens.shape[0], past + tokens.shape[1]
+        ids = ids.to(tokens.device)
+        if past >= ids.shape[1]:
+            return Isolation(ids, (1.0,) * len(self.outside))  # readers see everything
+        if rows % len(ids):
+            raise ProglocError(f"source_ids of {len(ids)} rows for a batch of {rows}; expected one row, or one a text")
+        if len(ids) > 1:  # the beams, or samples, of a text lie together
+            ids = ids.repeat_interleave(rows // len(ids), 0)
+        roles = pad(ids[:, :so_far], (0, max(0, so_far - ids.shape[1])), value=READER)
+        return Isolation(roles, self.outside)
+
 
 _ISOLATIONS = Scoped[Isolated]("isolate", "isolation", "isolated")
 
 
-def isolated(model: Any, tokens: Tensor, past: int, source_ids: Tensor | None) -> Isolation | None:
-    """Return how a call isolates, in no layer where all that is new reads; None without isolation.
-
-    Args:
-        model: a localised model.
-        tokens: of the call: ids (B, T) or embeddings (B, T, D).
-        past: how many are in its cache.
-        source_ids: (B, T), of all tokens so far, where the call brings them.
+def isolated(model: Any) -> Isolated | None:
+    """Return how a model is isolated in this thread; None where it is not, or in no layer.
 
     Raises:
-        ProglocError: source ids without isolation or isolation without them, or of another batch or form.
+        ProglocError: it is isolated in another thread, and nobody said what holds in this one.
     """
     setting = _ISOLATIONS.of(model)
-    if setting is None or not setting.changes:
-        if source_ids is not None and setting is None:
-            raise ProglocError("source_ids without isolation; call the model within `with progloc.isolate(model): …`")
-        return None
-    ids = setting.source_ids if source_ids is None else _checked(source_ids)
-    if ids is None:
-        raise ProglocError(
-            "an isolated model was called without source_ids; pass them to the call or to isolate(model, …)"
-        )
-    rows, so_far = tokens.shape[0], past + tokens.shape[1]
-    ids = ids.to(tokens.device)
-    if past >= ids.shape[1]:
-        return Isolation(ids, (1.0,) * len(setting.outside))  # readers see everything
-    if rows % len(ids):
-        raise ProglocError(f"source_ids of {len(ids)} rows for a batch of {rows}; expected one row, or one a text")
-    if len(ids) > 1:  # the beams, or samples, of a text lie together
-        ids = ids.repeat_interleave(rows // len(ids), 0)
-    roles = pad(ids[:, :so_far], (0, max(0, so_far - ids.shape[1])), value=READER)
-    return Isolation(roles, setting.outside)
+    return setting if setting is not None and setting.changes else None
 
 
 def _checked(source_ids: Any) -> Tensor:

@@ -33,9 +33,8 @@ class Scoped(Generic[S]):
         Raises:
             ProglocError: another thread has, and nobody said what holds in this one.
         """
-        if not model.locality.settings_on[
-            self.noun
-        ]:  # a compiled model asks no more, and is compiled anew when it changes
+        # a compiled model asks no more than this, and is compiled anew when it changes
+        if not model.locality.settings_on[self.noun]:
             return None
         setting = self._settings.get().get(id(model.locality))
         if setting is None:

@@ -161,6 +161,11 @@ def test_an_answer_is_accounted_for_by_its_sources(folder: Path) -> None:
         (["--prompt", "x", "--question", "What?", "--source", "none.txt"], "expected one of --prompt"),
         (["--source", "none.txt", "--question", "What?"], "--source none.txt: No such file"),
         (["--source", "n=none.txt", "--question", "What?"], "--source n=none.txt: No such file"),
+        (["--source", "none.txt", "--question", "What?", "--dial", "0.5"], "--dial does nothing with --source"),
+        (["--source", "none.txt", "--question", "What?", "--base", "none"], "--base does nothing with --source"),
+        (["--prompt", "x", "--plain"], "--isolate does nothing with --prompt"),
+        (["--prompt", "x", "--jobs", "2"], "--jobs does nothing with --prompt"),
+        (["--study", "x", "--dial", "0.5"], "--dial does nothing with --study"),
     ],
 )
 def test_sources_that_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -99,3 +99,20 @@ def test_rows_whose_tokens_are_all_of_another_document_stay_finite() -> None:
     output.square().sum().backward()
     assert output.isfinite().all()
     assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in leaves)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_under_autocast_it_is_that_of_half_precision(measured: bool) -> None:
+    roles, module = (
+        torch.tensor(ROLES["two layouts"]),
+        SimpleNamespace(layer_idx=0, num_key_value_groups=2, training=True),
+    )
+    q, k, v = random_qkv((4, 2), LENGTH, torch.float32)
+    request = AttentionRequest(
+        isolation=Isolation(roles, (0.0,)), block_ids=torch.arange(LENGTH)[None] // 4 if measured else None
+    )
+    attend = AttentionInterface()[IMPLEMENTATION]
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = attend(module, q, k, v, None, scaling=SCALING, attention_request=request)
+    expected = by_definition(*(x.bfloat16().double() for x in (q, k, v)), None, roles, 0.0)
+    torch.testing.assert_close(output.double(), expected, rtol=0.05, atol=0.05)

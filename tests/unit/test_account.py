@@ -75,6 +75,16 @@ def test_effects_are_those_of_one_whole_pass_a_subset(family: str, isolated: boo
     assert max(abs(source.effect) for source in result.sources) > 0.01
 
 
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "plain"])
+def test_isolation_around_an_account_does_not_reach_into_it(isolated: bool) -> None:
+    model = model_of()
+    expected = account(model, SOURCES, QUESTION, ANSWER, isolate=isolated)
+    with isolate(model, [-1, 0, 0, 1], 0.5):
+        result = account(model, SOURCES, QUESTION, ANSWER, isolate=isolated)
+    assert result.effects == expected.effects
+    assert result.log_prob_plain == expected.log_prob_plain
+
+
 def test_what_is_told_beforehand_is_what_is_read() -> None:
     read: list[int] = []
     told: list[int] = []

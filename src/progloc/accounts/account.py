@@ -12,7 +12,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,6 @@ INTERACTING = 6
 """Of how many sources, those worth most, all pairs are tested."""
 MATTERS = 0.1
 """The share of the largest from which a source, or an interaction, is worth a word."""
-
 STANDS_IN = 2
 """Two sources stand in for each other where leaving out both costs so many times what leaving out either does."""
 
@@ -63,7 +61,7 @@ class SourceAccount:
 
 @dataclass(frozen=True)
 class Interaction:
-    """How much more two sources are worth together than apart: below 0 one stands in for the other."""
+    """How much more two sources are worth together than apart: below 0 each says in part what the other says."""
 
     first: str
     second: str
@@ -333,13 +331,12 @@ def _answered(
     every_token: Callable[[], None],
 ) -> SourcedText:
     """Return a text with its answer, the one given or the one that the model writes."""
-    ids = text.ids.tolist()
     if answer is not None:
         text = text.answered(encode_after(tokenizer, question, answer))
         check_context(model, len(text.ids))
         return text
-    with isolated(model, text.roles) if isolate else nullcontext():
-        return text.answered(write_answer(model, tokenizer, ids, max_new_tokens, every_token))
+    with isolated(model, text.roles, None if isolate else 0):
+        return text.answered(write_answer(model, tokenizer, text.ids.tolist(), max_new_tokens, every_token))
 
 
 def _interactions(

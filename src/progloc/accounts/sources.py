@@ -7,7 +7,7 @@ and values do not either (method.md §14, I4): they are computed once, and a sub
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -115,7 +115,7 @@ class AnswerValues:
         self._past: Cache | None = None
         if isolated:
             start = text.reader_start
-            with isolate(model, text.roles[:start]):
+            with self._reading():
                 outputs = model(
                     text.ids[None, :start].to(model.device), use_cache=True, past_key_values=DynamicCache(),
                     logits_to_keep=1,
@@ -159,7 +159,7 @@ class AnswerValues:
         start = text.reader_start if self._isolated else 0
         positions = torch.arange(start, len(text.ids), device=model.device)[None]
         answer = len(text.answer_ids)
-        with isolate(model, text.roles[:start]) if self._isolated else nullcontext():
+        with self._reading():
             logits = model(
                 text.ids[None, start:].expand(len(stays), -1).to(model.device),
                 attention_mask=None if bool(stays.all()) else stays.long().to(model.device),
@@ -176,6 +176,10 @@ class AnswerValues:
             for row, ids in zip(map(Tensor.float, logits), chosen, strict=True)
         ]
         return torch.stack(rows).double().cpu()
+
+    def _reading(self) -> AbstractContextManager[object]:
+        """Isolate the sources, or nothing, whatever holds around an account."""
+        return isolate(self._model, self._text.roles[: self._text.reader_start], None if self._isolated else 0)
 
     def _past_of(self, rows: int) -> Cache | None:
         """Return the sources' keys and values for so many rows, in a cache of its own."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from progloc.attention.dial import Dial
 from progloc.attention.margins import MARGIN_CHANNELS, chunked_margins
 from progloc.attention.masses import CHANNELS, entropy_terms
-from progloc.attention.ops import merge, segment_attention, sink_scores
+from progloc.attention.ops import as_autocast, merge, segment_attention, sink_scores
 from progloc.attention.segments import Segments, first_tokens, keys_seen, segments
 from progloc.attention.sink import of_sinks, sinks
 
@@ -165,9 +165,7 @@ def fast_attention(
     Returns:
         The output (B, H, T, D), and (B, H, T, 2 + len(channels)) in nats, both differentiable.
     """
-    device = query.device.type
-    if torch.is_autocast_enabled(device):  # as autocast treats torch's own attention
-        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    query, key, value = as_autocast(query, key, value)
     block_ids = block_ids.expand(query.shape[0], -1)
     documents = None if documents is None else documents.expand(query.shape[0], -1)
     scaling = scaling / temperature

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from progloc.attention.ops import merge, segment_attention
+from progloc.attention.ops import as_autocast, merge, segment_attention
 from progloc.attention.segments import segments
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Isolation:
 
     @cached_property
     def readers(self) -> Tensor:
-        """(B or 1, R): the tokens that read, in order; rows with fewer of them repeat their last token."""
+        """(B or 1, R): the tokens that read, in order; in rows with fewer, some that do not are behind them."""
         return _places(self.roles == READER)
 
     @cached_property
@@ -72,19 +72,22 @@ def isolated_attention(layer: LayerAttention) -> Tensor:
     """
     isolation = layer.isolation
     assert isolation is not None
-    query, key, value, scale = layer.query, layer.key, layer.value, layer.scale
-    batch = len(query)
+    query, key, value = as_autocast(layer.query, layer.key, layer.value)
+    batch, scale = len(query), layer.scale
     roles = isolation.roles.expand(batch, -1)
     documents = torch.zeros_like(roles) if layer.seen is None else layer.seen.expand(batch, -1)
     output, lse = segment_attention(query, key, value, segments(documents, roles), scale)
     if isolation.shared.shape[1]:
-        output = _with_shared(layer, output, lse, documents, isolation.shared.expand(batch, -1))
+        shared = isolation.shared.expand(batch, -1)
+        with torch.autocast(query.device.type, enabled=False):
+            output = merge((output, lse), _from_shared(query, key, value, scale, roles, documents, shared))[0]
+        output = output.to(value.dtype)
     readers = isolation.readers.expand(batch, -1)
     if readers.shape[1]:
         place = torch.arange(key.shape[2], device=key.device)
         seen = place <= readers[..., None]
         seen &= documents.gather(1, readers)[..., None] == documents[:, None]
-        # a row that repeats a token which does not read keeps what it has
+        # those behind a row's readers keep what they have
         reads = roles.gather(1, readers) == READER
         rows = _take(query, readers)
         read = scaled_dot_product_attention(
@@ -95,24 +98,27 @@ def isolated_attention(layer: LayerAttention) -> Tensor:
     return output
 
 
-def _with_shared(layer: LayerAttention, output: Tensor, lse: Tensor, documents: Tensor, shared: Tensor) -> Tensor:
-    """Return an output within sources with the earlier shared tokens (B, P) of each document seen as well."""
-    key, value = _take(layer.key, shared), _take(layer.value, shared)
-    groups = layer.query.shape[1] // key.shape[1]
-    wide = torch.promote_types(layer.query.dtype, torch.float32)
-    rows = layer.query.to(wide).unflatten(1, (key.shape[1], groups))
-    scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * layer.scale  # (B, H, T, P)
-    assert layer.isolation is not None
-    roles = layer.isolation.roles.expand(len(key), -1)
+def _from_shared(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, roles: Tensor, documents: Tensor, shared: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return attention of the sources' tokens to the shared ones (B, P) before them: output and log-sum-exp.
+
+    Tokens that have none have −inf and nothing; scores are in at least float32.
+    """
+    key, value = _take(key, shared), _take(value, shared)
+    groups = query.shape[1] // key.shape[1]
+    wide = torch.promote_types(query.dtype, torch.float32)
+    rows = query.to(wide).unflatten(1, (key.shape[1], groups))
+    scores = (rows @ key.to(wide)[:, :, None].mT).flatten(1, 2) * scale  # (B, H, T, P)
     place = torch.arange(roles.shape[1], device=roles.device)
     seen = (roles >= 0)[..., None] & (roles.gather(1, shared) == SHARED)[:, None]
     seen &= (shared[:, None] < place[:, None]) & (documents.gather(1, shared)[:, None] == documents[..., None])
     scores = scores.masked_fill(~seen[:, None], float("-inf"))
     there = seen.any(-1)[:, None]  # (B, 1, T)
-    lse_shared = scores.masked_fill(~there[..., None], 0.0).logsumexp(-1)
-    weights = (scores - lse_shared[..., None]).exp().to(value.dtype)  # 0 where nothing shared comes before
-    from_shared = (weights.unflatten(1, (-1, groups)) @ value[:, :, None]).flatten(1, 2)
-    return merge((output, lse), (from_shared, lse_shared.masked_fill(~there, float("-inf"))))[0].to(value.dtype)
+    lse = scores.masked_fill(~there[..., None], 0.0).logsumexp(-1)
+    weights = (scores - lse[..., None]).exp().to(value.dtype)
+    output = (weights.unflatten(1, (-1, groups)) @ value[:, :, None]).flatten(1, 2)
+    return output, lse.masked_fill(~there, float("-inf"))
 
 
 def _take(x: Tensor, places: Tensor) -> Tensor:

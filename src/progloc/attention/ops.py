@@ -172,6 +172,14 @@ def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[
     return first[0] + share * (second[0] - first[0]), lse
 
 
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return queries, keys and values in autocast's type where it is on, as it treats torch's own attention."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+
+
 def _unit_last(x: Tensor) -> Tensor:
     """The same with entries of a row side by side, which every kernel takes for granted."""
     return x if x.stride(-1) == 1 else x.contiguous()

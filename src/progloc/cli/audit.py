@@ -26,10 +26,18 @@ from progloc.report.printing import print_json
 
 STUDY = {"rich_help_panel": "With --study"}
 SOURCES = {"rich_help_panel": "With --source"}
+ANSWER = {"model", "out", "as_json", "continuation", "as_is", "max_new_tokens", "seed"}
+USED = {
+    "--prompt": {*ANSWER, "prompt", "base", "dial", "layers", "most_blocks", "schedule", "blocks"},
+    "--source": {*ANSWER, "source", "question", "isolate", "shapley"},
+    "--study": {"model", "out", "as_json", "study", "texts", "prompt_tokens", "answer_tokens", "random_sets", "jobs"},
+}
+"""Which options each way to audit uses; others are refused, not left aside."""
 
 
 @app.command(name="audit")
 def audit_command(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -101,6 +109,7 @@ def audit_command(
         )
     if (question is None) != (not source):
         raise ProglocError("expected --question TEXT with --source FILE, and --source with --question")
+    _refuse_unused(context, "--prompt" if prompt is not None else "--study" if study is not None else "--source")
     if study is not None:
         sizes: dict[str, Any] = {
             "texts": texts, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens,
@@ -171,6 +180,14 @@ def _account_for_answer(
         return
     out_console.print(account_summary(result))
     print_line(f"\nThe page: {path}")
+
+
+def _refuse_unused(context: typer.Context, way: str) -> None:
+    """Raise ProglocError for an option that was given and does nothing in this way to audit."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in USED[way]:
+            raise ProglocError(f"{parameter.opts[0]} does nothing with {way}; leave it out")
 
 
 def _read_source(spec: str) -> tuple[str, str]:
