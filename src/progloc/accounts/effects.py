@@ -50,7 +50,7 @@ def read(model: PreTrainedModel, text: AuditedText, layers: Sequence[int]) -> Re
     trace = Trace(layers, text.division.to(model.device), text.own.to(model.device), len(text.answer_ids))
     writers = torch.arange(text.answer_start, len(text.ids))[None] - 1
     logits, past = _logits(model, text.ids[None], text.block_ids[None], DynamicCache(), writers, probe=trace)
-    return Reading(_log_probs(logits, text)[0], past, trace.traced)
+    return Reading(log_probs_of(text.answer_ids, logits)[0], past, trace.traced)
 
 
 def passes_of(text: AuditedText, sets: int) -> int:
@@ -104,10 +104,10 @@ def _without(model: PreTrainedModel, text: AuditedText, past: Cache, removed: Te
     writers = torch.cat([last, torch.arange(begins, stays.shape[1] - 1).expand(len(last), -1)], 1)  # (B, n)
     same = 0 if closed else int(removed.any(0).int().argmax()) - 1 if removed.any() else begins - 1
     logits, _ = _logits(
-        model, text.ids[tokens][:, same:], text.block_ids[tokens], _first(past, same, len(removed)), writers - same,
-        stays=stays, positions=positions[:, same:],
+        model, text.ids[tokens][:, same:], text.block_ids[tokens], beginning_of(past, same, len(removed)),
+        writers - same, stays=stays, positions=positions[:, same:],
     )  # fmt: skip
-    return _log_probs(logits, text)
+    return log_probs_of(text.answer_ids, logits)
 
 
 def knocked_out(
@@ -141,9 +141,9 @@ def knocked_out(
         with nullcontext() if unparted else _parted(model, parting, len(blocks)):
             logits, _ = _logits(
                 model, text.ids[None, before:].repeat(len(blocks) if unparted else 1, 1), text.block_ids[None],
-                _first(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
+                beginning_of(past, before, len(blocks), parting), torch.arange(len(text.answer_ids))[None], probe=probe,
             )  # fmt: skip
-        results += _log_probs(logits, text).sum(-1).tolist()
+        results += log_probs_of(text.answer_ids, logits).sum(-1).tolist()
         progress(1)
     return results
 
@@ -219,13 +219,17 @@ def _logits(
     return logits[rows, which.to(logits.device)], outputs.past_key_values
 
 
-def _log_probs(logits: Tensor, text: AuditedText) -> Tensor:
-    """Return log p of the answer's tokens, (B, n) in nats, from the logits that write them."""
-    chosen = text.answer_ids.to(logits.device).expand(len(logits), -1)
-    return logits.float().log_softmax(-1).gather(-1, chosen[..., None]).squeeze(-1).double().cpu()
+def log_probs_of(answer_ids: Tensor, logits: Tensor) -> Tensor:
+    """Return log p of an answer's tokens (n,), (B, n) in nats, from the logits (B, n, V) that write them.
+
+    Row by row: the log-probabilities of a whole batch's vocabulary would be its largest tensor by far.
+    """
+    ids = answer_ids.to(logits.device)[:, None]
+    rows = [row.gather(-1, ids)[:, 0] - row.logsumexp(-1) for row in map(Tensor.float, logits)]
+    return torch.stack(rows).double().cpu()
 
 
-def _first(past: Cache, tokens: int, rows: int = 1, parting: int = 0) -> Cache:
+def beginning_of(past: Cache, tokens: int, rows: int = 1, parting: int = 0) -> Cache:
     """Return a copy of the past of a text's first tokens, to continue from.
 
     Args:

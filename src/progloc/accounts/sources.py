@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from progloc.accounts.effects import beginning_of, log_probs_of
 from progloc.accounts.probes import Trace
 from progloc.attention.isolation import READER, SHARED
 from progloc.attention.request import AttentionRequest
@@ -164,28 +165,13 @@ class AnswerValues:
                 text.ids[None, start:].expand(len(stays), -1).to(model.device),
                 attention_mask=None if bool(stays.all()) else stays.long().to(model.device),
                 position_ids=positions.expand(len(stays), -1),
-                past_key_values=self._past_of(len(stays)),
+                past_key_values=None if self._past is None else beginning_of(self._past, start, len(stays)),
                 use_cache=self._isolated,
                 logits_to_keep=answer + 1,
                 **({} if request is None else {"attention_request": request}),
             ).logits[:, -answer - 1 : -1]
-        chosen = text.answer_ids.to(logits.device).expand(len(logits), -1)
-        # row by row: a vocabulary's log-probabilities of a whole batch are its largest tensor by far
-        rows = [
-            row.gather(-1, ids[:, None])[:, 0] - row.logsumexp(-1)
-            for row, ids in zip(map(Tensor.float, logits), chosen, strict=True)
-        ]
-        return torch.stack(rows).double().cpu()
+        return log_probs_of(text.answer_ids, logits)
 
     def _reading(self) -> AbstractContextManager[object]:
         """Isolate the sources, or nothing, whatever holds around an account."""
         return isolate(self._model, self._text.roles[: self._text.reader_start], None if self._isolated else 0)
-
-    def _past_of(self, rows: int) -> Cache | None:
-        """Return the sources' keys and values for so many rows, in a cache of its own."""
-        if self._past is None:
-            return None
-        past = DynamicCache()
-        for number, layer in enumerate(self._past.layers):
-            past.update(*(x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values)), number)
-        return past
