@@ -21,6 +21,8 @@ from progloc.errors import ProglocError
 from progloc.scoped import Scoped
 
 SOURCES = "sources"
+Layers = str | float | Sequence[float] | None
+"""Where sources are kept apart, and how strictly; see `isolate`."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _checked(source_ids: Any) -> Tensor:
     return ids.long()
 
 
-def odds_forbidden(layers: str | float | Sequence[float] | None, count: int) -> tuple[float, ...]:
+def odds_forbidden(layers: Layers, count: int) -> tuple[float, ...]:
     """Return w(ℓ) = 1 − isolation(ℓ) of every layer.
 
     Args:
@@ -133,9 +135,7 @@ def odds_forbidden(layers: str | float | Sequence[float] | None, count: int) -> 
 
 
 @contextmanager
-def isolate(
-    model: Any, source_ids: Any = None, layers: str | float | Sequence[float] | None = None
-) -> Iterator[Isolated]:
+def isolate(model: Any, source_ids: Any = None, layers: Layers = None) -> Iterator[Isolated]:
     """Keep sources apart while the context lasts: ``with isolate(model, source_ids): model.generate(…)``.
 
     In an isolated layer a shared token sees shared tokens, a source's token these and its own source, a reader

@@ -271,7 +271,7 @@ def account(
         text = _answered(model, tokenizer, text, question, answer, isolate, max_new_tokens, lambda: progress(0))
         passes = 2 + n + pairs + (subsets_needed(n, shapley) if shapley else 0)
         announce(passes)
-        values = AnswerValues(model, text, isolated=isolate, progress=progress)
+        values = AnswerValues(model, text, layers=None if isolate else 0, progress=progress)
         everyone = torch.ones(1, n, dtype=torch.bool)
         with_all, without_any = values(torch.cat([everyone, ~everyone])).tolist()
         effects = with_all - values(~torch.eye(n, dtype=torch.bool)).numpy()
@@ -288,7 +288,7 @@ def account(
         mass = values.mass()
         plain = with_all
         if isolate:
-            plain = float(AnswerValues(model, text, isolated=False).all_tokens().sum())
+            plain = float(AnswerValues(model, text, layers=0).all_tokens().sum())
     counts = torch.bincount(text.roles[text.roles >= 0], minlength=n).tolist()
     masses = [None] * n if mass is None else mass.tolist()
     return Account(

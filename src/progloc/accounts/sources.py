@@ -20,8 +20,9 @@ from progloc.attention.isolation import READER, SHARED
 from progloc.attention.request import AttentionRequest
 from progloc.blocks import encode
 from progloc.blocks.encoding import prefix_ids
+from progloc.dialling import dialled
 from progloc.errors import ProglocError
-from progloc.isolating import isolate
+from progloc.isolating import Layers, isolate, odds_forbidden
 
 BETWEEN = "\n\n"
 """What ends a source."""
@@ -39,6 +40,8 @@ class SourcedText:
     """(T,) int64: 0 … n−1 the source, else SHARED or READER."""
     answer_start: int
     """The answer's first token; T where there is none yet."""
+    block_ids: Tensor | None = None
+    """(T,): what a dialled model is called with."""
 
     @property
     def reader_start(self) -> int:
@@ -99,7 +102,8 @@ class AnswerValues:
     Args:
         model: a localised model, in evaluation.
         text: with its answer.
-        isolated: sources do not see each other; otherwise they do, and every subset is read as a whole.
+        layers: where sources are kept apart, as for `isolate`: strictly in all (None), or in none (0). Unless it is
+            strictly in all, every subset is read as a whole.
         progress: called after each pass with how many subsets it was for.
     """
 
@@ -108,13 +112,14 @@ class AnswerValues:
         model: PreTrainedModel,
         text: SourcedText,
         *,
-        isolated: bool,
+        layers: Layers = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._model, self._text, self._isolated, self._progress = model, text, isolated, progress
+        self._model, self._text, self._layers, self._progress = model, text, layers, progress
         self._sources = int(text.roles.max()) + 1
+        self._apart = not any(odds_forbidden(layers, len(model.locality.lambdas))) and dialled(model) is None
         self._past: Cache | None = None
-        if isolated:
+        if self._apart:
             start = text.reader_start
             with self._reading():
                 outputs = model(
@@ -126,7 +131,7 @@ class AnswerValues:
     def __call__(self, subsets: Tensor) -> Tensor:
         """Return the values (S,), double, of subsets (S, n) boolean: which sources are there."""
         removed = self._text.removed(subsets)
-        tokens = len(self._text.ids) - (self._text.reader_start if self._isolated else 0)
+        tokens = len(self._text.ids) - (self._text.reader_start if self._apart else 0)
         rows = max(1, TOKENS_AT_ONCE // tokens)
         values = []
         for batch in removed.split(rows):
@@ -157,7 +162,7 @@ class AnswerValues:
     def _log_probs(self, stays: Tensor, request: AttentionRequest | None = None) -> Tensor:
         """Return log p of the answer's tokens, (S, a), with the tokens (S, T) that are there."""
         text, model = self._text, self._model
-        start = text.reader_start if self._isolated else 0
+        start = text.reader_start if self._apart else 0
         positions = torch.arange(start, len(text.ids), device=model.device)[None]
         answer = len(text.answer_ids)
         with self._reading():
@@ -166,12 +171,13 @@ class AnswerValues:
                 attention_mask=None if bool(stays.all()) else stays.long().to(model.device),
                 position_ids=positions.expand(len(stays), -1),
                 past_key_values=None if self._past is None else beginning_of(self._past, start, len(stays)),
-                use_cache=self._isolated,
+                use_cache=self._apart,
                 logits_to_keep=answer + 1,
                 **({} if request is None else {"attention_request": request}),
+                **({} if text.block_ids is None else {"block_ids": text.block_ids[None].to(model.device)}),
             ).logits[:, -answer - 1 : -1]
         return log_probs_of(text.answer_ids, logits)
 
     def _reading(self) -> AbstractContextManager[object]:
-        """Isolate the sources, or nothing, whatever holds around an account."""
-        return isolate(self._model, self._text.roles[: self._text.reader_start], None if self._isolated else 0)
+        """Isolate the sources as far as was asked for, whatever holds around."""
+        return isolate(self._model, self._text.roles[: self._text.reader_start], self._layers)
