@@ -38,6 +38,11 @@ def check_hub(name: str, kind: Literal["model", "dataset"], expected: str) -> No
         ) from error
 
 
+def name_of(model: Any) -> str:
+    """Return the folder or hub name that a model was had from; its class where it was had from none."""
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
 def pretrained(auto: Any, name: str | Path, instead: str, **kwargs: object) -> Any:
     """Return `auto.from_pretrained(name, …)`. Whatever a folder holds is data: none of it is run or unpickled.
 

@@ -39,12 +39,14 @@ def commands(page: str = README) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader stands: two texts, and GPT-2, smaller."""
+    """Where a reader stands: two texts and two short ones, and GPT-2, smaller."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     folder = tmp_path_factory.mktemp("reader")
     for name in ("my-text.txt", "another-text.txt"):
         (folder / name).write_text("".join(f"{n}. {PROSE}" for n in range(150)))
+    for name in ("handbook.txt", "memo.txt"):
+        (folder / name).write_text(PROSE)
     tokenizer = scratch_tokenizer(Corpus("prose", PROSE * 99), "nano")
     config = GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0)
     for name in ("gpt2", "stories15m"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_without_shapley_values_there_are_none() -> None:
     assert set(result.shapley.values()) == {None}
     assert result.interactions == ()
     assert result.passes == 2 + 4
-    assert "Bars are effects." in result.to_html()
+    assert "fair share" not in result.to_html().lower()
     assert list(result.worth.values()) == sorted(result.effects.values(), reverse=True)
 
 
@@ -159,6 +160,7 @@ def test_json_frame_and_page() -> None:
     assert [source["name"] for source in data["sources"]] == [name for name, _ in SOURCES]
     assert data["sources"][0]["effect"] == result.effects["a <cat>"]
     assert data["price_nats"] == result.price_nats
+    assert Account.from_dict(data).to_dict() == data
     frame = result.to_frame()
     assert frame["shapley"].is_monotonic_decreasing
     assert set(frame.index) == set(result.effects)
@@ -168,6 +170,30 @@ def test_json_frame_and_page() -> None:
     for nats in (result.effects["map"], result.shapley["map"], result.interactions[0].nats):
         assert f"{nats:+.2f}".replace("-", "\N{MINUS SIGN}") + " nats" in page
     assert "srcdoc" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        (2.4, "see each other, finds this answer 11 times more likely (2.4 nats, 0.6 a token)."),
+        (-0.8, "finds this answer 2.2 times less likely (0.8 nats, 0.2 a token)."),
+        (0.008, "That cost nothing: the plain model finds the answer as likely (0.008 nats, 0.002 a token)."),
+    ],
+)
+def test_the_price_in_words(price: float, expected: str) -> None:
+    result = wired(("one", words(1, 7, 3)))
+    result = replace(result, log_prob_plain=result.log_prob + price, answer_tokens=4)
+    assert result.price_sentence().endswith(expected)
+    assert "exact" not in replace(result, isolated=False).price_sentence()
+
+
+def test_a_page_shows_short_texts_and_opens_long_ones() -> None:
+    long = words(*range(3, 9)) * 20
+    page = wired(("short", words(1, 7, 3)), ("long", long)).to_html()
+    assert f">{words(1, 7, 3)}</p>" in page
+    assert page.count("<details>") == 1
+    assert f"<blockquote>{long}</blockquote>" in page
+    assert "This answer was given" in page
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from progloc.blocks import TextFromIds, encode_after
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.generation import check_context
-from progloc.hub import pretrained
+from progloc.hub import name_of, pretrained
 from progloc.isolating import isolate as isolated
 from progloc.measures.passes import evaluating, locality_of
 
@@ -40,6 +40,9 @@ MATTERS = 0.1
 """The share of the largest from which a source, or an interaction, is worth a word."""
 STANDS_IN = 2
 """Two sources stand in for each other where leaving out both costs so many times what leaving out either does."""
+
+NO_PRICE = 0.05
+"""Nats up to which the plain model finds an answer as likely: a factor of 1.05."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Account:
     """In the order in which they were given."""
     interactions: tuple[Interaction, ...]
     """Of the sources worth most, all pairs; none without Shapley values."""
+    model: str
+    """The folder or hub name that it was had from."""
     question: str
     answer: str
     given: bool
@@ -138,12 +143,15 @@ class Account:
                 "The sources could see each other: what one says may live on in a later one, and leaving it out shows "
                 "only what no other carries."
             )
-        likely = f"{abs(self.price_nats):.2g} nats {'less' if self.price_nats >= 0 else 'more'} likely"
-        a_token = f"{abs(self.price_nats) / self.answer_tokens:.2g} a token"
-        return (
+        exact = (
             "These effects are exact: the sources could not see each other, so leaving one out takes away all that it "
-            f"said. Keeping them apart made this answer {likely} than the plain model finds it ({a_token})."
+            "said."
         )
+        nats = f"({abs(self.price_nats):.2g} nats, {abs(self.price_nats) / self.answer_tokens:.2g} a token)"
+        if abs(self.price_nats) < NO_PRICE:
+            return f"{exact} That cost nothing: the plain model finds the answer as likely {nats}."
+        compared = f"{_times(abs(self.price_nats))} {'more' if self.price_nats > 0 else 'less'} likely"
+        return f"{exact} The price: the plain model, whose sources see each other, finds this answer {compared} {nats}."
 
     def _in_place_of(self, name: str) -> str:
         """Return which source can stand in for another, in words, or nothing."""
@@ -164,6 +172,7 @@ class Account:
         """Return the account as JSON holds it."""
         return {
             "schema_version": SCHEMA_VERSION,
+            "model": self.model,
             "question": self.question,
             "answer": self.answer,
             "answer_given": self.given,
@@ -179,6 +188,17 @@ class Account:
             "seconds": round(self.seconds, 2),
             "environment": self.environment,
         }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Account:
+        """Return the account that `to_dict` returned as this."""
+        plain = {field.name for field in fields(cls)} - {"sources", "interactions", "given"}
+        return cls(
+            sources=tuple(SourceAccount(**source) for source in data["sources"]),
+            interactions=tuple(Interaction(**pair) for pair in data["interactions"]),
+            given=data["answer_given"],
+            **{name: data[name] for name in plain},
+        )
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON."""
@@ -258,9 +278,8 @@ def account(
     if 0 < shapley < 4:
         raise ProglocError(f"shapley={shapley}; expected at least 4 subsets, or 0 for none")
     if tokenizer is None:
-        name = getattr(model.config, "_name_or_path", "")
         tokenizer = locality.tokenizer or pretrained(
-            AutoTokenizer, name, "give it: account(model, sources, question, tokenizer=tokenizer)"
+            AutoTokenizer, name_of(model), "give it: account(model, sources, question, tokenizer=tokenizer)"
         )
     started = time.monotonic()
     announce, progress = announce or (lambda _: None), progress or (lambda _: None)
@@ -294,6 +313,7 @@ def account(
     return Account(
         tuple(map(SourceAccount, names, texts, counts, effects.tolist(), worth, errors, masses)),
         interactions,
+        model=name_of(model),
         question=question,
         answer=TextFromIds(tokenizer).added(text.ids[: text.answer_start].tolist(), text.answer_ids.tolist()),
         given=answer is not None,

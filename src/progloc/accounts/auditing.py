@@ -16,7 +16,7 @@ from progloc.dialling import dial as dialled
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.generation import check_context
-from progloc.hub import pretrained
+from progloc.hub import name_of, pretrained
 from progloc.measures.passes import evaluating, locality_of
 from progloc.model import LocalModel
 from progloc.resolve import NamedModel, resolve
@@ -93,7 +93,7 @@ def audit(
         raise ProglocError(f"layers {list(layers or ())}; expected some of 0 to {len(locality.lambdas) - 1}")
     if tokenizer is None:
         tokenizer = locality.tokenizer or pretrained(
-            AutoTokenizer, _name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)"
+            AutoTokenizer, name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)"
         )
     advance = progress or (lambda _: None)
     tests = Tests(most_blocks, random_sets, seed)
@@ -111,11 +111,11 @@ def audit(
             cost = Cost(2 * cost.passes, 2 * cost.tokens)
         if announce is not None:
             announce(cost)
-        examined = examine(_name_of(model), model, text, traced, tests, advance)
+        examined = examine(name_of(model), model, text, traced, tests, advance)
     examined_base = None
     if base is not None:
         with evaluating(base):
-            examined_base = examine(_name_of(base), base, text, traced, tests, advance)
+            examined_base = examine(name_of(base), base, text, traced, tests, advance)
     return Audit(
         examined=examined,
         base=examined_base,
@@ -148,10 +148,6 @@ def _check_models(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
         raise ProglocError(
             f"a base of {base_layers} layers for a model of {layers}; expected the model before localising"
         )
-
-
-def _name_of(model: PreTrainedModel) -> str:
-    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
 
 
 def resolve_base(named: NamedModel, base: str | None, say: Callable[[str], None] = lambda _: None) -> NamedModel | None:

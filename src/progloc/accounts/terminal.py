@@ -65,13 +65,13 @@ def account_summary(account: Account) -> Group:
     """Return what the answer rests on in words, and each source's worth."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("source", overflow="ellipsis")
-    for heading in ("fair share, nats", "left out alone", "attention"):
+    for heading in ("effect, nats", "fair share", "attention"):
         table.add_column(heading, justify="right")
     for source in sorted(account.sources, key=lambda source: -account.worth[source.name])[:SHOWN]:
         share = "" if source.shapley is None else f"{source.shapley:+.2f}"
         error = f" ± {source.shapley_error:.2f}" if source.shapley_error else ""
         mass = "" if source.mass is None else f"{source.mass:.1%}"
-        table.add_row(one_line(source.name), share + error, f"{source.effect:+.2f}", mass)
+        table.add_row(one_line(source.name), f"{source.effect:+.2f}", share + error, mass)
     answer = f"The answer: {one_line(account.answer)}"
     return Group(with_title(account.sentence(), table, answer), account.price_sentence())
 
