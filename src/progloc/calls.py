@@ -14,7 +14,7 @@ from progloc.attention.request import AttentionRequest
 from progloc.attention.segments import documents_in
 from progloc.dialling import dialled
 from progloc.errors import ProglocError
-from progloc.isolating import isolated
+from progloc.isolating import is_within_isolate, isolated
 
 REENTRANT = (
     "gradient checkpointing with use_reentrant=True drops the penalty's gradient; expected "
@@ -71,7 +71,7 @@ def _changes(model: Any, given: dict[str, Any], request: AttentionRequest) -> di
     dial, isolation, source_ids = dialled(model), isolated(model), given.get("source_ids")
     if isolation is not None and request.isolation is None:  # else the model around this one has said it
         changes["isolation"] = isolation.of_call(*_tokens(given), source_ids)
-    elif isolation is None and source_ids is not None:
+    elif isolation is None and source_ids is not None and not is_within_isolate(model):
         raise ProglocError("source_ids without isolation; call the model within `with progloc.isolate(model): …`")
     if dial is not None:
         changes["dials"] = dial.by_layer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -30,6 +31,9 @@ SCHEMA_VERSION = 1
 ADAPTATIONS = 32
 """Evaluations of a training whose α adapts: it can change at each of them."""
 
+SAMPLED = "sampled"
+"""A setting of the dial, or of isolation, that is drawn anew for every micro-batch."""
+
 T = TypeVar("T")
 
 
@@ -49,9 +53,13 @@ _POSITIVE_SHARE = _Range("a share > 0", _POSITIVE.holds)
 _SHARE = _Range("a share in (0, 1)", lambda value: 0 < value < 1)
 _SHARE_OR_ZERO = _Range("a share in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE_OR_ONE = _Range("a share in (0, 1]", lambda value: 0 < value <= 1)
+_ISOLATION = _Range(
+    "'sources', 'sources:K' with K layers, or 'sampled'",
+    lambda value: re.fullmatch(r"sources(:\d{1,4})?|sampled", value) is not None,
+)
 _DIAL = _Range(
     "a number in [0, 1] or 'sampled'",
-    lambda value: value == "sampled" or (not isinstance(value, str) and 0 <= value <= 1),
+    lambda value: value == SAMPLED or (not isinstance(value, str) and 0 <= value <= 1),
 )
 
 
@@ -149,10 +157,16 @@ class TrainingConfig:
     """Evaluate about this many times, evenly spread; by default once an epoch, or 32 times where α adapts."""
     budget: Annotated[float | None, _POSITIVE_SHARE] = None
     """Adapt α so that locality costs this share of perplexity (0.01: +1%) beside a training without a penalty, which
-    is made first."""
+    is made first. With `isolation: sampled`, say instead in how many layers sources may be kept apart at that price."""
     dial: Annotated[float | Literal["sampled"] | None, _DIAL] = None
     """Train with the model dialled: at one δ in [0, 1], where it is then measured too, or, for one checkpoint that
     serves the whole dial, at a δ drawn anew for every micro-batch."""
+    isolation: Annotated[str | None, _ISOLATION] = None
+    """Train with a sequence's blocks kept apart, as sources of what follows them: in all layers ("sources"), in the
+    first K ("sources:K"), or, for one checkpoint that serves all K, in a number of layers drawn for every micro-batch
+    ("sampled"). It is measured so too, and with isolation off."""
+    truth: Annotated[float, _NOT_NEGATIVE] = 0.0
+    """α_t: the weight of 1 − Pearson's r of a reader's attention on the sources and their exact effects."""
     fidelity_goal: Annotated[float | None, _SHARE] = None
     """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
     lambda_learning_rate: Annotated[float, _POSITIVE] = 0.1
@@ -162,7 +176,8 @@ class TrainingConfig:
     @property
     def adapts(self) -> bool:
         """Whether α is adapted; the setting is then where it starts."""
-        return self.budget is not None or self.fidelity_goal is not None
+        names_layers = self.isolation == SAMPLED
+        return (self.budget is not None and not names_layers) or self.fidelity_goal is not None
 
     @property
     def evaluated(self) -> int | None:
@@ -173,6 +188,7 @@ class TrainingConfig:
         _check_ranges(self)
         both = self.budget is not None and self.fidelity_goal is not None
         _check(not both, "fidelity_goal", self.fidelity_goal, "nothing beside a budget: one of the two")
+        _check(not self.truth or self.isolation == "sources", "truth", self.truth, "0, or isolation: sources beside it")
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,11 @@ def isolated(model: Any) -> Isolated | None:
     return setting if setting is not None and setting.changes else None
 
 
+def is_within_isolate(model: Any) -> bool:
+    """Return whether a model is called within `isolate` in this thread, be it one that changes nothing."""
+    return _ISOLATIONS.is_held(model)
+
+
 def _checked(source_ids: Any) -> Tensor:
     ids = torch.as_tensor(source_ids)
     if ids.ndim == 1:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.errors import ProglocError
@@ -41,12 +41,16 @@ class TrainingSummary(_Optional):
 
 
 class GoalOutcome(TypedDict):
-    """What α was adapted to ("budget" or "fidelity"), the value asked for and reached, and whether that holds."""
+    """What α was adapted to ("budget" or "fidelity"), the value asked for and reached, and whether that holds.
+
+    "layers": no α, but the most layers in which sources can be kept apart within a budget, and what that costs.
+    """
 
     goal: str
     asked: float
     found: float
     held: bool
+    layers: NotRequired[int]
 
 
 _CHANCE = ("chance_entropy_bits", "chance_entropy_bits_no_sink", "chance_fidelity", "chance_fidelity_no_sink")
@@ -78,6 +82,8 @@ class RunResult:
     """The measures of the kept checkpoint, on validation."""
     elsewhere: JsonObject | None = field(repr=False, default=None)
     """The measures of the kept checkpoint on the second text, if there is one."""
+    isolation_off: JsonObject | None = field(repr=False, default=None)
+    """Where it was trained with isolation: the measures of the kept checkpoint without, on validation."""
     epochs: tuple[JsonObject, ...] = field(repr=False)
     """The evaluations during training."""
     training: TrainingSummary = field(repr=False)
@@ -111,8 +117,9 @@ class RunResult:
         """Return what `result.json` holds."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["lambdas_course"] = self.lambdas_course or None
-        if self.measured_from is None:
-            del content["measured_from"]
+        for name in ("measured_from", "isolation_off"):  # most runs have neither
+            if content[name] is None:
+                del content[name]
         return {"schema_version": SCHEMA_VERSION, **content}
 
     def write(self, folder: Path) -> None:

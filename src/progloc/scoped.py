@@ -45,6 +45,10 @@ class Scoped(Generic[S]):
             )
         return setting
 
+    def is_held(self, model: Any) -> bool:
+        """Return whether a setting of a model holds in this thread, be it one that changes nothing."""
+        return id(model.locality) in self._settings.get()
+
     @contextmanager
     def hold(self, locality: Any, setting: S, changes: bool) -> Iterator[S]:
         """Let a setting hold while the context lasts; ``changes`` says whether the model does anything differently."""

@@ -74,10 +74,13 @@ def before_after(result: RunResult) -> Group:
     last_before, last = before["layers"][-1], final["layers"][-1]
     for key, heading in (("fidelity", "last layer F"), ("fidelity_no_sink", "last layer F without sink")):
         table.add_row(heading, f"{last_before[key]:.3f}", f"{last[key]:.3f}", f"{before['chance_' + key]:.3f}")
+    if off := result.isolation_off:
+        table.add_row("perplexity with isolation off", "", f"{off['perplexity']:.2f}", "")
     if goal := result.goal:
         quantity, written = {
             "budget": ("price in perplexity", "+.2%"),
             "fidelity": ("F without sink, weighted by λ", ".3f"),
+            "layers": (f"price of sources kept apart in the first {goal.get('layers')} layers", "+.2%"),
         }[goal["goal"]]
         outcome = "held" if goal["held"] else "not held"
         table.add_row(f"{quantity}: asked {goal['asked']:{written}}, {outcome}", "", f"{goal['found']:{written}}", "")

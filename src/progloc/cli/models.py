@@ -63,6 +63,10 @@ def train(
     budget: Annotated[
         str | None, typer.Option(help="Adapt α so that perplexity rises by at most this share, e.g. 1%.")
     ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(help="Train with blocks kept apart as sources: sources, sources:K (layers), or sampled."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of passes over the training text.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Maximum number of optimiser steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
@@ -84,6 +88,7 @@ def train(
     locality = drop_unset(schedule=schedule_value(schedule), blocks=blocks, alpha=alpha, sink_aware=sink_aware)
     training = drop_unset(
         budget=None if budget is None else _share(budget),
+        isolation=isolation,
         epochs=epochs,
         max_steps=max_steps,
         learning_rate=learning_rate,

@@ -17,7 +17,6 @@ from rich.table import Table
 from progloc.config import SCHEMA_VERSION, RunConfig
 from progloc.files import read_mapping, write_json
 from progloc.measures.definitions import look, measures
-from progloc.measures.measuring import measure
 from progloc.paper.controls import Control, size_control
 from progloc.paper.plan import Plan, PlannedRun
 from progloc.paper.suite import SUITE_FILE
@@ -26,6 +25,7 @@ from progloc.report.progress import print_note
 from progloc.results import RunResult
 from progloc.run_folder import check_folder, claimed, finished, plain
 from progloc.training.inputs import Inputs, gather, open_model
+from progloc.training.readers import measure_apart
 from progloc.training.run import estimate_seconds, remeasure_run, train_run
 
 
@@ -185,7 +185,7 @@ def _measure_base(plan: Plan, out: Path, blocks: str, inputs: Inputs) -> dict[st
     if not path.exists():
         model = open_model(inputs, _on_blocks(plan, blocks))
         started = time.monotonic()
-        report = measure(model, inputs.validation, batch_size=plan.base.training.batch_size).to_dict()
+        report = measure_apart(model, inputs.validation, plan.base.training).to_dict()
         write_json(path, {"seconds": time.monotonic() - started, "report": report})
     return read_mapping(path)
 

@@ -20,8 +20,9 @@ from progloc.config import RunConfig, TrainingConfig
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.files import JsonObject, require_space, write_json
+from progloc.isolating import SOURCES
 from progloc.loading import load
-from progloc.measures.measuring import measure
+from progloc.measures.report import Report
 from progloc.model import Locality
 from progloc.report.progress import print_note
 from progloc.results import GoalOutcome, RunResult, TrainingSummary
@@ -44,6 +45,7 @@ from progloc.training.callbacks import (
     whole_checkpoint,
 )
 from progloc.training.inputs import Inputs, open_model
+from progloc.training.readers import OFF, measure_apart
 from progloc.training.stages import FidelityGoal, Goal, PerplexityBudget, Stages
 from progloc.training.trainer import LocalistTrainer, training_arguments
 
@@ -108,7 +110,10 @@ def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 def without_penalty(config: RunConfig) -> RunConfig:
     """Return the same training with λ = 0, evaluated as often."""
     locality = dataclasses.replace(config.locality, schedule="distributed")
-    training = dataclasses.replace(config.training, evaluations=config.training.evaluated, budget=None)
+    isolation = None if config.training.isolation is None else OFF
+    training = dataclasses.replace(
+        config.training, evaluations=config.training.evaluated, budget=None, isolation=isolation, truth=0.0
+    )
     return dataclasses.replace(config, locality=locality, training=training)
 
 
@@ -117,19 +122,36 @@ def _goal(config: RunConfig, reference: RunResult | None) -> Goal | None:
     alpha, training = config.locality.alpha, config.training
     if training.fidelity_goal is not None:
         return FidelityGoal(alpha, fidelity=training.fidelity_goal)
-    if training.budget is None or reference is None:
+    if training.budget is None or reference is None or not training.adapts:
         return None
     course = tuple((e["step"], e["loss"]) for e in reference.epochs if e["stage"] == 2)
     return PerplexityBudget(alpha, budget=training.budget, reference=course)
 
 
-def _outcome(training: TrainingConfig, best: JsonObject, reference: RunResult | None) -> GoalOutcome | None:
-    """Return what α adapted to, what the best checkpoint came to, and whether that holds."""
+def _outcome(
+    training: TrainingConfig, best: JsonObject, reference: RunResult | None, perplexity_apart: Callable[[int], float]
+) -> GoalOutcome | None:
+    """Return what α adapted to, what the best checkpoint came to, and whether that holds.
+
+    Args:
+        training: its settings.
+        best: the evaluation of the kept checkpoint.
+        reference: what a budget is relative to.
+        perplexity_apart: gives the perplexity with sources kept apart in the first K layers.
+    """
     if training.fidelity_goal is not None:
         goal, reached = training.fidelity_goal, best["penalised_fidelity"]
         return {"goal": "fidelity", "asked": goal, "found": reached, "held": reached >= goal}
     if training.budget is not None and reference is not None:
-        goal, reached = training.budget, best["perplexity"] / reference.measure("perplexity") - 1
+        goal, plain = training.budget, reference.measure("perplexity")
+        if not training.adapts:
+            for layers in range(len(reference.lambdas), -1, -1):
+                price = perplexity_apart(layers) / plain - 1
+                if price <= goal or not layers:
+                    return {
+                        "goal": "layers", "asked": goal, "found": price, "held": price <= goal, "layers": layers
+                    }  # fmt: skip
+        reached = best["perplexity"] / plain - 1
         return {"goal": "budget", "asked": goal, "found": reached, "held": reached <= goal}
     return None
 
@@ -152,11 +174,10 @@ def _course(steps: Sequence[JsonObject]) -> tuple[JsonObject, ...]:
 
 def _final_measures(model: PreTrainedModel, config: RunConfig, inputs: Inputs) -> tuple[JsonObject, JsonObject | None]:
     """Return the entries `final` and `elsewhere` of a result."""
-    batch_size = config.training.batch_size
-    final = measure(model, inputs.validation, batch_size=batch_size).to_dict()
+    final = measure_apart(model, inputs.validation, config.training).to_dict()
     if inputs.elsewhere is None:
         return final, None
-    return final, measure(model, inputs.elsewhere, batch_size=batch_size).to_dict()
+    return final, measure_apart(model, inputs.elsewhere, config.training).to_dict()
 
 
 def train_run(
@@ -196,17 +217,17 @@ def train_run(
             return RunResult.read(folder)
         training, stages = config.training, Stages.of(config.training)
         model = open_model(inputs, config)
-        if training.adapts and not any(model.locality.lambdas):
+        if training.adapts and not (any(model.locality.lambdas) or training.truth):
             raise ProglocError(
                 f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
-                "expected one with some λ > 0, such as quintic"
+                "expected one with some λ > 0, such as quintic, or truth > 0"
             )
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         require_space(folder, weights * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
         write_json(folder / RUN_FILE, description)
         if before is None:
             started = time.monotonic()
-            before = measure(model, inputs.validation, batch_size=training.batch_size).to_dict()
+            before = measure_apart(model, inputs.validation, training).to_dict()
             seconds = estimate_seconds(config, inputs, time.monotonic() - started)
             print_note(console, f"about {max(seconds / 60, 0.1):.1f} min of training and measuring, into {folder}")
 
@@ -231,6 +252,8 @@ def train_run(
             goal=_goal(config, reference),
             fused_loss=training.fused_loss,
             dial=training.dial,
+            isolation=training.isolation,
+            truth=training.truth,
             lambda_learning_rate=training.lambda_learning_rate,
             callbacks=[callback for callback in callbacks if callback is not None],
         )
@@ -243,6 +266,12 @@ def train_run(
             evaluation["stage"] = 1 if evaluation["step"] <= stages.boundary(planned) else 2
         with trainer._dialled(sampled=False):
             final, elsewhere = _final_measures(model, config, inputs)
+
+        def apart_in(isolation: str) -> Report:
+            return measure_apart(model, inputs.validation, training, isolation=isolation)
+
+        isolation_off = None if training.isolation is None else apart_in(OFF).to_dict()
+        outcome = _outcome(training, best, reference, lambda layers: apart_in(f"{SOURCES}:{layers}").perplexity)
         _save_model(model, inputs.tokenizer, folder / MODEL_FOLDER)
         result = RunResult(
             name=name,
@@ -260,7 +289,8 @@ def train_run(
             elsewhere=elsewhere,
             epochs=tuple(evaluations),
             training=_training_summary(steps, evaluations, best, planned),
-            goal=_outcome(training, best, reference),
+            isolation_off=isolation_off,
+            goal=outcome,
         )
         result.write(folder)
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -23,11 +23,14 @@ from progloc.data.collate import Items
 from progloc.dialling import dial
 from progloc.errors import ProglocError
 from progloc.fused_loss import FusedLoss
+from progloc.isolating import SOURCES
 from progloc.measures.measuring import measure
 from progloc.objective import locality_penalty, penalty_by_head
 from progloc.servable import attention_modules
 from progloc.training.learned import ScheduleTrainer
+from progloc.training.readers import apart, held_readers, with_readers
 from progloc.training.stages import Goal, Stages
+from progloc.training.truth import truth_gap
 
 
 class LocalistTrainer(ScheduleTrainer):
@@ -53,6 +56,11 @@ class LocalistTrainer(ScheduleTrainer):
         fused_loss: compute the training loss without making logits (`FusedLoss`): the same to rounding, in less memory.
         dial: train, and evaluate, with the model dialled at this δ; "sampled": train at a δ drawn uniformly for every
             micro-batch, and evaluate undialled. The penalty is of attention as it was dialled.
+        isolation: train, and evaluate, with a sequence's blocks kept apart as sources and what follows them reading
+            ("sources", "sources:K"; see `progloc.isolate`). The reader starts at a block drawn for every batch, and the
+            loss is of what it predicts. "sampled": train with K drawn for every micro-batch, and evaluate strictly.
+        truth: α_t, the weight of 1 − Pearson's r of the reader's mean attention on each source and its exact effect, in
+            a sequence of each micro-batch (`truth_gap`); staged and adapted as α is. It needs ``isolation="sources"``.
         lambda_learning_rate: of the logits of a `learnable` schedule, see `LearnedSchedule`.
         **kwargs: everything else, as for Trainer; `model` must come from `localize` or `load`.
 
@@ -67,6 +75,8 @@ class LocalistTrainer(ScheduleTrainer):
         goal: Goal | None = None,
         fused_loss: bool = False,
         dial: float | Literal["sampled"] | None = None,
+        isolation: str | None = None,
+        truth: float = 0.0,
         lambda_learning_rate: float = TrainingConfig.lambda_learning_rate,
         **kwargs: object,
     ) -> None:
@@ -81,6 +91,10 @@ class LocalistTrainer(ScheduleTrainer):
         self.stages = stages or Stages()
         self.goal = goal
         self.dial = dial
+        self.isolation = isolation
+        self.truth = truth
+        if truth and isolation != SOURCES:
+            raise ProglocError(f"truth={truth:g} with isolation={isolation!r}; expected isolation='{SOURCES}' with it")
         self.lambda_learning_rate = lambda_learning_rate
         self._fusing()  # a model that cannot be fused is refused now
         self.begin_learning()
@@ -99,10 +113,17 @@ class LocalistTrainer(ScheduleTrainer):
             alpha = self.goal.alpha_after(self.stages.evaluations(self.state))
         return self.stages.alpha(alpha, stage)
 
+    def truth_weight(self, stage: int) -> float:
+        """Return α_t in force in a stage: the goal that scales α scales it alike."""
+        if self.goal is None:
+            return self.stages.alpha(self.truth, stage)
+        return self.truth * self.alpha(stage) / self.goal.alpha
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "block_ids" not in self._signature_columns:
-            self._signature_columns.append("block_ids")  # reaches attention through **kwargs, so no signature names it
+        for name in ("block_ids", "source_ids"):  # they reach attention through **kwargs, so no signature names them
+            if name not in self._signature_columns:
+                self._signature_columns.append(name)
 
     def _inner_training_loop(self, *args: object, **kwargs: object) -> TrainOutput:
         """Train the present model: `model_init` may have made another since this trainer was."""
@@ -116,6 +137,8 @@ class LocalistTrainer(ScheduleTrainer):
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
         """Return a step's micro-batches; the penalty is a mean over the real tokens in all of them, counted here."""
+        if self.isolation is not None:
+            epoch_iterator = (with_readers(batch, self.locality) for batch in epoch_iterator)
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._real_tokens = None
         if items is not None:
@@ -140,7 +163,8 @@ class LocalistTrainer(ScheduleTrainer):
         stage, config, weights = self.stage, self.locality.config, self.locality.weights
         request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
         options = {"output_attentions": True, "use_cache": False, "attention_request": request}
-        with self._fusing(), self._dialled(sampled=True):
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        with self._fusing(), self._dialled(sampled=True), apart(unwrapped, self.isolation, sampled=True):
             ce, outputs = super().compute_loss(model, {**inputs, **options}, True, num_items_in_batch)
 
         by_head = penalty_by_head(
@@ -158,6 +182,12 @@ class LocalistTrainer(ScheduleTrainer):
         weight = self.alpha(stage)
         # with nothing to weigh the loss is the CE itself, so λ=0 is ordinary fine-tuning to the bit
         loss = ce + weight * penalty if weight and weights.any() else ce
+        if self.truth:
+            gap = truth_gap(unwrapped, inputs)
+            self._note(truth_gap=gap / self.current_gradient_accumulation_steps)
+            # Trainer divides by the accumulated micro-batches only where nobody counted their tokens
+            parts = 1 if self._real_tokens is None else self.current_gradient_accumulation_steps
+            loss = loss + self.truth_weight(stage) * gap / parts
         return (loss, outputs) if return_outputs else loss
 
     @property
@@ -253,8 +283,11 @@ class LocalistTrainer(ScheduleTrainer):
         if dataset is None:
             raise ProglocError("nothing to evaluate on; give the trainer an eval_dataset")
         model, locality = self.accelerator.unwrap_model(self.model), self.locality
-        with self._dialled(sampled=False):
-            report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=self.data_collator)
+        collator = self.data_collator
+        if self.isolation is not None:
+            collator = held_readers(collator, locality)
+        with self._dialled(sampled=False), apart(model, self.isolation):
+            report = measure(model, dataset, batch_size=self.args.eval_batch_size, collator=collator)
         if not math.isfinite(report.objective):
             raise ProglocError(
                 f"training diverged: after step {self.state.global_step} the objective is {report.objective}; "

@@ -1,0 +1,77 @@
+"""The option *truth* (method.md §14): attention that is trained to go where the effects are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from progloc.accounts.probes import Trace
+from progloc.accounts.sources import AnswerValues, SourcedText
+from progloc.attention.isolation import READER
+from progloc.attention.request import AttentionRequest
+from progloc.isolating import isolate
+from progloc.measures.passes import evaluating
+
+FEWEST = 3
+"""Sources that a correlation needs."""
+
+
+def truth_gap(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return 1 − Pearson's r of the reader's attention on each source and its exact effect, in [0, 2], differentiable.
+
+    Attention is the mean over all layers and heads and the reader's tokens; the effect of a source is what log p of
+    these tokens falls by without it, strictly isolated, and counts as a constant. Of the batch, the text with the most
+    sources is taken; a batch without one of three sources, or whose effects do not vary, gives 0.
+
+    Args:
+        model: a localised model; its mode stays as it is.
+        batch: `input_ids` and `source_ids` (B, T), from `with_readers`, and `attention_mask` where there is padding.
+    """
+    nothing = torch.zeros((), device=model.device)
+    text = _longest(batch)
+    sources = 0 if text is None else int(text.roles.max()) + 1
+    if text is None or sources < FEWEST:
+        return nothing
+    with evaluating(model):
+        values = AnswerValues(model, text)
+        everyone = torch.ones(1, sources, dtype=torch.bool)
+        with_all = values(everyone)
+        effects = torch.tensor((with_all - values(~torch.eye(sources, dtype=torch.bool))).tolist())
+    masses = _masses(model, text, sources)
+    x, y = masses - masses.mean(), (effects - effects.mean()).to(masses)
+    if not bool(y.any()):
+        return nothing
+    return 1 - nn.functional.cosine_similarity(x, y, dim=0)
+
+
+def _longest(batch: Mapping[str, Tensor]) -> SourcedText | None:
+    """Return the text of a batch with the most sources, numbered from 0; None where no text has a reader of three."""
+    mask = batch.get("attention_mask")
+    texts = []
+    for row, (ids, roles) in enumerate(zip(batch["input_ids"].cpu(), batch["source_ids"].cpu(), strict=True)):
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask[row].cpu() != 0
+        ids, roles = ids[real], roles[real]
+        start = int((roles == READER).int().argmax())
+        if start == 0 or len(ids) - start < 2:
+            continue
+        sources, numbers = roles[roles >= 0].unique(return_inverse=True)
+        roles = roles.masked_scatter(roles >= 0, numbers)
+        texts.append((len(sources), SourcedText(ids, roles, start + 1)))
+    return max(texts, key=lambda pair: pair[0], default=(0, None))[1]
+
+
+def _masses(model: Any, text: SourcedText, sources: int) -> Tensor:
+    """Return the answer's mean attention on each source, (n,) in [0, 1], differentiable."""
+    roles = text.roles.to(model.device)
+    division = torch.where(roles >= 0, roles, sources)
+    layers = range(len(model.locality.lambdas))
+    trace = Trace(layers, division, division, len(text.answer_ids))
+    with isolate(model, text.roles):
+        model(
+            text.ids[None].to(model.device), use_cache=False, logits_to_keep=1,
+            attention_request=AttentionRequest(probe=trace),
+        )  # fmt: skip
+    return torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)[:sources]
