@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from progloc.accounts.account import account as account
     from progloc.accounts.auditing import audit as audit
     from progloc.accounts.schema import Audit as Audit
+    from progloc.accounts.source_cache import SourceCache as SourceCache
     from progloc.attention.isolation import READER as READER
     from progloc.attention.isolation import SHARED as SHARED
     from progloc.attention.masses import log_masses as log_masses
@@ -41,6 +42,7 @@ _MODULES = {
     "READER": "attention.isolation",
     "SHARED": "attention.isolation",
     "Schedule": "schedules",
+    "SourceCache": "accounts.source_cache",
     "account": "accounts.account",
     "audit": "accounts.auditing",
     "delocalize": "model",

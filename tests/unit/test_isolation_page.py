@@ -15,6 +15,7 @@ from progloc.report.table import filled, to_markdown
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "account_speed.py"))
+REUSE = runpy.run_path(str(ROOT / "benchmarks" / "reuse_speed.py"))
 EXAMPLE = runpy.run_path(str(ROOT / "benchmarks" / "write_account.py"))
 
 
@@ -23,6 +24,15 @@ def test_the_page_is_what_is_kept() -> None:
     tables = SCRIPT["tables"](read_json(SCRIPT["DATA"]))
     assert figures_of(page) == figures_of(filled(page, SCRIPT["BY"], "\n".join(map(to_markdown, tables))))
     assert "exact effects" in page
+
+
+def test_what_reuse_saves_is_what_is_kept() -> None:
+    page, data = REUSE["PAGE"].read_text(encoding="utf-8"), read_json(REUSE["DATA"])
+    tables = REUSE["tables"](data)
+    assert figures_of(page) == figures_of(filled(page, REUSE["BY"], "\n".join(map(to_markdown, tables))))
+    assert "sources moved, in memory" in page
+    data["passages"][0]["sources moved, in memory"][0] += 9
+    assert REUSE["tables"](data)[1] != tables[1]
 
 
 def test_other_timings_make_other_figures() -> None:

@@ -17,16 +17,17 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.accounts.shapley import shapley_values, subsets_needed
-from progloc.accounts.sources import AnswerValues, SourcedText, lay_out
+from progloc.accounts.source_cache import SourceCache
+from progloc.accounts.sources import AnswerValues, SourcedText, lay_out, split_sources, tokenizer_of
 from progloc.accounts.text import write_answer
 from progloc.blocks import TextFromIds, encode_after
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.generation import check_context
-from progloc.hub import name_of, pretrained
+from progloc.hub import name_of
 from progloc.isolating import isolate as isolated
 from progloc.measures.passes import evaluating, locality_of
 
@@ -237,6 +238,7 @@ def account(
     answer: str | None = None,
     *,
     isolate: bool = True,
+    cache: SourceCache | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_new_tokens: int = 64,
     shapley: int = 64,
@@ -256,6 +258,7 @@ def account(
         answer: joined to the question as it is; by default the model writes one, greedily.
         isolate: keep the sources apart while they are read and answered, strictly in every layer. Without, effects are
             of the plain model, where a source's words may live on in what later sources made of them.
+        cache: where keys and values of the sources are taken from, and kept for the next account.
         tokenizer: the model's; by default the one given to `localize`, else that of its folder.
         max_new_tokens: the most tokens that the model writes.
         shapley: how many subsets Shapley values may take (all are taken, and the values exact, where they are no more);
@@ -268,8 +271,8 @@ def account(
         ProglocError: a model that was not localised, two sources of one name, an empty text, numbers out of range, or
             more tokens than the model's context.
     """
-    locality = locality_of(model)
-    names, texts = _named(sources)
+    locality_of(model)
+    names, texts = split_sources(sources)
     if answer == "":
         raise ProglocError("the answer is empty; expected some text, or none for the model to write it")
     for name, value, least in (("max_new_tokens", max_new_tokens, 1), ("shapley", shapley, 0)):
@@ -277,20 +280,25 @@ def account(
             raise ProglocError(f"{name}={value}; expected a whole number ≥ {least}")
     if 0 < shapley < 4:
         raise ProglocError(f"shapley={shapley}; expected at least 4 subsets, or 0 for none")
-    if tokenizer is None:
-        tokenizer = locality.tokenizer or pretrained(
-            AutoTokenizer, name_of(model), "give it: account(model, sources, question, tokenizer=tokenizer)"
-        )
+    if cache is not None and (cache.model is not model or not isolate):
+        raise ProglocError(
+            "the cache is of another model; expected SourceCache(model)" if isolate else
+            "a cache has sources that were read apart; expected isolate=True, or no cache"
+        )  # fmt: skip
+    tokenizer = tokenizer_of(model, tokenizer)
     started = time.monotonic()
     announce, progress = announce or (lambda _: None), progress or (lambda _: None)
     n = len(names)
     pairs = math.comb(min(INTERACTING, n), 2) if shapley else 0
     text = lay_out(tokenizer, texts, question)
     with evaluating(model):
-        text = _answered(model, tokenizer, text, question, answer, isolate, max_new_tokens, lambda: progress(0))
+        text = _answered(model, tokenizer, text, question, answer, isolate, cache, max_new_tokens, lambda: progress(0))
         passes = 2 + n + pairs + (subsets_needed(n, shapley) if shapley else 0)
         announce(passes)
-        values = AnswerValues(model, text, layers=None if isolate else 0, progress=progress)
+        values = AnswerValues(
+            model, text, layers=None if isolate else 0, past=None if cache is None else cache.past(text),
+            progress=progress,
+        )  # fmt: skip
         everyone = torch.ones(1, n, dtype=torch.bool)
         with_all, without_any = values(torch.cat([everyone, ~everyone])).tolist()
         effects = with_all - values(~torch.eye(n, dtype=torch.bool)).numpy()
@@ -328,18 +336,6 @@ def account(
     )
 
 
-def _named(sources: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return names and texts, each name once."""
-    try:
-        names, texts = [str(name) for name, _ in sources], [text for _, text in sources]
-    except (TypeError, ValueError) as error:
-        raise ProglocError('sources are not pairs; expected [("name", "text"), …]') from error
-    for name in names:
-        if names.count(name) > 1:
-            raise ProglocError(f"two sources are named '{name}'; expected a name each")
-    return names, texts
-
-
 def _answered(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -347,6 +343,7 @@ def _answered(
     question: str,
     answer: str | None,
     isolate: bool,
+    cache: SourceCache | None,
     max_new_tokens: int,
     every_token: Callable[[], None],
 ) -> SourcedText:
@@ -355,8 +352,9 @@ def _answered(
         text = text.answered(encode_after(tokenizer, question, answer))
         check_context(model, len(text.ids))
         return text
+    past = {} if cache is None else {"past_key_values": cache.past(text)}
     with isolated(model, text.roles, None if isolate else 0):
-        return text.answered(write_answer(model, tokenizer, text.ids.tolist(), max_new_tokens, every_token))
+        return text.answered(write_answer(model, tokenizer, text.ids.tolist(), max_new_tokens, every_token, **past))
 
 
 def _interactions(

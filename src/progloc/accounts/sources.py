@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.accounts.effects import beginning_of, log_probs_of
 from progloc.accounts.probes import Trace
@@ -22,7 +22,9 @@ from progloc.blocks import encode
 from progloc.blocks.encoding import prefix_ids
 from progloc.dialling import dialled
 from progloc.errors import ProglocError
+from progloc.hub import name_of, pretrained
 from progloc.isolating import Layers, isolate, odds_forbidden
+from progloc.measures.passes import locality_of
 
 BETWEEN = "\n\n"
 """What ends a source."""
@@ -65,6 +67,27 @@ class SourcedText:
         return (~subsets).long() @ of_source.T > 0
 
 
+def split_sources(sources: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return names and texts, each name once."""
+    try:
+        names, texts = [str(name) for name, _ in sources], [text for _, text in sources]
+    except (TypeError, ValueError) as error:
+        raise ProglocError('sources are not pairs; expected [("name", "text"), …]') from error
+    for name in names:
+        if names.count(name) > 1:
+            raise ProglocError(f"two sources are named '{name}'; expected a name each")
+    return names, texts
+
+
+def tokenizer_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer given, else the one given to `localize`, else that of the model's folder."""
+    return (
+        tokenizer
+        or locality_of(model).tokenizer
+        or pretrained(AutoTokenizer, name_of(model), "give it: tokenizer=tokenizer")
+    )
+
+
 def lay_out(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], question: str) -> SourcedText:
     """Return the text that a model is to answer.
 
@@ -104,6 +127,7 @@ class AnswerValues:
         text: with its answer.
         layers: where sources are kept apart, as for `isolate`: strictly in all (None), or in none (0). Unless it is
             strictly in all, every subset is read as a whole.
+        past: of what stands before the question, read as `layers` has it, where it is there already.
         progress: called after each pass with how many subsets it was for.
     """
 
@@ -113,13 +137,14 @@ class AnswerValues:
         text: SourcedText,
         *,
         layers: Layers = None,
+        past: Cache | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._model, self._text, self._layers, self._progress = model, text, layers, progress
         self._sources = int(text.roles.max()) + 1
         self._apart = not any(odds_forbidden(layers, len(model.locality.lambdas))) and dialled(model) is None
-        self._past: Cache | None = None
-        if self._apart:
+        self._past = past
+        if self._apart and past is None:
             start = text.reader_start
             with self._reading():
                 outputs = model(

@@ -179,6 +179,7 @@ def write_answer(
     ids: Sequence[int],
     max_new_tokens: int,
     every_token: Callable[[], None],
+    **settings: object,
 ) -> list[int]:
     """Return a model's greedy continuation of token ids, whatever its generation settings; see `write_on`.
 
@@ -188,11 +189,12 @@ def write_answer(
         ids: of the prompt.
         max_new_tokens: the most tokens to write.
         every_token: called at each new token.
+        settings: for `generate`, such as a past.
 
     Raises:
         ProglocError: the model ends the text at once, or its context has no room for so many tokens.
     """
-    new = write_on(model, tokenizer, ids, max_new_tokens, greedy=True, streamer=_EveryToken(every_token))
+    new = write_on(model, tokenizer, ids, max_new_tokens, greedy=True, streamer=_EveryToken(every_token), **settings)
     if not new:
         raise ProglocError("the model ends the text at once; expected some continuation: give one with --continuation")
     return new
