@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from progloc import LocalityConfig, ProglocError, SourceCache, account, dial, isolate, localize
+from progloc.accounts.rotary import Rotation, rotation_between, rotations
+from progloc.accounts.source_cache import COARSE, TOLERANCE
 from progloc.accounts.sources import SourcedText, lay_out
 from progloc.attention.isolation import READER, SHARED
 from small_models import FAMILIES, small_model
@@ -121,6 +123,25 @@ def test_moved_behind_shared_tokens_a_source_is_what_it_is_directly_behind_them(
     assert not torch.allclose(
         log_probs(model, text, cache.past(text)), log_probs(model, text, None), atol=1e-3
     )  # from where they stand, sources see what is shared otherwise
+
+
+@pytest.mark.parametrize("way", [(0, False), (0, True), (4, False), (4, True)])
+def test_how_keys_turn_is_found_under_rounding(way: tuple[int, bool]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Module()
+    model.register_buffer("inv_freq", frequencies := torch.tensor([1.0, 0.1, 0.01]))
+    ways, (here, there) = rotations(model, 10), (torch.arange(5), torch.arange(700, 705))
+    keys = torch.randn(2, 5, 10, generator=generator)
+    rotation = Rotation(frequencies, *way)
+    moved = rotation(keys, rotation.turn(here, there))
+    rounded = moved + 0.05 * torch.randn(2, 5, 10, generator=generator)
+    for expected, tolerance in ((moved, TOLERANCE), (rounded, COARSE)):
+        result = rotation_between(ways, keys, expected, here, there, tolerance)
+        assert result is not None
+        assert (result.first, result.interleaved) == way
+    assert rotation_between(ways, keys, rounded, here, there, TOLERANCE) is None
+    assert rotation_between(ways, keys, moved, here, there + 1, COARSE) is None
+    assert rotations(torch.nn.Module(), 10) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

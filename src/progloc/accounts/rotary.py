@@ -6,6 +6,7 @@ positions decide between the ways there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,24 +66,31 @@ def rotation_between(
         moved: (H, S, D), at positions `after`.
         before: (S,).
         after: (S,).
-        tolerance: how far a key may be off, of the largest.
+        tolerance: how far they may be off, as `difference` has it.
     """
+    errors = [(difference(way(keys, way.turn(before, after)), moved), way) for way in ways]
+    error, best = min(errors, key=lambda pair: pair[0], default=(math.inf, None))
+    return best if error <= tolerance else None
 
-    def error(way: Rotation) -> float:
-        return float(
-            (way(keys, way.turn(before, after)).float() - moved.float()).abs().max() / moved.float().abs().max()
-        )
 
-    best = min(ways, key=error)
-    return best if error(best) <= tolerance else None
+def difference(x: Tensor, expected: Tensor) -> float:
+    """Return the norm of a difference, as a share of what is expected."""
+    return float((x.float() - expected.float()).norm() / expected.float().norm())
 
 
 def rotations(model: nn.Module, width: int) -> list[Rotation]:
-    """Return every way in which keys so wide could turn in a model: first not at all, then by its own frequencies."""
-    ways = [Rotation(torch.empty(0))]
-    for name, buffer in model.named_buffers():
-        if name.endswith("inv_freq") and "original" not in name and 0 < 2 * len(buffer) <= width:
-            frequencies = buffer.detach().float().cpu()
-            for first in {0, width - 2 * len(buffer)}:
-                ways += [Rotation(frequencies, first, interleaved) for interleaved in (False, True)]
+    """Return every way in which keys so wide could turn in a model: not at all, or by its own frequencies.
+
+    There is none in a model without rotary embeddings, whose keys know their positions otherwise.
+    """
+    frequencies = [
+        buffer.detach().float().cpu()
+        for name, buffer in model.named_buffers()
+        if name.endswith("inv_freq") and "original" not in name
+    ]
+    ways = [Rotation(torch.empty(0))] if frequencies else []
+    for turning in frequencies:
+        behind = width - 2 * len(turning)
+        for first in {0, behind} if behind >= 0 else ():
+            ways += [Rotation(turning, first, interleaved) for interleaved in (False, True)]
     return ways

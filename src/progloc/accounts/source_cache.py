@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.accounts.effects import beginning_of
-from progloc.accounts.rotary import Rotation, rotation_between, rotations
+from progloc.accounts.rotary import Rotation, difference, rotation_between, rotations
 from progloc.accounts.sources import SourcedText, lay_out, split_sources, tokenizer_of
 from progloc.attention.isolation import SHARED
 from progloc.data.cache import key_of
@@ -40,8 +40,8 @@ DIGEST = "sha256"
 """A file's tensor beside keys and values: the hash of its name and of these."""
 FOLLOWS_LENGTH = {"dynamic", "longrope"}
 """Rotary embeddings whose frequencies depend on how long the text is."""
-TOLERANCE, COARSE = 1e-3, 5e-2
-"""Of the largest key or value of a layer: how far rounding may move one; and in half precision."""
+TOLERANCE, COARSE = 1e-3, 0.2
+"""How far rounding may move a layer's keys or values, as a share of them; and in half precision."""
 
 Part = tuple[Tensor, ...]
 """Keys and values of a source or of what is shared: of each layer (H_kv, S, D) and (H_kv, S, D')."""
@@ -255,7 +255,7 @@ class SourceCache:
         there = roles != 0
         apart = self._keys_and_values(tokens[there], roles[there], places[there])
         for one, other in zip(together, apart, strict=True):
-            if (one[:, 4:] - other[:, 1:]).abs().max() > tolerance * one.abs().max():
+            if difference(other[:, 1:], one[:, 4:]) > tolerance:
                 raise ProglocError(f"{name} does not follow positions, so sources cannot be kept; call without a cache")
         if not self.move:
             return
