@@ -12,7 +12,7 @@ from torch import Tensor
 
 from progloc import Account, LocalityConfig, ProglocError, account, isolate, localize
 from progloc.accounts.account import _times
-from progloc.accounts.sources import SourcedText, lay_out
+from progloc.accounts.sources import AnswerValues, SourcedText, lay_out
 from small_models import small_model
 from toy_tokenizers import beginning_with
 from wired_models import copier, words, words_tokenizer
@@ -89,8 +89,22 @@ def test_isolation_around_an_account_does_not_reach_into_it(isolated: bool) -> N
 def test_what_is_told_beforehand_is_what_is_read() -> None:
     read: list[int] = []
     told: list[int] = []
-    result = account(model_of(), SOURCES, QUESTION, ANSWER, announce=told.append, progress=read.append)
-    assert told == [sum(read)] == [result.passes] == [2 + 4 + 6 + 14]
+    account(model_of(), SOURCES, QUESTION, ANSWER, announce=told.append, progress=read.append)
+    assert told == [sum(read)] == [2 + 4 + 6 + 14]
+
+
+def test_no_subset_is_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    as_it_was = AnswerValues._log_probs
+
+    def counting(self: AnswerValues, stays: Tensor, *rest: Any) -> Tensor:
+        rows.extend([len(stays)] * (not rest))
+        return as_it_was(self, stays, *rest)
+
+    monkeypatch.setattr(AnswerValues, "_log_probs", counting)
+    result = account(model_of(), SOURCES, QUESTION, ANSWER)
+    assert result.passes == 2**4  # every subset of four sources: those without one or two are among them
+    assert sum(rows) == 2**4 + 1  # and the answer by the plain model
 
 
 def test_without_shapley_values_there_are_none() -> None:

@@ -264,7 +264,7 @@ def account(
         shapley: how many subsets Shapley values may take (all are taken, and the values exact, where they are no more);
             0 leaves them and the interactions out.
         seed: of the draws.
-        announce: called before the tests with how many subsets they take.
+        announce: called before the tests with how many subsets they ask for; each is read once.
         progress: called with how many subsets were just read, and with 0 at each token that the model writes.
 
     Raises:
@@ -293,8 +293,7 @@ def account(
     text = lay_out(tokenizer, texts, question)
     with evaluating(model):
         text = _answered(model, tokenizer, text, question, answer, isolate, cache, max_new_tokens, lambda: progress(0))
-        passes = 2 + n + pairs + (subsets_needed(n, shapley) if shapley else 0)
-        announce(passes)
+        announce(2 + n + pairs + (subsets_needed(n, shapley) if shapley else 0))
         values = AnswerValues(
             model, text, layers=None if isolate else 0, past=None if cache is None else cache.past(text),
             progress=progress,
@@ -330,7 +329,7 @@ def account(
         log_prob_without=without_any,
         log_prob_plain=plain,
         answer_tokens=len(text.answer_ids),
-        passes=passes,
+        passes=values.read,
         seconds=time.monotonic() - started,
         environment=describe_environment(),
     )

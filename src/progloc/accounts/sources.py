@@ -128,7 +128,7 @@ class AnswerValues:
         layers: where sources are kept apart, as for `isolate`: strictly in all (None), or in none (0). Unless it is
             strictly in all, every subset is read as a whole.
         past: of what stands before the question, read as `layers` has it, where it is there already.
-        progress: called after each pass with how many subsets it was for.
+        progress: called after each pass with how many subsets it was for, and at once with how many were read before.
     """
 
     def __init__(
@@ -144,6 +144,7 @@ class AnswerValues:
         self._sources = int(text.roles.max()) + 1
         self._apart = not any(odds_forbidden(layers, len(model.locality.lambdas))) and dialled(model) is None
         self._past = past
+        self._values: dict[bytes, Tensor] = {}
         if self._apart and past is None:
             start = text.reader_start
             with self._reading():
@@ -155,14 +156,23 @@ class AnswerValues:
 
     def __call__(self, subsets: Tensor) -> Tensor:
         """Return the values (S,), double, of subsets (S, n) boolean: which sources are there."""
-        removed = self._text.removed(subsets)
+        names = [row.numpy().tobytes() for row in subsets]
+        unread = {name: row for name, row in zip(names, subsets, strict=True) if name not in self._values}
+        if len(unread) < len(names):
+            self._progress(len(names) - len(unread))
         tokens = len(self._text.ids) - (self._text.reader_start if self._apart else 0)
         rows = max(1, TOKENS_AT_ONCE // tokens)
-        values = []
-        for batch in removed.split(rows):
-            values.append(self._log_probs(~batch).sum(-1))
+        for start in range(0, len(unread), rows):
+            batch = list(unread)[start : start + rows]
+            removed = self._text.removed(torch.stack([unread[name] for name in batch]))
+            self._values |= zip(batch, self._log_probs(~removed).sum(-1), strict=True)
             self._progress(len(batch))
-        return torch.cat(values)
+        return torch.stack([self._values[name] for name in names])
+
+    @property
+    def read(self) -> int:
+        """How many subsets the answer was read with; each is read once, however often it is asked for."""
+        return len(self._values)
 
     def all_tokens(self) -> Tensor:
         """Return log p of each of the answer's tokens with all sources, (a,) in nats."""
