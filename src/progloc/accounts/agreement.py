@@ -18,7 +18,7 @@ TOP = 0.2
 """The share of the tested tokens that the top blocks hold."""
 
 
-def _spearman(x: FloatArray, y: FloatArray) -> FloatArray:
+def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Spearman's ρ along the last axis; NaN where either does not vary."""
     x, y = (stats.rankdata(values, axis=-1) for values in np.broadcast_arrays(x, y))
     x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
@@ -47,16 +47,16 @@ def correlation(
     x, y, mass_per_token, effect_per_token = (
         np.round(values, DECIMALS) for values in (masses, effects, masses / sizes, effects / sizes)
     )
-    rho = _finite(_spearman(x, y)) if len(x) >= 3 else None
+    rho = _finite(spearman(x, y)) if len(x) >= 3 else None
     if rho is None:
         return Correlation(picture, effect, overlap=overlap(masses, effects))
     rng = np.random.default_rng(seed)
     samples = rng.integers(len(x), size=(RESAMPLES, len(x)))
-    resampled = _spearman(x[samples], y[samples])
+    resampled = spearman(x[samples], y[samples])
     low, high = np.nanpercentile(resampled, (2.5, 97.5))  # NaN: a resample in which nothing varies
-    shuffled = _spearman(rng.permuted(np.tile(x, (RESAMPLES, 1)), axis=1), y)
+    shuffled = spearman(rng.permuted(np.tile(x, (RESAMPLES, 1)), axis=1), y)
     p = (1 + int((shuffled >= rho - 1e-12).sum())) / (RESAMPLES + 1)
-    rho_for_size = _finite(_spearman(mass_per_token, effect_per_token))
+    rho_for_size = _finite(spearman(mass_per_token, effect_per_token))
     return Correlation(picture, effect, rho, float(low), float(high), p, rho_for_size, overlap(masses, effects))
 
 
