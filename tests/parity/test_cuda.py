@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from attention_cases import BLOCKS, CORNER, DOCUMENTS, HEADS, B, blocks_of, by_definition, documents_of
-from progloc import LocalityConfig, dial, localize, log_masses, measure
+from progloc import READER, SHARED, LocalityConfig, dial, isolate, localize, log_masses, measure
 from progloc.attention.fast import fast_attention
 from progloc.attention.masses import EXTRA_CHANNELS
 from progloc.objective import Penalty
@@ -82,6 +82,7 @@ def localised(device: str) -> PreTrainedModel:
 
 
 IDS = torch.randint(0, 101, (3, 90), generator=torch.Generator().manual_seed(1))
+ROLES = torch.tensor([[SHARED] * 3 + [source for source in range(4) for _ in range(18)] + [READER] * 15])
 LEFT_PADDED = (torch.arange(90) >= torch.tensor([0, 13, 60])[:, None]).long()
 
 
@@ -117,6 +118,24 @@ def generated(model: PreTrainedModel) -> dict[str, Tensor]:
     return texts
 
 
+def isolated(model: PreTrainedModel) -> dict[str, Tensor]:
+    outputs = {}
+    for layers in (None, "sources:1", 0.7):
+        with torch.no_grad(), isolate(model, ROLES, layers):
+            outputs[f"{layers}"] = model(IDS.to(model.device)).logits.cpu()
+            outputs[f"{layers}, written"] = model.generate(
+                IDS.to(model.device), max_new_tokens=12, do_sample=False
+            ).cpu()
+    return outputs
+
+
+def gradients_of_an_isolated_step(model: PreTrainedModel) -> dict[str, Tensor]:
+    ids = IDS.to(model.device)
+    with isolate(model, ROLES):
+        model(ids, labels=ids, use_cache=False).loss.backward()
+    return {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+
+
 def gradients_of_a_step(model: PreTrainedModel) -> dict[str, Tensor]:
     ids = IDS.to(model.device)
     outputs = model(ids, labels=ids, output_attentions=True, use_cache=False)
@@ -125,12 +144,30 @@ def gradients_of_a_step(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("of", [logits_and_masses, dialled_logits, generated, figures, gradients_of_a_step])
+OF_MODELS = (
+    logits_and_masses, dialled_logits, generated, figures, gradients_of_a_step, isolated, gradients_of_an_isolated_step,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("of", OF_MODELS)
 def test_a_model_says_the_same_as_on_the_cpu(of: Callable[[PreTrainedModel], dict[str, Tensor]]) -> None:
     on_gpu, on_cpu = of(localised("cuda")), of(localised("cpu"))
     assert on_gpu.keys() == on_cpu.keys()
     for name, value in on_gpu.items():
         torch.testing.assert_close(value, on_cpu[name], rtol=2e-3, atol=2e-3, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_source_moves_another(dtype: torch.dtype) -> None:
+    model = localize(llama(dtype), LocalityConfig("uniform:1", "fixed:4")).cuda()
+    changed = IDS.clone()
+    changed[:, ROLES[0] == 1] = (changed[:, ROLES[0] == 1] + 1) % 101
+    with torch.no_grad(), isolate(model, ROLES):
+        before, after = (model(ids.cuda(), use_cache=False).logits for ids in (IDS, changed))
+    moved = (before - after).abs().amax((0, 2)).cpu()
+    assert moved[(ROLES[0] != 1) & (ROLES[0] != READER)].max() == 0
+    assert moved[ROLES[0] == 1].min() > 0
+    assert moved[ROLES[0] == READER].min() > 0
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0])
