@@ -167,6 +167,8 @@ class TrainingConfig:
     ("sampled"). It is measured so too, and with isolation off."""
     truth: Annotated[float, _NOT_NEGATIVE] = 0.0
     """α_t: the weight of 1 − Pearson's r of a reader's attention on the sources and their exact effects."""
+    distil: bool = False
+    """Learn from the model as it is before training, with dial and isolation off, instead of from the text."""
     fidelity_goal: Annotated[float | None, _SHARE] = None
     """Adapt α so that fidelity off the sink, weighted by λ over layers, comes to this."""
     lambda_learning_rate: Annotated[float, _POSITIVE] = 0.1
@@ -188,6 +190,7 @@ class TrainingConfig:
         _check_ranges(self)
         both = self.budget is not None and self.fidelity_goal is not None
         _check(not both, "fidelity_goal", self.fidelity_goal, "nothing beside a budget: one of the two")
+        _check(not (self.distil and self.fused_loss), "fused_loss", True, "false beside distil, which needs logits")
         _check(not self.truth or self.isolation == "sources", "truth", self.truth, "0, or isolation: sources beside it")
 
 

@@ -54,6 +54,12 @@ def roles_from_blocks(block_ids: Tensor, reader_start: int | Tensor | None = Non
     return roles.reshape(block_ids.shape)
 
 
+def numbered(roles: Tensor) -> Tensor:
+    """Return roles (T,) with their n sources numbered 0 … n−1, in the order of their numbers."""
+    _, numbers = roles[roles >= 0].unique(return_inverse=True)
+    return roles.masked_scatter(roles >= 0, numbers)
+
+
 def roles_from_spans(offsets: Any, spans: Sequence[tuple[int, int]], *, shared: int = 1) -> Tensor:
     """Return the role of every token where the sources are spans of a text.
 

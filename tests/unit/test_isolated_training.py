@@ -91,7 +91,9 @@ def test_quantiles_reach_every_block_that_a_reader_can_start_at() -> None:
 
 def test_a_text_of_one_block_reads_as_the_plain_model_does() -> None:
     model = model_of()
-    batch = with_readers(collate([{"input_ids": torch.arange(1, 9), "block_ids": torch.zeros(8)}]), model.locality)
+    batch = with_readers(
+        collate([{"input_ids": torch.arange(1, 9), "block_ids": torch.zeros(8)}]), model.locality, torch.zeros(1)
+    )
     assert batch["source_ids"].tolist() == [[READER] * 8]
     assert batch["labels"].tolist() == [[-100, *range(2, 9)]]
 
@@ -112,7 +114,7 @@ def test_the_loss_is_that_of_what_readers_predict(isolation: str, tmp_path: Path
     model = model_of().train()
     trainer = trainer_of(model, tmp_path, isolation=isolation)
     trainer.current_gradient_accumulation_steps = 1
-    batch = with_readers(collate(items(3)), model.locality)
+    batch = with_readers(collate(items(3)), model.locality, torch.tensor([0.1, 0.5, 0.9]))
     loss = trainer.compute_loss(model, dict(batch))
     with isolate(model, batch["source_ids"], isolation):
         logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
@@ -123,7 +125,7 @@ def test_the_loss_is_that_of_what_readers_predict(isolation: str, tmp_path: Path
 
 def test_isolation_off_is_the_plain_model_to_the_bit() -> None:
     model = model_of()
-    batch = with_readers(collate(items(3)), model.locality)
+    batch = with_readers(collate(items(3)), model.locality, torch.tensor([0.1, 0.5, 0.9]))
     asked = {"attention_mask": batch["attention_mask"], "use_cache": False}
     with torch.no_grad():
         plain = model(batch["input_ids"], **asked).logits
@@ -278,10 +280,10 @@ def test_truth_needs_strict_isolation(isolation: str | None, tmp_path: Path) -> 
         trainer_of(model_of(), tmp_path, isolation=isolation, truth=0.1)
 
 
-def test_more_layers_than_the_model_has_are_refused_before_training(tmp_path: Path) -> None:
+def test_more_layers_than_the_model_has_are_refused_before_training() -> None:
     config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, isolation="sources:9"))
     with pytest.raises(ProglocError, match="expected 'sources', 'sources:K' with K from 0 to 2"):
-        train_run(config, tmp_path / "run", gather(config), name="distributed")
+        gather(config)
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +302,28 @@ def test_a_run_is_measured_isolated_and_with_isolation_off(inputs: Inputs, tmp_p
         assert report.perplexity == pytest.approx(figures["perplexity"], rel=1e-4)
     assert result.final["perplexity"] != result.isolation_off["perplexity"]
     assert result.epochs[-1]["perplexity"] >= result.final["perplexity"] * 0.9999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"isolation": "sampled"}, {"isolation": "sources", "truth": 0.3}], ids=str)
+def test_an_interrupted_run_draws_the_same_readers_and_layers(
+    changes: dict[str, Any], inputs: Inputs, tmp_path: Path
+) -> None:
+    training = dataclasses.replace(CONFIG.training, evaluations=4, batch_size=4, accumulation=2, **changes)
+    config = dataclasses.replace(CONFIG, training=training)
+    whole = train_run(config, tmp_path / "whole", inputs, name="distributed")
+
+    def interrupt(step: int, *_: object) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "cut", inputs, name="distributed", heard=interrupt)
+    seen: list[int] = []
+    resumed = train_run(config, tmp_path / "cut", inputs, name="distributed", heard=lambda step, *_: seen.append(step))
+    assert 1 < seen[0] <= 4  # it went on
+    assert resumed.final == whole.final
+    assert [e["objective"] for e in resumed.epochs] == [e["objective"] for e in whole.epochs]
 
 
 @pytest.mark.slow
@@ -332,3 +356,54 @@ def test_a_goal_scales_truth_as_it_scales_alpha(tiny_gpt2: Callable[..., Any], t
     trainer.state.log_history.append({"eval_objective": 9.0, "eval_loss": 9.0, "step": 1})
     assert trainer.truth_weight(2) == pytest.approx(0.4 * trainer.alpha(2) / 0.05)
     assert trainer.truth_weight(2) < 0.4
+
+
+# ---- learning from the plain model
+
+
+def test_the_divergence_is_that_of_the_definition(tmp_path: Path) -> None:
+    model = model_of().train()
+    trainer = trainer_of(model, tmp_path, isolation="sources", distil=True)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = with_readers(collate(items(3)), model.locality, torch.tensor([0.1, 0.5, 0.9]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    loss = trainer.compute_loss(model, dict(batch))
+    asked = {"attention_mask": batch["attention_mask"], "use_cache": False}
+    with torch.no_grad():
+        teacher = localize(small_model("llama"), LocalityConfig("distributed"))(batch["input_ids"], **asked).logits
+        with isolate(model, batch["source_ids"]):
+            learner = model(batch["input_ids"], **asked).logits
+    p, q = (x[:, :-1].double().softmax(-1) for x in (teacher, learner))
+    by_token = (p * (p.log() - q.log())).sum(-1)
+    assert loss.item() == pytest.approx(by_token[batch["labels"][:, 1:] != -100].mean().item(), rel=1e-4)
+    assert loss > 0
+
+
+def test_what_is_learned_from_is_the_model_as_it_was_given(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = model_of()
+    plain = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = trainer_of(model, tmp_path, isolation=OFF, distil=True)
+    trainer.train()
+    assert trainer.teacher is not None
+    assert all(torch.equal(value, plain[name]) for name, value in trainer.teacher.state_dict().items())
+    # with isolation off there is nothing to learn
+    assert trainer.state.log_history[0]["ce"] == pytest.approx(0, abs=1e-5)
+
+
+def test_distilling_lets_an_isolated_model_say_what_the_plain_one_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer = trainer_of(model_of(), tmp_path, isolation="sources", distil=True)
+    trainer.args.max_steps, trainer.args.learning_rate = 30, 3e-3
+    trainer.train()
+    course = [entry["ce"] for entry in trainer.state.log_history if "ce" in entry]
+    assert sum(course[-5:]) < 0.7 * sum(course[:5])
+
+
+def test_distil_needs_logits(tmp_path: Path) -> None:
+    with pytest.raises(ProglocError, match="fused_loss"):
+        TrainingConfig(distil=True, fused_loss=True)
+    with pytest.raises(ProglocError, match="fused_loss"):
+        trainer_of(model_of(), tmp_path, distil=True, fused_loss=True)

@@ -12,10 +12,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from progloc.blocks import partitioner
-from progloc.config import RunConfig
+from progloc.config import SAMPLED, RunConfig
 from progloc.data import Corpus, load_corpus, split, tokenise, with_block_ids
 from progloc.errors import ProglocError
 from progloc.files import JsonObject
+from progloc.isolating import odds_forbidden
 from progloc.loading import load
 from progloc.model import LocalModel
 from progloc.report.formats import counted
@@ -75,7 +76,7 @@ def gather(config: RunConfig, console: Console | None = None) -> Inputs:
     """Load and tokenise the text, split it, mark its blocks and, for `scratch:…`, pretrain the model (all cached).
 
     Args:
-        config: the run. Of its locality the schedule is checked against the model, and the blocks are made.
+        config: the run. Its schedule and isolation are checked against the model, and its blocks are made.
         console: where notes and pretraining's progress bar are shown.
 
     Raises:
@@ -86,6 +87,8 @@ def gather(config: RunConfig, console: Console | None = None) -> Inputs:
     scratch, size = config.model.startswith(SCRATCH), config.model.removeprefix(SCRATCH)
     layers = scratch_size(size).layers if scratch else check_length(config.model, config.sequence_length)
     config.locality.parsed_schedule(layers)  # a list has to fit the model
+    if config.training.isolation not in (None, SAMPLED):
+        odds_forbidden(config.training.isolation, layers)
     tokenizer = scratch_tokenizer(corpus, size) if scratch else load_tokenizer(config.model)
     note(f"corpus {corpus.name}: {len(corpus.text):,} characters")
     sequences = tokenise(corpus, tokenizer, config.sequence_length)

@@ -29,7 +29,7 @@ OFF = f"{SOURCES}:0"
 Batch = Mapping[str, Tensor]
 
 
-def with_readers(batch: Batch, locality: Locality, quantiles: Tensor | None = None) -> dict[str, Tensor]:
+def with_readers(batch: Batch, locality: Locality, quantiles: Tensor) -> dict[str, Tensor]:
     """Return a batch with `source_ids` (B, T), and labels only where a reader predicts.
 
     The first token of a sequence is shared, its blocks up to the reader's are sources. A sequence of one block reads.
@@ -37,7 +37,7 @@ def with_readers(batch: Batch, locality: Locality, quantiles: Tensor | None = No
     Args:
         batch: as `collate` makes it.
         locality: of the model, for blocks where the batch has none.
-        quantiles: (B,) in [0, 1): which of the blocks that a reader can start at; drawn at random by default.
+        quantiles: (B,) in [0, 1): which of the blocks that a reader can start at, in their order.
     """
     ids = batch["input_ids"]
     mask = batch.get("attention_mask")
@@ -49,8 +49,6 @@ def with_readers(batch: Batch, locality: Locality, quantiles: Tensor | None = No
     # a reader needs sources before it, and a token to predict after its first
     begins = torch.zeros_like(real)
     begins[:, 1:-1] = (blocks[:, 1:-1] != blocks[:, :-2]) & real[:, :-2] & real[:, 2:]
-    if quantiles is None:
-        quantiles = torch.rand(len(ids))
     rank = (quantiles.to(ids.device) * begins.sum(-1)).long()
     starts = (begins.cumsum(-1) > rank[:, None]).int().argmax(-1)
     starts = torch.where(begins.any(-1), starts, 0)

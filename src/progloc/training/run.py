@@ -220,7 +220,7 @@ def train_run(
         if training.adapts and not (any(model.locality.lambdas) or training.truth):
             raise ProglocError(
                 f"a goal for α with the schedule '{config.locality.schedule}', which is λ = 0 everywhere; "
-                "expected one with some λ > 0, such as quintic, or truth > 0"
+                "expected one with some λ > 0, such as quintic, truth > 0, or isolation: sampled, whose layers it names"
             )
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         require_space(folder, weights * (3 * 3 + 1))  # three checkpoints of weights and two moments, and the model
@@ -254,6 +254,7 @@ def train_run(
             dial=training.dial,
             isolation=training.isolation,
             truth=training.truth,
+            distil=training.distil,
             lambda_learning_rate=training.lambda_learning_rate,
             callbacks=[callback for callback in callbacks if callback is not None],
         )

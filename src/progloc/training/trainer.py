@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerControl, TrainingArguments
@@ -18,6 +21,7 @@ from progloc.attention.masses import log_masses
 from progloc.attention.request import AttentionRequest
 from progloc.calls import REENTRANT
 from progloc.config import TrainingConfig
+from progloc.cross_entropy import IGNORED
 from progloc.data import collate
 from progloc.data.collate import Items
 from progloc.dialling import dial
@@ -31,6 +35,9 @@ from progloc.training.learned import ScheduleTrainer
 from progloc.training.readers import apart, held_readers, with_readers
 from progloc.training.stages import Goal, Stages
 from progloc.training.truth import truth_gap
+
+PLAIN_INPUTS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids")
+"""What a model is called with that is neither dialled nor isolated."""
 
 
 class LocalistTrainer(ScheduleTrainer):
@@ -61,6 +68,9 @@ class LocalistTrainer(ScheduleTrainer):
             loss is of what it predicts. "sampled": train with K drawn for every micro-batch, and evaluate strictly.
         truth: α_t, the weight of 1 − Pearson's r of the reader's mean attention on each source and its exact effect, in
             a sequence of each micro-batch (`truth_gap`); staged and adapted as α is. It needs ``isolation="sources"``.
+        distil: learn from the model as it is given, with dial and isolation off, instead of from the text: in place of
+            the cross-entropy the loss has the Kullback-Leibler divergence of what is predicted from what that model,
+            of which a copy is kept, predicts. It needs logits, so `fused_loss` has to be off.
         lambda_learning_rate: of the logits of a `learnable` schedule, see `LearnedSchedule`.
         **kwargs: everything else, as for Trainer; `model` must come from `localize` or `load`.
 
@@ -77,14 +87,18 @@ class LocalistTrainer(ScheduleTrainer):
         dial: float | Literal["sampled"] | None = None,
         isolation: str | None = None,
         truth: float = 0.0,
+        distil: bool = False,
         lambda_learning_rate: float = TrainingConfig.lambda_learning_rate,
         **kwargs: object,
     ) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
+        has_own_loss = self.label_smoother is not None or vars(self)["compute_loss_func"] is not None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ProglocError(REENTRANT)
-        if fused_loss and (self.label_smoother is not None or self.compute_loss_func is not None):
+        if distil and (fused_loss or has_own_loss):
+            raise ProglocError("distil needs logits and is a loss of its own; leave fused_loss and other losses off")
+        if fused_loss and has_own_loss:
             raise ProglocError("label smoothing and a loss function of one's own need logits; leave fused_loss off")
         self.fused_loss = fused_loss
         self._fused: FusedLoss | None = None
@@ -95,6 +109,9 @@ class LocalistTrainer(ScheduleTrainer):
         self.truth = truth
         if truth and isolation != SOURCES:
             raise ProglocError(f"truth={truth:g} with isolation={isolation!r}; expected isolation='{SOURCES}' with it")
+        self.teacher: nn.Module | None = None
+        if distil:
+            self.teacher = copy.deepcopy(self.accelerator.unwrap_model(self.model)).eval().requires_grad_(False)
         self.lambda_learning_rate = lambda_learning_rate
         self._fusing()  # a model that cannot be fused is refused now
         self.begin_learning()
@@ -138,7 +155,12 @@ class LocalistTrainer(ScheduleTrainer):
     ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
         """Return a step's micro-batches; the penalty is a mean over the real tokens in all of them, counted here."""
         if self.isolation is not None:
-            epoch_iterator = (with_readers(batch, self.locality) for batch in epoch_iterator)
+            # drawn by the step: Trainer takes a checkpoint's random state up only after a step's batches are there
+            rng = np.random.default_rng([self.args.seed, self.state.global_step, self.args.process_index])
+            epoch_iterator = (
+                with_readers(batch, self.locality, torch.from_numpy(rng.random(len(batch["input_ids"]))))
+                for batch in epoch_iterator
+            )
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._real_tokens = None
         if items is not None:
@@ -164,6 +186,12 @@ class LocalistTrainer(ScheduleTrainer):
         request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
         options = {"output_attentions": True, "use_cache": False, "attention_request": request}
         unwrapped = self.accelerator.unwrap_model(self.model)
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = self.teacher(
+                    **{name: inputs[name] for name in PLAIN_INPUTS if name in inputs}, use_cache=False
+                )
+            self.compute_loss_func = partial(divergence, target.logits)
         with self._fusing(), self._dialled(sampled=True), apart(unwrapped, self.isolation, sampled=True):
             ce, outputs = super().compute_loss(model, {**inputs, **options}, True, num_items_in_batch)
 
@@ -318,6 +346,23 @@ class LocalistTrainer(ScheduleTrainer):
         if self.state.global_step <= self.stages.boundary(self.state.max_steps):
             return False
         return super()._determine_best_metric(metrics, trial)
+
+
+def divergence(
+    target: Tensor, outputs: ModelOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of what is predicted, in nats a token, as Trainer takes a loss.
+
+    Args:
+        target: logits (B, T, V) of the model that is learned from.
+        outputs: of the model that learns, with `logits`.
+        labels: (B, T); where they are −100, nothing is predicted.
+        num_items_in_batch: the divisor of the sum over tokens; those that are predicted by default.
+    """
+    predicted = labels[:, 1:] != IGNORED
+    teacher, learner = (x[:, :-1][predicted].float().log_softmax(-1) for x in (target, outputs.logits))
+    total = nn.functional.kl_div(learner, teacher, log_target=True, reduction="sum")
+    return total / (predicted.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def attention_layers(model: nn.Module) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from progloc.attention.isolation import READER
 from progloc.attention.request import AttentionRequest
 from progloc.isolating import isolate
 from progloc.measures.passes import evaluating
+from progloc.roles import numbered
 
 FEWEST = 3
 """Sources that a correlation needs."""
@@ -57,10 +58,8 @@ def _longest(batch: Mapping[str, Tensor]) -> SourcedText | None:
         start = int((roles == READER).int().argmax())
         if start == 0 or len(ids) - start < 2:
             continue
-        sources, numbers = roles[roles >= 0].unique(return_inverse=True)
-        roles = roles.masked_scatter(roles >= 0, numbers)
-        texts.append((len(sources), SourcedText(ids, roles, start + 1)))
-    return max(texts, key=lambda pair: pair[0], default=(0, None))[1]
+        texts.append(SourcedText(ids, numbered(roles), start + 1))
+    return max(texts, key=lambda text: int(text.roles.max()), default=None)
 
 
 def _masses(model: Any, text: SourcedText, sources: int) -> Tensor:
