@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from progloc import Account, LocalityConfig, ProglocError, account, isolate, localize
-from progloc.accounts.account import _times
+from progloc.accounts.account import Interaction, _times
 from progloc.accounts.sources import AnswerValues, SourcedText, lay_out
 from small_models import small_model
 from toy_tokenizers import beginning_with
@@ -161,6 +161,23 @@ def test_two_sources_that_say_the_same_stand_in_for_each_other() -> None:
     assert abs(result.effects["one"]) < 0.1
     assert (result.shapley["one"] or 0) > 0.5
     assert "one and two can stand in for each other: without both the answer is " in result.sentence()
+
+
+def test_what_comes_next_are_sources_without_which_the_answer_is_less_likely_or_that_stand_in() -> None:
+    result = wired(*((name, words(1, 2)) for name in ("most", "against", "one", "two")))
+    worth = {"most": (10.0, 10.0), "against": (-0.2, 2.0), "one": (0.1, 3.0), "two": (0.1, 3.0)}
+    sources = tuple(
+        replace(source, effect=worth[source.name][0], shapley=worth[source.name][1]) for source in result.sources
+    )
+    result = replace(result, sources=sources, log_prob=-1.0, log_prob_without=-19.0)
+    apart = replace(result, interactions=(Interaction("one", "two", 0.0),))
+    assert apart.sentence().endswith("Next: one, two.")  # each makes it somewhat more likely
+    assert "against" not in apart.sentence()
+    sources = tuple(replace(source, effect=min(source.effect, -0.01)) if source.name in ("one", "two") else source
+                    for source in sources)  # fmt: skip
+    assert replace(apart, sources=sources).sentence().endswith("Nothing else matters much.")
+    together = replace(apart, sources=sources, interactions=(Interaction("one", "two", -6.0),))
+    assert together.sentence().endswith("Next: one, two.")
 
 
 def test_a_source_that_matters_alone_has_no_stand_in() -> None:

@@ -133,7 +133,12 @@ class Account:
         if most <= 0:
             return "No source makes the answer more likely."
         without = f": without it the answer is {_times(effect)} less likely" if effect > 0 else ""
-        further = [name for name in others if self.worth[name] > MATTERS * most][:3]
+        # a fair share alone is not enough: without some sources that have one, the answer is more likely
+        further = [
+            name
+            for name in others
+            if self.worth[name] > MATTERS * most and (self.effects[name] > 0 or self._stand_in(name))
+        ][:3]
         rest = f"Next: {', '.join(further)}." if further else "Nothing else matters much."
         return f"The answer rests most on {first}{without}. {rest}{self._in_place_of(first)}"
 
@@ -154,16 +159,24 @@ class Account:
         compared = f"{_times(abs(self.price_nats))} {'more' if self.price_nats > 0 else 'less'} likely"
         return f"{exact} The price: the plain model, whose sources see each other, finds this answer {compared} {nats}."
 
-    def _in_place_of(self, name: str) -> str:
-        """Return which source can stand in for another, in words, or nothing."""
+    def _stand_in(self, name: str) -> tuple[Interaction, float] | None:
+        """Return a source and another that can stand in for it, with what leaving out both costs, in nats."""
         pairs = [pair for pair in self.interactions if name in (pair.first, pair.second)]
         pair = min(pairs, key=lambda pair: pair.nats, default=None)
         if pair is None:
-            return ""
+            return None
         alone = self.effects[pair.first], self.effects[pair.second]
         loss = sum(alone) - pair.nats
         if loss < STANDS_IN * max(*alone, MATTERS * (self.log_prob - self.log_prob_without)):
+            return None
+        return pair, loss
+
+    def _in_place_of(self, name: str) -> str:
+        """Return which source can stand in for another, in words, or nothing."""
+        stand_in = self._stand_in(name)
+        if stand_in is None:
             return ""
+        pair, loss = stand_in
         return (
             f" {pair.first} and {pair.second} can stand in for each other: without both the answer is "
             f"{_times(loss)} less likely."
