@@ -141,6 +141,8 @@ class TrainingConfig:
     exploration_temperature: Annotated[float, _POSITIVE] = 1.5
     """What attention scores are divided by in stage 1; the paper gives no value, and 1.0 turns it off."""
     learning_rate: Annotated[float, _POSITIVE] = 5e-5
+    warmup: Annotated[float, _SHARE_OR_ZERO] = 0.0
+    """The share of the steps over which the learning rate rises to that, before it falls to 0."""
     batch_size: Annotated[int, _COUNT] = 8
     accumulation: Annotated[int, _COUNT] = 4
     """Micro-batches a step: the effective batch is batch_size × accumulation."""

@@ -364,6 +364,11 @@ def test_bf16_trains_nearly_the_same_and_keeps_float32_weights(tiny_gpt2: Callab
         assert one["ce"] != other["ce"]  # it did compute in bfloat16
 
 
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.15, 18), (0.5, 60)])
+def test_warmup_is_a_share_of_the_steps(warmup: float, steps: int, tmp_path: Path) -> None:
+    assert training_arguments(TrainingConfig(warmup=warmup), tmp_path).get_warmup_steps(120) == steps
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
 def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProglocError, match=r"fp16, which needs a GPU .* expected bf16 or fp32"):

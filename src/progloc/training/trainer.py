@@ -406,6 +406,7 @@ def training_arguments(training: TrainingConfig, output_dir: str | Path, **overr
         "num_train_epochs": training.epochs,
         "max_steps": training.max_steps or -1,
         "learning_rate": training.learning_rate,
+        "warmup_steps": training.warmup,  # below 1 Trainer takes it as a share
         "per_device_train_batch_size": training.batch_size,
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.accumulation,
