@@ -179,9 +179,10 @@ def test_a_measure_with_readers_is_over_what_they_predict() -> None:
 
 
 def text_of_sources(model: Any) -> dict[str, Tensor]:
-    blocks = torch.tensor([[0, 0, 2, 2, 2, 5, 5, 6, 6, 6, 7, 7, 7, 7, 8, 8]])
+    """Seven blocks: a shared token, five sources, a question of two tokens and an answer of four."""
+    blocks = torch.tensor([[0, 0, 2, 2, 2, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 9, 9, 9]])
     ids = torch.randint(1, 100, blocks.shape, generator=torch.Generator().manual_seed(5))
-    return with_readers({"input_ids": ids, "block_ids": blocks}, model.locality, torch.tensor([0.99]))
+    return with_readers({"input_ids": ids, "block_ids": blocks}, model.locality, torch.tensor([0.8]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -189,14 +190,15 @@ def test_the_gap_is_one_less_the_correlation_of_mass_and_effect(family: str) -> 
     model = model_of(family)
     batch = text_of_sources(model)
     ids, roles = batch["input_ids"], batch["source_ids"][0]
-    start = roles.tolist().index(READER)
+    start = roles.tolist().index(READER) + 2  # the answer's
+    assert start == 14
     sources = sorted(set(roles[roles >= 0].tolist()))
 
     def log_prob(gone: int | None) -> Tensor:
         mask = (roles != gone).long()[None] if gone is not None else torch.ones_like(ids)
         with torch.no_grad(), isolate(model, roles):
-            logits = model(ids, attention_mask=mask, position_ids=torch.arange(16)[None], use_cache=False).logits[0]
-        return logits.double().log_softmax(-1)[start:-1].gather(-1, ids[0, start + 1 :, None]).sum()
+            logits = model(ids, attention_mask=mask, position_ids=torch.arange(18)[None], use_cache=False).logits[0]
+        return logits.double().log_softmax(-1)[start - 1 : -1].gather(-1, ids[0, start:, None]).sum()
 
     effects = torch.stack([log_prob(None) - log_prob(source) for source in sources])
     masses = attention_on(model, ids, roles, start, sources)
@@ -220,7 +222,7 @@ def attention_on(model: Any, ids: Tensor, roles: Tensor, start: int, sources: li
 
     with torch.no_grad(), isolate(model, roles):
         model(ids, use_cache=False, attention_request=AttentionRequest(probe=keep))
-    mean = torch.stack(weights)[:, :, start:-1].mean((0, 1, 2))
+    mean = torch.stack(weights)[:, :, start - 1 : -1].mean((0, 1, 2))
     return torch.stack([mean[roles == source].sum() for source in sources])
 
 
@@ -238,6 +240,20 @@ def test_the_gap_alone_pulls_attention_towards_the_effects() -> None:
     assert before > 0.3
     assert after < before / 2
     assert model.training
+
+
+def test_gradient_checkpointing_leaves_the_gaps_gradient_as_it_is() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = model_of().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        truth_gap(model, text_of_sources(model)).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        assert model.training
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
+    assert any(gradient.any() for gradient in gradients[0].values())
 
 
 def test_fewer_than_three_sources_have_no_gap() -> None:

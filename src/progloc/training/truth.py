@@ -23,13 +23,15 @@ FEWEST = 3
 def truth_gap(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     """Return 1 − Pearson's r of the reader's attention on each source and its exact effect, in [0, 2], differentiable.
 
-    Attention is the mean over all layers and heads and the reader's tokens; the effect of a source is what log p of
-    these tokens falls by without it, strictly isolated, and counts as a constant. Of the batch, the text with the most
-    sources is taken; a batch without one of three sources, or whose effects do not vary, gives 0.
+    Attention is the mean over all layers and heads and the answer's tokens; the effect of a source is what log p of
+    these tokens falls by without it, strictly isolated, and counts as a constant. The answer is what follows the
+    reader's first block, the question, or where nothing does, what follows its first token. Of the batch, the text with
+    the most sources is taken; a batch without one of three sources, or whose effects do not vary, gives 0.
 
     Args:
         model: a localised model; its mode stays as it is.
-        batch: `input_ids` and `source_ids` (B, T), from `with_readers`, and `attention_mask` where there is padding.
+        batch: `input_ids` and `source_ids` (B, T), from `with_readers`; `attention_mask` where there is padding, and
+            `block_ids` where questions are to be told from answers.
     """
     nothing = torch.zeros((), device=model.device)
     text = _longest(batch)
@@ -50,7 +52,7 @@ def truth_gap(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 def _longest(batch: Mapping[str, Tensor]) -> SourcedText | None:
     """Return the text of a batch with the most sources, numbered from 0; None where no text has a reader of three."""
-    mask = batch.get("attention_mask")
+    mask, blocks = batch.get("attention_mask"), batch.get("block_ids")
     texts = []
     for row, (ids, roles) in enumerate(zip(batch["input_ids"].cpu(), batch["source_ids"].cpu(), strict=True)):
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask[row].cpu() != 0
@@ -58,7 +60,12 @@ def _longest(batch: Mapping[str, Tensor]) -> SourcedText | None:
         start = int((roles == READER).int().argmax())
         if start == 0 or len(ids) - start < 2:
             continue
-        texts.append(SourcedText(ids, numbered(roles), start + 1))
+        answer = start + 1
+        if blocks is not None:
+            own = blocks[row].cpu()[real]
+            goes_on = (own[start:-1] != own[start + 1 :]).reshape(len(own) - start - 1, -1).any(-1)
+            answer += int(goes_on.int().argmax())  # 0 where the first block is the last
+        texts.append(SourcedText(ids, numbered(roles), answer))
     return max(texts, key=lambda text: int(text.roles.max()), default=None)
 
 
@@ -68,9 +75,14 @@ def _masses(model: Any, text: SourcedText, sources: int) -> Tensor:
     division = torch.where(roles >= 0, roles, sources)
     layers = range(len(model.locality.lambdas))
     trace = Trace(layers, division, division, len(text.answer_ids))
-    with isolate(model, text.roles):
-        model(
-            text.ids[None].to(model.device), use_cache=False, logits_to_keep=1,
-            attention_request=AttentionRequest(probe=trace),
-        )  # fmt: skip
+    was_training = model.training
+    model.eval()  # as for the effects; and so checkpointing, whose first pass has no graph for a probe, is off
+    try:
+        with isolate(model, text.roles):
+            model(
+                text.ids[None].to(model.device), use_cache=False, logits_to_keep=1,
+                attention_request=AttentionRequest(probe=trace),
+            )  # fmt: skip
+    finally:
+        model.train(was_training)
     return torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)[:sources]
