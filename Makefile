@@ -49,7 +49,7 @@ bench: setup  ## time training steps with and without the penalty (ARGS="--lengt
 	$(BIN)/python benchmarks/step_cost.py $(ARGS)
 
 pages: setup  ## write the pages' tables and pictures again, from benchmarks/measured
-	for script in write_results write_performance write_audit write_pretrained theory account_speed reuse_speed; do \
+	for script in write_results write_performance write_audit write_pretrained theory account_speed reuse_speed frontier; do \
 		$(BIN)/python benchmarks/$$script.py || exit; \
 	done
 
