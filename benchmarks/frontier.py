@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,18 @@ FEWEST, HALVES, TOPS = 8, 64, (1, 3)
 """Sources of a passage, at least; random halves of them; how many of the top sources are left out together."""
 
 
-@register_partitioner("lines")
 class Lines(Partitioner):
     """`lines`: one block a line, as these stories have their paragraphs."""
 
     def __call__(self, text: TokenisedText) -> IntArray:
         """Return how many line breaks come before each token, (T,)."""
         return np.array([text.text.count("\n", 0, start) for start, _ in text.offsets], dtype=np.int64)
+
+
+def register_lines() -> None:
+    """Register `lines` where that has not been done: in this process, and in those that measure."""
+    with suppress(ProglocError):
+        register_partitioner("lines")(Lines)
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,7 @@ def make(suite: Suite, part: Part, out: Path) -> Path:
     path = out / f"{part.name}.json"
     if path.exists():
         return path
+    register_lines()
     base = dataclasses.replace(suite.base, locality=dataclasses.replace(suite.base.locality, blocks=part.blocks))
     inputs = whole_texts(base)
     if part.trained:
@@ -321,6 +327,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(stderr=True)
     if options.suite is not None:
+        register_lines()
         suite = from_mapping(Suite, read_config(options.suite))
         changes = {key: value for key in ("model", "corpus") if (value := getattr(options, key)) is not None}
         suite = dataclasses.replace(suite, base=dataclasses.replace(suite.base, **changes))

@@ -266,6 +266,7 @@ def test_fewer_than_three_sources_have_no_gap() -> None:
     assert truth_gap(model, batch).item() == 0
 
 
+@pytest.mark.slow
 def test_truth_is_in_the_loss_and_in_the_log(tmp_path: Path) -> None:
     losses = []
     for truth in (0.0, 0.5):
@@ -409,6 +410,7 @@ def test_what_is_learned_from_is_the_model_as_it_was_given(tmp_path: Path) -> No
     assert trainer.state.log_history[0]["ce"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_distilling_lets_an_isolated_model_say_what_the_plain_one_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     trainer = trainer_of(model_of(), tmp_path, isolation="sources", distil=True)
