@@ -420,6 +420,20 @@ def test_distilling_lets_an_isolated_model_say_what_the_plain_one_does(tmp_path:
     assert sum(course[-5:]) < 0.7 * sum(course[:5])
 
 
+def test_the_trainers_own_evaluation_is_of_the_text(tmp_path: Path) -> None:
+    trainer = trainer_of(model_of(), tmp_path, distil=True, compute_metrics=lambda _: {})
+    before = trainer.get_eval_dataloader()
+    trainer.train()
+    assert trainer.compute_loss_func is None
+    output = trainer.evaluation_loop(before, "Evaluation")
+    with torch.no_grad():
+        expected = [
+            trainer.model(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")}).loss
+            for batch in before
+        ]
+    assert output.metrics["eval_loss"] == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+
+
 def test_distil_needs_logits(tmp_path: Path) -> None:
     with pytest.raises(ProglocError, match="fused_loss"):
         TrainingConfig(distil=True, fused_loss=True)

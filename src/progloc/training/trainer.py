@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -93,7 +93,7 @@ class LocalistTrainer(ScheduleTrainer):
     ) -> None:
         kwargs.setdefault("data_collator", collate)
         super().__init__(*args, **kwargs)
-        has_own_loss = self.label_smoother is not None or vars(self)["compute_loss_func"] is not None
+        has_own_loss = self.label_smoother is not None or getattr(self, "compute_loss_func", None) is not None
         if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ProglocError(REENTRANT)
         if distil and (fused_loss or has_own_loss):
@@ -186,13 +186,12 @@ class LocalistTrainer(ScheduleTrainer):
         request = AttentionRequest(config.penalty.channels, self._penalised, self.stages.temperature(stage))
         options = {"output_attentions": True, "use_cache": False, "attention_request": request}
         unwrapped = self.accelerator.unwrap_model(self.model)
-        if self.teacher is not None:
-            with torch.no_grad():
-                target = self.teacher(
-                    **{name: inputs[name] for name in PLAIN_INPUTS if name in inputs}, use_cache=False
-                )
-            self.compute_loss_func = partial(divergence, target.logits)
-        with self._fusing(), self._dialled(sampled=True), apart(unwrapped, self.isolation, sampled=True):
+        with (
+            self._distilling(inputs),
+            self._fusing(),
+            self._dialled(sampled=True),
+            apart(unwrapped, self.isolation, sampled=True),
+        ):
             ce, outputs = super().compute_loss(model, {**inputs, **options}, True, num_items_in_batch)
 
         by_head = penalty_by_head(
@@ -222,6 +221,20 @@ class LocalistTrainer(ScheduleTrainer):
     def _penalised(self) -> tuple[int, ...]:
         """The layers with some λ > 0; training computes log masses in these only."""
         return tuple(layer for layer, strength in enumerate(self.locality.lambdas) if strength)
+
+    @contextmanager
+    def _distilling(self, inputs: dict[str, Tensor]) -> Iterator[None]:
+        """Let the loss of a micro-batch be the divergence from the teacher, if there is one; an evaluation's is not."""
+        if self.teacher is None:
+            yield
+            return
+        with torch.no_grad():
+            target = self.teacher(**{name: inputs[name] for name in PLAIN_INPUTS if name in inputs}, use_cache=False)
+        self.compute_loss_func = partial(divergence, target.logits)
+        try:
+            yield
+        finally:
+            self.compute_loss_func = None  # type: ignore[assignment]
 
     def _fusing(self) -> AbstractContextManager[object]:
         """Return a context in which the present model's loss makes no logits, if `fused_loss` is set."""
