@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from progloc.accounts.examining import Tests, estimate_cost, examine
 from progloc.accounts.schema import Audit, Cost
+from progloc.accounts.sources import tokenizer_of
 from progloc.accounts.text import prompt_ids, read_text, write_answer
 from progloc.attention.plugin import IMPLEMENTATION
 from progloc.dialling import dial as dialled
 from progloc.environment import describe_environment
 from progloc.errors import ProglocError
 from progloc.generation import check_context
-from progloc.hub import name_of, pretrained
+from progloc.hub import name_of
 from progloc.measures.passes import evaluating, locality_of
 from progloc.model import LocalModel
 from progloc.resolve import NamedModel, resolve
@@ -91,10 +92,7 @@ def audit(
     traced = late_layers(locality.lambdas) if layers is None else tuple(sorted(set(layers)))
     if not traced or not all(0 <= layer < len(locality.lambdas) for layer in traced):
         raise ProglocError(f"layers {list(layers or ())}; expected some of 0 to {len(locality.lambdas) - 1}")
-    if tokenizer is None:
-        tokenizer = locality.tokenizer or pretrained(
-            AutoTokenizer, name_of(model), "give it: audit(model, prompt, tokenizer=tokenizer)"
-        )
+    tokenizer = tokenizer_of(model, tokenizer)
     advance = progress or (lambda _: None)
     tests = Tests(most_blocks, random_sets, seed)
     started = time.monotonic()

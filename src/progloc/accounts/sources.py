@@ -119,6 +119,28 @@ def lay_out(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], question
     return SourcedText(torch.tensor(ids), torch.tensor(roles), len(ids))
 
 
+def attention_on_sources(
+    model: PreTrainedModel, text: SourcedText, read: Callable[[AttentionRequest], object]
+) -> Tensor:
+    """Return the answer's mean attention on each source, over layers, heads and tokens, (n,) in [0, 1].
+
+    Args:
+        model: a localised model.
+        text: with its answer.
+        read: reads the text, or what follows a past, to its end, with a request. Where it does so with gradients, what
+            is returned has them too.
+
+    Raises:
+        ProglocError: a layer sees only a part of the text.
+    """
+    layers, sources = range(len(model.locality.lambdas)), int(text.roles.max()) + 1
+    roles = text.roles.to(model.device)
+    division = torch.where(roles >= 0, roles, sources)
+    trace = Trace(layers, division, division, len(text.answer_ids))
+    read(AttentionRequest(probe=trace))
+    return torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)[:sources]
+
+
 class AnswerValues:
     """log p(answer | subset of the sources), the rest removed with positions kept, in nats.
 
@@ -141,7 +163,6 @@ class AnswerValues:
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._model, self._text, self._layers, self._progress = model, text, layers, progress
-        self._sources = int(text.roles.max()) + 1
         self._apart = not any(odds_forbidden(layers, len(model.locality.lambdas))) and dialled(model) is None
         self._past = past
         self._values: dict[bytes, Tensor] = {}
@@ -183,16 +204,14 @@ class AnswerValues:
 
         None where a layer sees only a part of the text.
         """
-        layers = range(len(self._model.locality.lambdas))
-        roles = self._text.roles.to(self._model.device)
-        division = torch.where(roles >= 0, roles, self._sources)
-        trace = Trace(layers, division, division, len(self._text.answer_ids))
+        everything = torch.ones(1, len(self._text.ids), dtype=torch.bool)
         try:
-            self._log_probs(torch.ones(1, len(self._text.ids), dtype=torch.bool), AttentionRequest(probe=trace))
+            mass = attention_on_sources(
+                self._model, self._text, lambda request: self._log_probs(everything, request)
+            )  # fmt: skip
         except ProglocError:
             return None
-        by_part = torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)
-        return by_part[: self._sources].double().cpu()
+        return mass.double().cpu()
 
     def _log_probs(self, stays: Tensor, request: AttentionRequest | None = None) -> Tensor:
         """Return log p of the answer's tokens, (S, a), with the tokens (S, T) that are there."""

@@ -67,7 +67,7 @@ def _attend_plainly(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
 
 
 def _attend_isolated(layer: LayerAttention) -> tuple[Tensor, Tensor | None]:
-    """Strictly, in less than plain attention takes: sources are short."""
+    """Strictly, with fewer scores than plain attention: sources are short."""
     return isolated_attention(layer), layer.no_masses
 
 

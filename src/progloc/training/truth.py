@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from progloc.accounts.probes import Trace
-from progloc.accounts.sources import AnswerValues, SourcedText
+from progloc.accounts.sources import AnswerValues, SourcedText, attention_on_sources
 from progloc.attention.isolation import READER
-from progloc.attention.request import AttentionRequest
 from progloc.isolating import isolate
 from progloc.measures.passes import evaluating
 from progloc.roles import numbered
@@ -21,7 +19,7 @@ FEWEST = 3
 
 
 def truth_gap(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return 1 − Pearson's r of the reader's attention on each source and its exact effect, in [0, 2], differentiable.
+    """Return 1 − Pearson's r of the answer's attention on each source and its exact effect, in [0, 2], differentiable.
 
     Attention is the mean over all layers and heads and the answer's tokens; the effect of a source is what log p of
     these tokens falls by without it, strictly isolated, and counts as a constant. The answer is what follows the
@@ -43,7 +41,7 @@ def truth_gap(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         everyone = torch.ones(1, sources, dtype=torch.bool)
         with_all = values(everyone)
         effects = torch.tensor((with_all - values(~torch.eye(sources, dtype=torch.bool))).tolist())
-    masses = _masses(model, text, sources)
+    masses = _masses(model, text)
     x, y = masses - masses.mean(), (effects - effects.mean()).to(masses)
     if not bool(y.any()):
         return nothing
@@ -69,20 +67,16 @@ def _longest(batch: Mapping[str, Tensor]) -> SourcedText | None:
     return max(texts, key=lambda text: int(text.roles.max()), default=None)
 
 
-def _masses(model: Any, text: SourcedText, sources: int) -> Tensor:
+def _masses(model: Any, text: SourcedText) -> Tensor:
     """Return the answer's mean attention on each source, (n,) in [0, 1], differentiable."""
-    roles = text.roles.to(model.device)
-    division = torch.where(roles >= 0, roles, sources)
-    layers = range(len(model.locality.lambdas))
-    trace = Trace(layers, division, division, len(text.answer_ids))
     was_training = model.training
     model.eval()  # as for the effects; and so checkpointing, whose first pass has no graph for a probe, is off
     try:
         with isolate(model, text.roles):
-            model(
-                text.ids[None].to(model.device), use_cache=False, logits_to_keep=1,
-                attention_request=AttentionRequest(probe=trace),
+            ids = text.ids[None].to(model.device)
+            return attention_on_sources(
+                model, text,
+                lambda request: model(ids, use_cache=False, logits_to_keep=1, attention_request=request),
             )  # fmt: skip
     finally:
         model.train(was_training)
-    return torch.stack([trace.traced[layer].mass.mean((0, 1)) for layer in layers]).mean(0)[:sources]
