@@ -1,12 +1,12 @@
 """What it costs that blocks mix in fewer layers, and how true the picture then is: the frontier of docs/frontier.md.
 
-    python benchmarks/frontier.py [SUITE.yaml --out RESULTS [--jobs N]] [--untrained-only] [--name NAME]
+    python benchmarks/frontier.py [SUITE.yaml --out RESULTS [--jobs N] [--model MODEL] [--corpus FILE]]
 
 Two ways to let blocks mix in k of a model's L layers: *isolated*, in the last k alone, sources being kept apart before
 (`sources:L-k`); *local*, in the first k alone, every token being strictly local after (the paper's direction). Both are
 measured on the model as it is, and trained. Finished parts are not made again. What is measured goes to
-benchmarks/measured/frontier/NAME.json, by default the suite's name; tables and figure go to docs/frontier.md. Without a
-suite they are made again from what is kept.
+benchmarks/measured/frontier, under the suite's name; tables and figure go to docs/frontier.md. Without a suite they are
+made again from what is kept.
 """
 
 from __future__ import annotations
@@ -86,11 +86,9 @@ class Suite:
     learning_rates: tuple[float, ...] = ()
     """Others, at which strict isolation and the control are trained once, to see how much that matters."""
     other_blocks: tuple[str, ...] = ()
-    trained_on_other_blocks: tuple[str, ...] = ()
+    """On which the model is measured as it is."""
     passages: int = 16
     """On which pictures are tested, on the first blocks; 0 for none."""
-    every: int = 1
-    """Layers between one point and the next, of the model as it is and of "sampled"."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Part:
     """The point it was trained for; "" for the model as it is."""
     seed: int
     points: tuple[str, ...]
-    pictures: tuple[str, ...]
+    pictures: tuple[str, ...] = ()
     """The points at which pictures are tested too."""
     learning_rate: float | None = None
     """Another than the suite's."""
@@ -114,27 +112,22 @@ class Part:
         return "-".join([self.blocks, self.trained.replace(":", "") or "untrained", f"seed{self.seed}", *rate])
 
 
-def parts_of(suite: Suite, layers: int, untrained_only: bool) -> list[Part]:
-    """Return all parts, seed by seed."""
-    steps = range(0, layers + 1, suite.every)
-    kept_apart = [f"isolated:{k}" for k in steps]
-    everywhere = [*kept_apart, *(f"local:{k}" for k in steps[1:])]
+def parts_of(suite: Suite, layers: int) -> list[Part]:
+    """Return all parts: the model as it is, other learning rates, then seed by seed."""
+    kept_apart = [f"isolated:{k}" for k in range(layers + 1)]
+    everywhere = (*kept_apart, *(f"local:{k}" for k in range(1, layers + 1)))
     some = range(0, layers + 1, max(1, layers // 3))
-    tested = [point for point in everywhere if int(point.partition(":")[2]) in some] if suite.passages else []
-    strict = f"isolated:{layers}"
-    parts = []
-    for number, blocks in enumerate((suite.base.locality.blocks, *suite.other_blocks)):
-        parts.append(Part(blocks, "", 0, tuple(everywhere), () if number else tuple(tested)))
-    for rate in () if untrained_only else suite.learning_rates:
+    tested = tuple(point for point in everywhere if suite.passages and int(point.partition(":")[2]) in some)
+    blocks, strict = suite.base.locality.blocks, f"isolated:{layers}"
+    parts = [Part(blocks, "", 0, everywhere, tested), *(Part(other, "", 0, everywhere) for other in suite.other_blocks)]
+    for rate in suite.learning_rates:
         for point in dict.fromkeys((strict, *(control for control in suite.trained if control == "isolated:0"))):
-            parts.append(Part(suite.base.locality.blocks, point, 0, (point,), (), rate))
-    for seed in range(0 if untrained_only else suite.seeds):
-        for number, blocks in enumerate((suite.base.locality.blocks, *suite.other_blocks)):
-            points = suite.trained_on_other_blocks if number else (*suite.trained, *(suite.once if not seed else ()))
-            for trained in points:
-                own = trained if ":" in trained and not trained.startswith("truth") else strict
-                measured = kept_apart if trained == "sampled" else dict.fromkeys((own, "isolated:0"))
-                parts.append(Part(blocks, trained, seed, tuple(measured), () if number else (own,)))
+            parts.append(Part(blocks, point, 0, (point,), learning_rate=rate))
+    for seed in range(suite.seeds):
+        for trained in (*suite.trained, *(suite.once if not seed else ())):
+            own = trained if trained.startswith(("isolated", "local")) else strict
+            measured = kept_apart if trained == "sampled" else dict.fromkeys((own, "isolated:0"))
+            parts.append(Part(blocks, trained, seed, tuple(measured), (own,)))
     return parts
 
 
@@ -322,8 +315,6 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--model", help="instead of the suite's")
     parser.add_argument("--corpus", help="instead of the suite's")
-    parser.add_argument("--untrained-only", action="store_true", help="train nothing")
-    parser.add_argument("--name", help="of the kept data; by default the suite's")
     options = parser.parse_args()
     console = Console(stderr=True)
     if options.suite is not None:
@@ -334,15 +325,15 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         inputs = gather(suite.base, console)  # once, before several processes would
         layers = len(open_model(inputs, suite.base).locality.lambdas)
-        parts = parts_of(suite, layers, options.untrained_only)
+        parts = parts_of(suite, layers)
         make_all(suite, parts, options.out, options.jobs, console)
         data = {
             "model": Path(suite.base.model).name, "corpus": Path(suite.base.corpus).name, "layers": layers,
-            "seeds": 0 if options.untrained_only else suite.seeds, "answer": ANSWER, "halves": HALVES,
+            "seeds": suite.seeds, "answer": ANSWER, "halves": HALVES,
             "learning_rate": suite.base.training.learning_rate, "length": suite.base.sequence_length,
             "parts": [rounded(read_mapping(options.out / f"{part.name}.json")) for part in parts],
         }  # fmt: skip
-        path = DATA / f"{options.name or options.suite.stem}.json"
+        path = DATA / f"{options.suite.stem}.json"
         write_text(path, json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
     write_page(console)
 

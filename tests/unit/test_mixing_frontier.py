@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from small_models import small_model
 
 SUITE = Suite(
     RunConfig(), 2, ("isolated:0", "isolated:2", "local:1", "sampled"), ("truth:0.5",), (1e-5,), ("fixed:9",),
-    ("isolated:0",), passages=1,
+    passages=1,
 )  # fmt: skip
 T = 8 * 9 + ANSWER
 
@@ -43,7 +44,7 @@ def model() -> Any:
 
 
 def test_every_number_of_layers_is_measured_on_the_model_as_it_is() -> None:
-    parts = parts_of(SUITE, 2, untrained_only=True)
+    parts = parts_of(replace(SUITE, seeds=0, learning_rates=()), 2)
     assert [(part.blocks, part.trained) for part in parts] == [("fixed:5", ""), ("fixed:9", "")]
     assert parts[0].points == ("isolated:0", "isolated:1", "isolated:2", "local:1", "local:2")
     assert parts[0].pictures
@@ -51,11 +52,11 @@ def test_every_number_of_layers_is_measured_on_the_model_as_it_is() -> None:
 
 
 def test_every_point_is_trained_with_every_seed_beside_its_control() -> None:
-    parts = parts_of(SUITE, 2, untrained_only=False)
+    parts = parts_of(SUITE, 2)
     assert len({part.name for part in parts}) == len(parts)
     for seed in (0, 1):
         trained = [part.trained for part in parts if part.seed == seed and part.trained and not part.learning_rate]
-        assert trained == [*SUITE.trained, *(SUITE.once if not seed else ()), "isolated:0"]
+        assert trained == [*SUITE.trained, *(SUITE.once if not seed else ())]
     assert [part.trained for part in parts if part.learning_rate] == ["isolated:2", "isolated:0"]
     by_point = {part.trained: part.points for part in parts if part.blocks == "fixed:5"}
     assert by_point["sampled"] == ("isolated:0", "isolated:1", "isolated:2")
