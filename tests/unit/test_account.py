@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from progloc import Account, LocalityConfig, ProglocError, account, isolate, localize
-from progloc.accounts.account import Interaction, _times
+from progloc.accounts.account import NO_PRICE, Interaction, _times
 from progloc.accounts.sources import AnswerValues, SourcedText, lay_out
 from small_models import small_model
 from toy_tokenizers import beginning_with
@@ -215,6 +215,7 @@ def test_the_price_in_words(price: float, expected: str) -> None:
     result = wired(("one", words(1, 7, 3)))
     result = replace(result, log_prob_plain=result.log_prob + price, answer_tokens=4)
     assert result.price_sentence().endswith(expected)
+    assert ("The price: " in result.price_sentence()) == (price > NO_PRICE)
     assert "exact" not in replace(result, isolated=False).price_sentence()
 
 

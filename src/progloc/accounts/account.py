@@ -157,7 +157,8 @@ class Account:
         if abs(self.price_nats) < NO_PRICE:
             return f"{exact} That cost nothing: the plain model finds the answer as likely {nats}."
         compared = f"{_times(abs(self.price_nats))} {'more' if self.price_nats > 0 else 'less'} likely"
-        return f"{exact} The price: the plain model, whose sources see each other, finds this answer {compared} {nats}."
+        cost = "The price" if self.price_nats > 0 else "That cost nothing"
+        return f"{exact} {cost}: the plain model, whose sources see each other, finds this answer {compared} {nats}."
 
     def _stand_in(self, name: str) -> tuple[Interaction, float] | None:
         """Return a source and another that can stand in for it, with what leaving out both costs, in nats."""
